@@ -1,0 +1,208 @@
+"""Fields of a request: default, range, label and help are declared once, here read by form, CLI, API and checks.
+
+A request is a frozen dataclass whose fields are made by `text`, `integer`, `decimal`, `flag`, `choice` and
+`size`. The declaration travels in the dataclass field's metadata; `Request` checks every value against it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import secrets
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar, NamedTuple, Self
+
+from text2video_zero.errors import UserError
+
+SEED_LIMIT = 2**32
+
+
+class Kind(Enum):
+    """The few kinds of field there are; a form has one widget and the CLI one parser for each."""
+
+    TEXT = "text"
+    INTEGER = "integer"
+    DECIMAL = "decimal"
+    FLAG = "flag"
+    CHOICE = "choice"
+    SIZE = "size"
+
+
+class Size(NamedTuple):
+    """Width and height of a video in pixels."""
+
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+    @classmethod
+    def parse(cls, value: str) -> Self:
+        """Read "768x512"; raises UserError when the text is anything else."""
+        match = re.fullmatch(r"\s*(\d{1,5})\s*[x×*]\s*(\d{1,5})\s*", value, re.IGNORECASE)
+        if match is None:
+            raise UserError(f"The size {value!r} is not of the form WIDTHxHEIGHT: write for example 512x512.")
+        return cls(int(match[1]), int(match[2]))
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """What a field declares beside its name and default.
+
+    minimum, maximum: inclusive bounds of a number, or of each side of a size in pixels.
+    step: the smallest sensible change, for sliders.
+    choices: the values of a CHOICE, in the order in which they are offered.
+    section: the group of the form that the field stands in.
+    required: a text that must not be blank.
+    lines: height of a text box.
+    """
+
+    kind: Kind
+    label: str
+    help: str
+    section: str
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    choices: tuple[str, ...] = ()
+    required: bool = False
+    lines: int = 1
+
+    def checked(self, value: Any) -> Any:
+        """Return the value in its proper type.
+
+        Raises UserError, naming the value and the remedy, when it is of another kind or out of range.
+        """
+        match self.kind:
+            case Kind.TEXT:
+                return self._checked_text(value)
+            case Kind.INTEGER | Kind.DECIMAL:
+                return self._checked_number(value)
+            case Kind.FLAG:
+                if not isinstance(value, bool):
+                    raise UserError(f"{self.label} is {value!r}: choose yes (true) or no (false).")
+                return value
+            case Kind.CHOICE:
+                if value not in self.choices:
+                    raise UserError(f"{self.label} is {value!r}: choose one of {', '.join(self.choices)}.")
+                return value
+            case Kind.SIZE:
+                return self._checked_size(value)
+
+    def _checked_text(self, value: Any) -> str:
+        if not isinstance(value, str):
+            raise UserError(f"{self.label} is {value!r}: write a text.")
+        if self.required and not value.strip():
+            raise UserError(f"{self.label} is empty: write what you want to see.")
+        return value.strip()
+
+    def _checked_number(self, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise UserError(f"{self.label} is {value!r}: give a number from {self.minimum:g} to {self.maximum:g}.")
+        if self.kind is Kind.INTEGER and value != int(value):
+            raise UserError(f"{self.label} is {value:g}: give a whole number.")
+        if not self.minimum <= value <= self.maximum:
+            raise UserError(
+                f"{self.label} is {value:g}, out of range: give a number from {self.minimum:g} to {self.maximum:g}."
+            )
+        return int(value) if self.kind is Kind.INTEGER else float(value)
+
+    def _checked_size(self, value: Any) -> Size | None:
+        """A blank size stands for the model's own size, None."""
+        if value is None or (isinstance(value, str) and not value.strip()):
+            return None
+        if isinstance(value, str):
+            size = Size.parse(value)
+        else:
+            try:
+                size = Size(*(int(side) for side in value))
+            except (TypeError, ValueError):
+                raise UserError(f"{self.label} is {value!r}: write for example 512x512.") from None
+        low, high, multiple = int(self.minimum), int(self.maximum), int(self.step)
+        if not all(low <= side <= high for side in size):
+            raise UserError(f"{self.label} is {size}, but each side must lie between {low} and {high} pixels.")
+        nearest = Size(*(min(max(round(side / multiple) * multiple, low), high) for side in size))
+        if nearest != size:
+            raise UserError(f"{self.label} is {size}, but sides must be multiples of {multiple}: use {nearest}.")
+        return size
+
+
+def text(default: str, label: str, help: str, *, section: str, required: bool = False, lines: int = 1) -> Any:
+    """Declare a text field."""
+    spec = FieldSpec(Kind.TEXT, label, help, section, required=required, lines=lines)
+    return dataclasses.field(default=default, metadata={"spec": spec})
+
+
+def integer(default: int, minimum: int, maximum: int, label: str, help: str, *, section: str, step: int = 1) -> Any:
+    """Declare a whole number within inclusive bounds."""
+    spec = FieldSpec(Kind.INTEGER, label, help, section, minimum, maximum, step)
+    return dataclasses.field(default=default, metadata={"spec": spec})
+
+
+def decimal(
+    default: float, minimum: float, maximum: float, label: str, help: str, *, section: str, step: float
+) -> Any:
+    """Declare a number within inclusive bounds."""
+    spec = FieldSpec(Kind.DECIMAL, label, help, section, minimum, maximum, step)
+    return dataclasses.field(default=default, metadata={"spec": spec})
+
+
+def flag(default: bool, label: str, help: str, *, section: str) -> Any:  # noqa: FBT001
+    """Declare a switch."""
+    return dataclasses.field(default=default, metadata={"spec": FieldSpec(Kind.FLAG, label, help, section)})
+
+
+def choice(default: str, choices: tuple[str, ...], label: str, help: str, *, section: str) -> Any:
+    """Declare one of a few named values."""
+    spec = FieldSpec(Kind.CHOICE, label, help, section, choices=choices)
+    return dataclasses.field(default=default, metadata={"spec": spec})
+
+
+def size(label: str, help: str, *, section: str, minimum: int = 64, maximum: int = 2048, multiple: int = 8) -> Any:
+    """Declare a size in pixels; its default None stands for the model's own size."""
+    spec = FieldSpec(Kind.SIZE, label, help, section, minimum, maximum, multiple)
+    return dataclasses.field(default=None, metadata={"spec": spec})
+
+
+@dataclass(frozen=True)
+class Request:
+    """One typed, checked order for a video. Subclasses declare the fields of their task.
+
+    task: name in the command line and the API ("text-to-video").  title: name on the tab.
+    Making one raises UserError for the first field that is out of range.
+    """
+
+    task: ClassVar[str]
+    title: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for name, _, spec in self.declarations():
+            # The dataclass is frozen for everybody else; the checked value replaces what was given.
+            object.__setattr__(self, name, spec.checked(getattr(self, name)))
+
+    @classmethod
+    def declarations(cls) -> list[tuple[str, Any, FieldSpec]]:
+        """Name, default and declaration of every field, in the order in which a form shows them."""
+        return [(field.name, field.default, field.metadata["spec"]) for field in dataclasses.fields(cls)]
+
+    def with_concrete_seed(self) -> Self:
+        """The same request with seed -1 replaced by a drawn one, so that the result can be made again."""
+        if self.seed >= 0:
+            return self
+        return dataclasses.replace(self, seed=secrets.randbelow(SEED_LIMIT))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Field values in JSON types; `from_dict` reads them back. Sizes are written as "512x512"."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: str(value) if isinstance(value, Size) else value for name, value in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Make a request from `to_dict`'s output; raises UserError for unknown names and bad values."""
+        unknown = sorted(set(values) - {name for name, _, _ in cls.declarations()})
+        if unknown:
+            raise UserError(f"{cls.task} has no setting {', '.join(unknown)}: remove it from the settings.")
+        return cls(**values)

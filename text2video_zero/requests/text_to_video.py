@@ -1,0 +1,178 @@
+"""The request of the text-to-video task. Defaults are the paper's (arXiv 2303.13439, section 4.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from text2video_zero.errors import UserError
+from text2video_zero.requests.fields import (
+    SEED_LIMIT,
+    Request,
+    Size,
+    choice,
+    decimal,
+    flag,
+    integer,
+    size,
+    text,
+)
+
+BASICS, MOTION, CONSISTENCY, SAMPLING = "Basics", "Motion", "Consistency", "Sampling"
+SAMPLERS = ("DDIM", "DPM++ 2M", "UniPC", "Euler")
+REFERENCE_FRAMES = ("first", "first + previous")
+RESAMPLING = ("smooth", "nearest")
+
+
+@dataclass(frozen=True)
+class TextToVideoRequest(Request):
+    """Text2Video-Zero from a prompt: motion dynamics in the latents and cross-frame attention."""
+
+    task: ClassVar[str] = "text-to-video"
+    title: ClassVar[str] = "Text to video"
+
+    prompt: str = text("", "Prompt", "What you want to see.", section=BASICS, required=True, lines=2)
+    negative_prompt: str = text("", "Negative prompt", "What you do not want to see.", section=BASICS)
+    frames: int = integer(8, 1, 512, "Frames", "Number of frames of the video.", section=BASICS)
+    fps: int = integer(8, 1, 60, "Frames per second", "Speed at which the video plays.", section=BASICS)
+    size: Size | None = size(
+        "Size", "Width x height in pixels, multiples of 8. Blank: the model's own size.", section=BASICS
+    )
+    seed: int = integer(
+        -1, -1, SEED_LIMIT - 1, "Seed", "The same seed makes the same video. -1 draws one.", section=BASICS
+    )
+    steps: int = integer(50, 4, 1000, "Steps", "Denoising steps: more are slower and finer.", section=SAMPLING)
+    guidance_scale: float = decimal(
+        7.5,
+        1.0,
+        30.0,
+        "Guidance scale",
+        "How closely the picture follows the prompt. 1 switches guidance off and doubles the speed.",
+        section=SAMPLING,
+        step=0.5,
+    )
+    sampler: str = choice("DDIM", SAMPLERS, "Sampler", "DDIM is the paper's.", section=SAMPLING)
+    chunk_size: int = integer(
+        8,
+        1,
+        512,
+        "Frames at a time",
+        "Frames that are computed together: fewer need less memory. The video stays the same.",
+        section=SAMPLING,
+    )
+    motion: bool = flag(
+        default=True,
+        label="Motion",
+        help="Move the scene from frame to frame. Off: every frame starts from noise of its own.",
+        section=MOTION,
+    )
+    pan_x: float = decimal(
+        0.0234,
+        -0.25,
+        0.25,
+        "Pan right",
+        "Camera movement to the right, in widths of the frame per frame; below 0 to the left.",
+        section=MOTION,
+        step=0.001,
+    )
+    pan_y: float = decimal(
+        0.0234,
+        -0.25,
+        0.25,
+        "Pan down",
+        "Camera movement downwards, in heights of the frame per frame; below 0 upwards.",
+        section=MOTION,
+        step=0.001,
+    )
+    zoom: float = decimal(
+        0.0,
+        -0.2,
+        0.2,
+        "Zoom in",
+        "Growth of the picture per frame, as a fraction of its size; below 0 the camera backs off.",
+        section=MOTION,
+        step=0.005,
+    )
+    rotation: float = decimal(
+        0.0,
+        -0.1,
+        0.1,
+        "Rotate",
+        "Camera turn to the right (the picture turns to the left), in full turns per frame.",
+        section=MOTION,
+        step=0.001,
+    )
+    reach: float = decimal(
+        0.25,
+        0.01,
+        1.0,
+        "Reach",
+        "Where a long movement turns back: at this share of the frame, or of a full turn.",
+        section=MOTION,
+        step=0.01,
+    )
+    motion_from: int = integer(
+        881,
+        1,
+        998,
+        "Motion from timestep",
+        "T' of the paper: the timestep at which the first frame is copied and moved. Lower keeps more of it.",
+        section=MOTION,
+    )
+    motion_to: int = integer(
+        941,
+        2,
+        999,
+        "Motion up to timestep",
+        "T of the paper: the timestep up to which moved frames get fresh noise. Higher gives freer movement.",
+        section=MOTION,
+    )
+    resampling: str = choice(
+        "smooth",
+        RESAMPLING,
+        "Movement of the latents",
+        "Smooth moves by fractions of a latent cell; nearest by whole cells, as the paper's code does.",
+        section=MOTION,
+    )
+    cross_frame_attention: bool = flag(
+        default=True,
+        label="Cross-frame attention",
+        help="Every frame looks at the first one, which keeps the subject the same.",
+        section=CONSISTENCY,
+    )
+    reference_frames: str = choice(
+        "first",
+        REFERENCE_FRAMES,
+        "Reference frames",
+        "The frames that each frame looks at.",
+        section=CONSISTENCY,
+    )
+    smooth_background: bool = flag(
+        default=False,
+        label="Smooth background",
+        help="Detect the foreground and steady everything behind it. Takes twice as long.",
+        section=CONSISTENCY,
+    )
+    smoothing_strength: float = decimal(
+        0.6,
+        0.0,
+        1.0,
+        "Smoothing strength",
+        "α of the paper: 0 leaves the background alone, 1 takes it wholly from the first frame.",
+        section=CONSISTENCY,
+        step=0.05,
+    )
+    foreground_words: str = text(
+        "",
+        "Foreground words",
+        "Words of the prompt that name the foreground. Blank: the words before the first verb or preposition.",
+        section=CONSISTENCY,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.motion_from >= self.motion_to:
+            raise UserError(
+                f"Motion from timestep is {self.motion_from} and up to timestep is {self.motion_to}: "
+                "the first must be below the second, for example 881 and 941."
+            )
