@@ -142,9 +142,7 @@ def integer(default: int, minimum: int, maximum: int, label: str, help: str, *, 
     return dataclasses.field(default=default, metadata={"spec": spec})
 
 
-def decimal(
-    default: float, minimum: float, maximum: float, label: str, help: str, *, section: str, step: float
-) -> Any:
+def decimal(default: float, minimum: float, maximum: float, label: str, help: str, *, section: str, step: float) -> Any:
     """Declare a number within inclusive bounds."""
     spec = FieldSpec(Kind.DECIMAL, label, help, section, minimum, maximum, step)
     return dataclasses.field(default=default, metadata={"spec": spec})

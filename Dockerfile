@@ -1,0 +1,46 @@
+# The app in a container.
+#
+#   docker build -t text2video-zero .                             runs on the CPU
+#   docker build -t text2video-zero --build-arg DEVICE=cuda .     runs on an NVIDIA GPU (docker run --gpus all)
+#   docker run --rm -p 127.0.0.1:7860:7860 -v t2v-models:/home/app/.cache/huggingface \
+#              -v t2v-outputs:/home/app/text2video-zero/outputs text2video-zero
+#
+# DEVICE is the device that the app is told to use; override it with `docker run -e DEVICE=...`.
+# TORCH_INDEX: the package index's own torch carries CUDA (5 GB) and runs on the CPU as well. Set this to an
+# index of CPU-only torch wheels to get a small image; leave it empty otherwise.
+FROM python:3.12-slim
+
+ARG DEVICE=cpu
+ARG TORCH_INDEX=""
+
+RUN useradd --create-home --uid 1000 app
+WORKDIR /home/app/text2video-zero
+
+# Before the code, so that a changed line of code does not install everything again.
+COPY requirements.txt ./
+RUN if [ -n "$TORCH_INDEX" ]; then \
+        grep -E '^torch(vision)?==' requirements.txt > /tmp/torch.txt \
+        && pip install --no-cache-dir --no-deps --index-url "$TORCH_INDEX" -r /tmp/torch.txt; \
+    fi \
+    && pip install --no-cache-dir -r requirements.txt
+
+COPY --chown=1000:1000 . ./
+# A volume takes over the owner of the folder that it covers, so the folders must exist as the user's.
+RUN mkdir -p outputs /home/app/.cache/huggingface && chown -R 1000:1000 /home/app
+
+USER 1000
+ENV DEVICE=$DEVICE \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    HF_HOME=/home/app/.cache/huggingface \
+    GRADIO_SERVER_NAME=0.0.0.0 \
+    GRADIO_ANALYTICS_ENABLED=False \
+    PYTHONUNBUFFERED=1
+VOLUME ["/home/app/.cache/huggingface", "/home/app/text2video-zero/outputs"]
+EXPOSE 7860
+
+HEALTHCHECK --interval=30s --timeout=10s --start-period=120s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/', timeout=8)"]
+
+# All interfaces of the container: who may reach them is decided by -p.
+CMD ["sh", "-c", "exec python app.py --host 0.0.0.0 --port 7860 --device \"$DEVICE\""]

@@ -1,0 +1,77 @@
+# make demo · test · test-fast · test-slow · test-gpu · lint · bench · toyland · clean
+# A fresh clone, make, and Python 3.11 or newer are all that is needed: each target sets up .venv first.
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 7860
+
+UV := $(shell command -v uv 2>/dev/null)
+VENV := .venv
+RUN := $(VENV)/bin/python
+# The stamps say that .venv holds what the requirements files ask for; a changed file installs again.
+APP_READY := $(VENV)/.app-ready
+DEV_READY := $(VENV)/.dev-ready
+
+ifdef UV
+CREATE := uv venv --quiet --allow-existing --python "$(PYTHON)" $(VENV)
+INSTALL := uv pip install --python $(RUN)
+else
+CREATE := "$(PYTHON)" -m venv $(VENV)
+INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast test-slow test-gpu lint bench toyland clean
+
+help:
+	@echo "make demo        set up everything and serve the app on http://$(HOST):$(PORT)"
+	@echo "make test        all tests but the slow ones and those that need a GPU"
+	@echo "make test-fast   the same without the browser"
+	@echo "make test-slow   the slow ones        make test-gpu   those that need a CUDA device"
+	@echo "make lint        ruff                 make bench      measure the speed of sampling"
+	@echo "make toyland     train the embedded model anew on this CPU (hours)"
+	@echo "make clean       remove .venv and caches"
+
+$(RUN):
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "Python 3.11 or newer is needed, but '$(PYTHON)' is $$("$(PYTHON)" --version 2>&1 || true):" \
+	         "install one and name it, for example  make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(CREATE)
+
+$(APP_READY): requirements.txt | $(RUN)
+	@echo "Installing what the app needs into $(VENV); the first time takes a few minutes and 6 GB."
+	$(INSTALL) -r requirements.txt
+	@touch $@
+
+$(DEV_READY): requirements-dev.txt $(APP_READY)
+	$(INSTALL) -r requirements-dev.txt
+	@touch $@
+
+demo: $(APP_READY)
+	$(RUN) app.py --host $(HOST) --port $(PORT) $(ARGS)
+
+test: $(DEV_READY)
+	$(RUN) -m pytest -m "not slow and not gpu" $(ARGS)
+
+test-fast: $(DEV_READY)
+	$(RUN) -m pytest -m "not slow and not gpu and not browser" $(ARGS)
+
+test-slow: $(DEV_READY)
+	$(RUN) -m pytest -m "slow and not gpu" $(ARGS)
+
+test-gpu: $(DEV_READY)
+	$(RUN) -m pytest -m gpu $(ARGS)
+
+lint: $(DEV_READY)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+bench: $(APP_READY)
+	$(RUN) -m benchmarks.sampling $(ARGS)
+
+toyland: $(APP_READY)
+	$(RUN) -m toyland.train --preset cpu --out assets/toyland $(ARGS)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
