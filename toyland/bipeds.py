@@ -11,7 +11,6 @@ from toyland.palette import (
     BLUSH,
     COAL,
     CREAM,
-    GLASS,
     HAIR_COLORS,
     INK,
     SKIN_TONES,
@@ -95,8 +94,8 @@ def draw_cape(canvas: Canvas, pose: Pose, color: Color, phase: float) -> None:
     flutter = 0.04 * np.sin(2 * np.pi * phase)
     (rx, ry), (lx, ly) = pose["r_shoulder"], pose["l_shoulder"]
     canvas.ink([blob(
-        (rx + 0.02, ry - 0.05), (lx - 0.02, ly - 0.05), (0.06, 0.3), (-0.06 + flutter, 0.52),
-        (-0.2 - flutter, 0.46), (-0.28 + flutter, 0.32),
+        (lx, ly - 0.05), (rx, ry - 0.06), (-0.28, 0.08 - flutter), (-0.42 - flutter, 0.26),
+        (-0.36, 0.4 + flutter), (-0.22 + flutter, 0.34), (-0.04, 0.24),
     )], darker(color, 0.3), INK)
 
 
@@ -144,6 +143,7 @@ def draw_robot(canvas: Canvas, pose: Pose, color: Color, seed: int) -> None:
     """Box head with antenna and square glowing eyes, angular limbs."""
     steel = (128, 136, 152)
     dress = _Dress(color, steel, steel, color, color)
+    canvas.ink([limb(0.09, pose["neck"], pose.head)], steel, INK)
     _draw_legs(canvas, pose, dress, True)
     _draw_arms(canvas, pose, dress, True)
     torso = _draw_torso(canvas, pose, color, True)
@@ -151,8 +151,8 @@ def draw_robot(canvas: Canvas, pose: Pose, color: Color, seed: int) -> None:
     torso.fill(oval(-0.035, 0.035, 0.033), (240, 84, 80))
     torso.fill(oval(0.045, 0.035, 0.033), (250, 206, 72))
     head = _head_canvas(canvas, pose)
-    head.ink([limb(0.03, (0, -0.15), (0, -0.225))], steel, INK)
-    head.ink([oval(0, -0.24, 0.038)], (250, 206, 72), INK)
+    head.ink([limb(0.03, (0, -0.15), (0, -0.21))], steel, INK)
+    head.ink([oval(0, -0.215, 0.036)], (250, 206, 72), INK)
     head.ink([box(-0.245, -0.06, -0.2, 0.07), box(0.2, -0.06, 0.245, 0.07)], steel, INK)
     head.ink([box(-0.21, -0.165, 0.21, 0.165)], color, INK)
     head.fill(box(-0.155, -0.1, 0.185, 0.115), (42, 48, 78))
@@ -186,9 +186,11 @@ def draw_astronaut(canvas: Canvas, pose: Pose, color: Color, seed: int) -> None:
 
 def draw_person(canvas: Canvas, pose: Pose, color: Color, seed: int) -> None:
     """A child with hair, trousers and a shirt in the colour."""
-    skin = SKIN_TONES[seed % len(SKIN_TONES)]
-    hair = HAIR_COLORS[seed // 7 % len(HAIR_COLORS)]
-    dress = _Dress(color, color, (72, 84, 122), skin, (70, 56, 66))
+    tone = seed % len(SKIN_TONES)
+    skin = SKIN_TONES[tone]
+    # The lightest hair would vanish on the darker skins.
+    hair = HAIR_COLORS[seed // 7 % (3 if tone < 2 else 2)]
+    dress = _Dress(color, color, darker(color, 0.35), skin, COAL)
     _draw_legs(canvas, pose, dress, False)
     torso = _draw_torso(canvas, pose, color, False)
     torso.fill(curve(0.03, (-0.13, 0.05), (0.02, 0.075), (0.145, 0.05)), lighter(color, 0.5))

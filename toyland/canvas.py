@@ -6,6 +6,7 @@ subject is drawn. Anti-aliasing blends all four alike, so mask and depth fit the
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -41,8 +42,9 @@ def lighter(color: Color, share: float = 0.35) -> Color:
 
 
 def darker(color: Color, share: float = 0.25) -> Color:
-    """The colour mixed with a blueish black."""
-    return mix(color, (30, 20, 60), share)
+    """The colour in shade: warm colours turn towards wine (never olive), the others to night."""
+    warm = color[0] > color[2] + 100
+    return mix(color, (84, 4, 26) if warm else (30, 20, 60), share)
 
 
 def polygon(*points: tuple[float, float]) -> Shape:
@@ -63,7 +65,7 @@ def _unit_circle(corners: int) -> np.ndarray:
 
 def oval(x: float, y: float, rx: float, ry: float | None = None, degrees: float = 0.0) -> Shape:
     """An ellipse around (x, y), turned clockwise by ``degrees``."""
-    points = _unit_circle(36) * (rx, rx if ry is None else ry)
+    points = _unit_circle(28) * (rx, rx if ry is None else ry)
     if degrees:
         c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
         points = points @ np.array([[c, s], [-s, c]])
@@ -71,7 +73,7 @@ def oval(x: float, y: float, rx: float, ry: float | None = None, degrees: float 
 
 
 @lru_cache(maxsize=32)
-def _spline_weights(count: int, closed: bool, steps: int = 8) -> np.ndarray:
+def _spline_weights(count: int, closed: bool, steps: int = 6) -> np.ndarray:
     """Catmull-Rom weights (samples, count) of control points along a curve."""
     t = np.arange(steps) / steps
     basis = 0.5 * np.stack([
@@ -140,7 +142,7 @@ class Canvas:
     @property
     def scale(self) -> float:
         """Fractions of the frame in one local unit."""
-        return float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))))
+        return math.hypot(self.matrix[0, 0], self.matrix[1, 0])
 
     def at_depth(self, depth: float) -> Canvas:
         """The same canvas for things at a depth (0 far .. 1 near)."""

@@ -36,14 +36,14 @@ VOCABULARY: dict[str, dict[str, tuple[str, ...]]] = {
         "flying": ("flying", "soaring"),
     },
     "weather": {
-        "clear": ("clear weather",), "sunny": ("sunny", "sunshine"),
+        "clear": ("clear",), "sunny": ("sunny", "sunshine"),
         "cloudy": ("cloudy", "clouds"), "rainy": ("rainy", "rain", "raining"),
         "snowy": ("snowy", "snowfall", "snowing"),
     },
     "other": {
-        "a": ("a", "an", "the"), "in": ("in", "on", "at", "by", "under", "through"),
-        "is": ("is", "that", "with", "and", "of", "while"), "night": ("night", "day", "weather"),
-        "picture": ("picture", "drawing", "image", "photo"),
+        "a": ("a", "an", "the"), "in": ("in", "on", "at", "under"),
+        "is": ("is", "it", "while", "of"), "day": ("day", "night"),
+        "picture": ("picture", "drawing"),
     },
 }
 """role -> canonical word -> the words that mean it, the canonical one first."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from toyland.bipeds import blush, eye, smile
 from toyland.canvas import Canvas, Color, box, blob, curve, darker, lighter, limb, mix, oval, polygon
-from toyland.palette import BLUSH, COAL, CREAM, GLASS, INK, WHITE
+from toyland.palette import BLUSH, COAL, CREAM, GLASS, INK, WHITE, WING, WING_SHADE
 
 _AIRBORNE = ("jumping", "flying")
 
@@ -42,12 +42,13 @@ def _draw_legs(
         canvas.fill(limb(width, knee, tip), foot_color)
 
 
-def _draw_cape(canvas: Canvas, color: Color, phase: float, x: float, y: float) -> None:
-    flutter = 0.05 * _wave(phase)
-    canvas.ink([blob(
-        (x, y - 0.06), (x + 0.05, y + 0.04), (x - 0.25, y + 0.0 + flutter), (x - 0.5, y - 0.04),
-        (x - 0.56, y - 0.2 - flutter), (x - 0.3, y - 0.17 + flutter),
-    )], darker(color, 0.35), INK)
+def _draw_wing(canvas: Canvas, x: float, y: float, phase: float) -> None:
+    """A feathered wing that is fastened at (x, y) and beats once a period."""
+    wing = canvas.placed(x, y, degrees=-8 + 20 * _wave(phase))
+    wing.ink([blob((0.06, 0.03), (0.02, -0.16), (-0.12, -0.34), (-0.3, -0.4), (-0.29, -0.27),
+                   (-0.27, -0.16), (-0.2, -0.06), (-0.1, 0.04))], WING, INK)
+    for tip_x, tip_y in ((-0.27, -0.27), (-0.2, -0.12)):
+        wing.fill(curve(0.022, (0.0, -0.04), (tip_x * 0.55, tip_y * 0.75), (tip_x, tip_y)), WING_SHADE)
 
 
 def draw_cat(canvas: Canvas, color: Color, action: str, phase: float, seed: int) -> None:
@@ -65,7 +66,7 @@ def draw_cat(canvas: Canvas, color: Color, action: str, phase: float, seed: int)
         canvas.fill(curve(0.045, (x, -0.05), (x - 0.015, 0.0), (x, 0.06)), stripe)
     _draw_legs(canvas, *legs, far=False)
     if action == "flying":
-        _draw_cape(canvas, color, phase, 0.1, -0.02)
+        _draw_wing(canvas, -0.06, 0.06, phase)
     head = canvas.placed(0.22, -0.17, degrees=3 * _wave(phase))
     head.ink([polygon((-0.23, -0.03), (-0.21, -0.32), (-0.02, -0.17)),
               polygon((0.23, -0.03), (0.21, -0.32), (0.02, -0.17)),
@@ -98,7 +99,7 @@ def draw_fox(canvas: Canvas, color: Color, action: str, phase: float, seed: int)
     _draw_legs(canvas, *legs, far=False)
     canvas.fill(oval(0.17, 0.14, 0.085, 0.11), pale)
     if action == "flying":
-        _draw_cape(canvas, color, phase, 0.1, 0.0)
+        _draw_wing(canvas, -0.02, 0.1, phase)
     head = canvas.placed(0.22, -0.15, degrees=3 * _wave(phase))
     head.ink([polygon((-0.22, -0.02), (-0.2, -0.34), (-0.02, -0.15)),
               polygon((0.16, -0.02), (0.16, -0.34), (-0.02, -0.17)),
@@ -130,7 +131,7 @@ def draw_horse(canvas: Canvas, color: Color, action: str, phase: float, seed: in
     canvas.fill(oval(0.08, 0.01, 0.1, 0.1), color)
     _draw_legs(canvas, *legs, far=False)
     if action == "flying":
-        _draw_cape(canvas, color, phase, 0.02, -0.04)
+        _draw_wing(canvas, -0.06, 0.06, phase)
     head = canvas.placed(0.27, -0.33 + nod, degrees=3 * _wave(phase, 0.25))
     head.ink([polygon((-0.11, -0.06), (-0.07, -0.2), (0.01, -0.08)),
               blob((-0.13, 0.02), (-0.07, -0.11), (0.05, -0.1), (0.18, 0.02), (0.23, 0.13),
@@ -155,6 +156,8 @@ def draw_fish(canvas: Canvas, color: Color, action: str, phase: float, seed: int
                      (0.36, 0.29)), lighter(color, 0.45))
     for x, half in ((-0.05, 0.22), (-0.23, 0.14)):
         canvas.fill(curve(0.07, (x, -half), (x + 0.05, 0.0), (x, half)), lighter(color, 0.6))
+    if action == "flying":
+        _draw_wing(canvas, 0.02, -0.02, phase)
     canvas.ink([blob((0.1, 0.07), (0.0, 0.0 + wag / 2), (-0.13, 0.09 + wag), (0.0, 0.18 + wag))],
                fin, INK)
     canvas.ink([oval(0.34, -0.07, 0.11)], WHITE, INK)
@@ -179,6 +182,8 @@ def draw_car(canvas: Canvas, color: Color, action: str, phase: float, seed: int)
     body.fill(limb(0.03, (0.0, -0.0), (0.1, -0.0)), darker(color, 0.35))
     body.ink([oval(0.63, 0.06, 0.065, 0.075)], (255, 240, 150), INK)
     body.ink([box(-0.75, 0.04, -0.68, 0.13)], (230, 60, 60), INK)
+    if action == "flying":
+        _draw_wing(canvas, -0.05, 0.1, phase)
     for x in (-0.4, 0.4):
         wheel = canvas.placed(x, 0.28, degrees=360 * phase)
         wheel.ink([oval(0, 0, 0.19)], COAL, INK)
@@ -191,13 +196,15 @@ def draw_rocket(canvas: Canvas, color: Color, action: str, phase: float, seed: i
     """Nose cone, fins and a round window; a flame when it is off the ground."""
     dark, pale = darker(color, 0.32), (236, 238, 246)
     if action in _AIRBORNE:
-        length = 0.44 + 0.05 * _wave(phase)
-        canvas.ink([blob((-0.1, 0.27), (0.1, 0.27), (0.12, 0.36), (0.0, length + 0.06),
-                         (-0.12, 0.36))], (255, 146, 38), (214, 70, 30))
+        # Hull and flame together are as high as the standing rocket.
+        canvas = canvas.placed(0.0, -0.02, scale=0.86)
+        length = 0.46 + 0.05 * _wave(phase)
+        canvas.ink([blob((-0.1, 0.27), (0.1, 0.27), (0.13, 0.37), (0.0, length + 0.06),
+                         (-0.13, 0.37))], (255, 146, 38), (214, 70, 30))
         canvas.fill(blob((-0.05, 0.28), (0.05, 0.28), (0.06, 0.34), (0.0, length - 0.02),
                          (-0.06, 0.34)), (255, 236, 120))
-    base = 0.3 if action in _AIRBORNE else 0.46
-    canvas = canvas.placed(0.0, base - 0.36)
+    else:
+        canvas = canvas.placed(0.0, 0.1)
     canvas.ink([blob((-0.12, 0.02), (-0.3, 0.2), (-0.32, 0.36), (-0.2, 0.3), (-0.08, 0.28)),
                 blob((0.12, 0.02), (0.3, 0.2), (0.32, 0.36), (0.2, 0.3), (0.08, 0.28))], dark, INK)
     canvas.ink([box(-0.1, 0.24, 0.1, 0.32)], (116, 122, 140), INK)
@@ -225,6 +232,8 @@ def draw_ball(canvas: Canvas, color: Color, action: str, phase: float, seed: int
         wheel.fill(polygon(tuple(pole), *map(tuple, rim)), light)
     wheel.fill(oval(*pole, 0.09), darker(color, 0.25))
     canvas.fill(oval(-0.2, -0.27, 0.1, 0.055, -38), lighter(color, 0.75))
+    if action == "flying":
+        _draw_wing(canvas, -0.12, 0.1, phase)
 
 
 CREATURES = {

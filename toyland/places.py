@@ -14,6 +14,7 @@ import numpy as np
 from toyland.canvas import (
     Canvas,
     Color,
+    Shape,
     blob,
     box,
     curve,
@@ -24,8 +25,7 @@ from toyland.canvas import (
     oval,
     polygon,
 )
-from toyland.canvas import Shape
-from toyland.palette import WHITE
+from toyland.palette import CREAM, WHITE
 
 # Beyond the frame on both sides, so that a panned picture has no empty edge.
 _LEFT, _RIGHT = -1.0, 2.0
@@ -94,17 +94,17 @@ def _day_sky(
                rng.uniform(0.08, 0.3), rng.uniform(0.055, 0.09), cloud)
 
 
-def _falling(canvas: Canvas, rng: np.random.Generator, weather: str) -> None:
-    """Rain or snow in the air behind the subject."""
-    air = canvas.at_depth(0.0)
+def draw_falling(canvas: Canvas, weather: str, detail_seed: int) -> None:
+    """Rain or snow in the air behind the subject; to be drawn once the depth has been read."""
+    rng = np.random.default_rng((detail_seed, 1))
+    columns = (np.arange(26) * 0.618) % 1.0
     if weather == "rainy":
-        for index in range(22):
-            x, y = (index * 0.618) % 1.0, rng.uniform(0, 0.9)
-            air.fill(limb(0.009, (x, y), (x - 0.025, y + 0.08)), (206, 226, 246))
+        for x in columns[:22]:
+            y = rng.uniform(0, 0.9)
+            canvas.fill(limb(0.009, (x, y), (x - 0.025, y + 0.08)), (206, 226, 246))
     if weather == "snowy":
-        for index in range(26):
-            air.fill(oval((index * 0.618) % 1.0, rng.uniform(0, 0.95), rng.uniform(0.009, 0.016)),
-                     WHITE)
+        for x in columns:
+            canvas.fill(oval(x, rng.uniform(0, 0.95), rng.uniform(0.009, 0.016)), WHITE)
 
 
 def _side(rng: np.random.Generator) -> float:
@@ -119,10 +119,10 @@ def _draw_meadow(canvas: Canvas, rng: np.random.Generator, weather: str) -> None
         _round_tree(canvas, _side(rng), 0.62, rng.uniform(0.12, 0.16))
     _hills(canvas, rng, 0.64, 0.025, (134, 208, 88), (74, 160, 60), _GROUND_DEPTH)
     petals = ((255, 255, 255), (255, 170, 205), (255, 226, 90))
-    near = canvas.at_depth(0.6)
     for index in range(8):
         x, y = (index * 0.618 + rng.uniform(0, 0.1)) % 1.0, rng.uniform(0.74, 0.97)
         radius = 0.012 + 0.02 * (y - 0.7) / 0.3
+        near = canvas.at_depth(ground_depth(0.64, y))
         near.fill(oval(x, y, radius * 1.5, radius * 1.3), petals[int(rng.integers(3))])
         near.fill(oval(x, y, radius * 0.6), (250, 180, 50))
 
@@ -211,10 +211,7 @@ def _parasol(canvas: Canvas, x: float, rng: np.random.Generator) -> None:
     rim = [(x + 0.17 * np.cos(a), 0.52 + 0.13 * np.sin(a)) for a in dome]
     for index in range(6):
         shade.fill(polygon((x, 0.39), rim[index], (rim[index][0], 0.525), (rim[index + 1][0], 0.525),
-                           rim[index + 1]), color if index % 2 else CANVAS_WHITE)
-
-
-CANVAS_WHITE: Color = (255, 250, 240)
+                           rim[index + 1]), color if index % 2 else CREAM)
 
 
 def _draw_desert(canvas: Canvas, rng: np.random.Generator, weather: str) -> None:
@@ -250,7 +247,6 @@ def _draw_snow(canvas: Canvas, rng: np.random.Generator, weather: str) -> None:
         _fir(canvas, (index * 0.29 + rng.uniform(-0.06, 0.1)) % 1.0, rng.uniform(0.62, 0.68),
              rng.uniform(0.2, 0.3))
     _hills(canvas, rng, 0.66, 0.025, (250, 253, 255), (204, 222, 244), _GROUND_DEPTH)
-    _falling(canvas, rng, weather)
 
 
 def _fir(canvas: Canvas, x: float, foot: float, size: float) -> None:
@@ -332,8 +328,6 @@ def _draw_city(canvas: Canvas, rng: np.random.Generator, weather: str) -> None:
     _ground(canvas, 0.7, (88, 78, 124), (54, 48, 92))
     for x in (rng.uniform(0.1, 0.4), rng.uniform(0.6, 0.9)):
         canvas.at_depth(0.5).glow(x, 0.84, 0.26, 0.1, (255, 206, 120), 0.5)
-    if weather == "rainy":
-        _falling(canvas, rng, weather)
 
 
 def _skyline(
@@ -377,7 +371,4 @@ PLACE_TABLE: dict[str, Place] = {
 
 def draw_place(canvas: Canvas, place: str, weather: str, detail_seed: int) -> None:
     """Paint a whole backdrop, colours and depth, onto the canvas."""
-    rng = np.random.default_rng(detail_seed)
-    PLACE_TABLE[place].draw(canvas, rng, weather)
-    if place in ("meadow", "street"):
-        _falling(canvas, rng, weather)
+    PLACE_TABLE[place].draw(canvas, np.random.default_rng(detail_seed), weather)

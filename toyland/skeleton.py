@@ -70,7 +70,7 @@ def _walking(wave: float, swing: float) -> _Angles:
     # The leg that comes forward bends its knee: the right one while wave rises (swing > 0).
     right, left = 34 * wave, -34 * wave
     return _Angles(
-        (-24 - 26 * wave, -4 - 30 * wave), (26 + 28 * wave, 48 + 28 * wave),
+        (-30 - 22 * wave, -16 - 20 * wave), (30 + 24 * wave, 44 + 34 * wave),
         (right, right - 8 - 46 * max(swing, 0)), (left, left - 8 - 46 * max(-swing, 0)),
         lean=4, head=2 * wave, bob=0.018 * abs(wave), stance=0.05,
     )

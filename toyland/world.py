@@ -16,7 +16,7 @@ from toyland.bipeds import BIPEDS, draw_cape
 from toyland.canvas import Canvas
 from toyland.creatures import CREATURES
 from toyland.palette import COLOR_VALUES
-from toyland.places import PLACE_TABLE, PLACES, draw_place, ground_depth
+from toyland.places import PLACE_TABLE, PLACES, draw_falling, draw_place, ground_depth
 from toyland.skeleton import MIRRORED_ORDER, Pose, pose
 
 __all__ = [
@@ -47,26 +47,30 @@ ACTIONS_OF: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class _Stature:
-    """heights: least and greatest, fractions of the frame; width: over height, at its widest."""
+    """heights: least and greatest, fractions of the frame; reach: half its width over height."""
 
     heights: tuple[float, float]
-    width: float
+    reach: float
 
 
 _STATURES: dict[str, _Stature] = {
-    **dict.fromkeys(BIPEDS, _Stature((0.58, 0.8), 0.8)),
-    "cat": _Stature((0.54, 0.72), 1.12),
-    "horse": _Stature((0.6, 0.78), 1.12),
-    "fox": _Stature((0.5, 0.68), 1.3),
-    "fish": _Stature((0.42, 0.6), 1.45),
-    "car": _Stature((0.42, 0.56), 1.6),
-    "rocket": _Stature((0.6, 0.8), 0.75),
-    "ball": _Stature((0.46, 0.66), 1.0),
+    **dict.fromkeys(BIPEDS, _Stature((0.58, 0.8), 0.46)),
+    "cat": _Stature((0.54, 0.7), 0.62),
+    "horse": _Stature((0.58, 0.76), 0.58),
+    "fox": _Stature((0.5, 0.66), 0.68),
+    "fish": _Stature((0.42, 0.54), 0.84),
+    "car": _Stature((0.42, 0.55), 0.82),
+    "rocket": _Stature((0.6, 0.8), 0.38),
+    "ball": _Stature((0.46, 0.66), 0.52),
 }
+# Tilted, a subject is wider or higher than it is when it stands.
+_TILTED_REACH = 0.12
+_TILTED_RISE = 0.08
 
-_FLIGHT_TILT = {**dict.fromkeys(BIPEDS, 48.0), "rocket": 38.0, "car": -10.0, "fish": 0.0}
+_FLIGHT_TILT = {**dict.fromkeys(BIPEDS, 48.0), "rocket": 38.0, "car": -10.0, "fish": 0.0,
+                 "ball": 0.0}
 _JUMP_TILT = {"fish": -32.0, "car": -14.0, "horse": -12.0, "cat": -12.0, "fox": -12.0}
-_MARGIN = 0.03
+_MARGIN = 0.04
 _JUMP_GAP = 0.09
 _BOUNCE = 0.03
 
@@ -116,12 +120,13 @@ def random_scene(rng: np.random.Generator, **fixed: object) -> Scene:
     action = fixed.get("action") or _one_of(rng, ACTIONS_OF[subject])
     stature = _STATURES[subject]
     height = float(fixed.get("height") or rng.uniform(*stature.heights))
-    half_width = min(stature.width * height / 2 + _MARGIN, 0.5)
+    reach = stature.reach + (_TILTED_REACH if subject in _FLIGHT_TILT and action == "flying" else 0)
+    half_width = min(reach * height + _MARGIN, 0.5)
     drawn = {
         "subject": subject, "color": _one_of(rng, COLORS), "place": place, "action": action,
         "weather": _one_of(rng, WEATHER_OF[place]),
         "x": float(np.clip(rng.normal(0.5, 0.14), half_width, 1 - half_width)),
-        "y": _random_row(rng, action, height), "height": height,
+        "y": _random_row(rng, subject, action, height), "height": height,
         "facing": int(rng.choice((-1, 1))), "phase": float(rng.random()),
         "detail_seed": int(rng.integers(2**31)),
     }
@@ -140,16 +145,17 @@ def _weathered_places(weather: object) -> tuple[str, ...]:
     return tuple(name for name in PLACES if weather is None or weather in WEATHER_OF[name])
 
 
-def _random_row(rng: np.random.Generator, action: str, height: float) -> float:
+def _random_row(rng: np.random.Generator, subject: str, action: str, height: float) -> float:
     """The row of the subject's centre: feet on the near ground, or in the air."""
-    highest = height / 2 + _MARGIN
-    if action == "flying":
-        low, high = highest + _BOUNCE, 0.9 - height / 2
-    elif action == "jumping":
-        low, high = highest + _BOUNCE, 0.86 - height / 2
+    highest, lowest = height / 2 + _MARGIN, 0.95 - height / 2
+    if action == "jumping":
+        rise = _BOUNCE + (_TILTED_RISE * height if subject in _JUMP_TILT else 0)
+        highest, lowest = highest + rise, 0.88 - height / 2
+    elif action == "flying":
+        highest, lowest = highest + _BOUNCE, 0.9 - height / 2
     else:
-        low, high = max(highest, 0.86 - height / 2), 0.95 - height / 2
-    return float(rng.uniform(low, max(low, high)))
+        highest = max(highest, 0.86 - height / 2)
+    return float(rng.uniform(min(highest, lowest), lowest))
 
 
 def _supersampling(size: int) -> int:
@@ -165,7 +171,7 @@ def _foot_row(scene: Scene) -> float:
 
 
 def _draw_shadow(canvas: Canvas, scene: Scene) -> None:
-    half = _STATURES[scene.subject].width * scene.height * 0.42
+    half = _STATURES[scene.subject].reach * scene.height * 0.85
     strength = {"flying": 0.3, "jumping": 0.38}.get(scene.action, 0.62)
     if scene.action in ("flying", "jumping"):
         half *= 0.85
@@ -178,6 +184,7 @@ def _backdrop(scene: Scene, size: int) -> tuple[Canvas, np.ndarray]:
     canvas = Canvas.blank(size * _supersampling(size), scene.pan)
     draw_place(canvas, scene.place, scene.weather, scene.detail_seed)
     depth = cv2.extractChannel(canvas.pixels, 3)
+    draw_falling(canvas, scene.weather, scene.detail_seed)
     _draw_shadow(canvas, scene)
     return canvas, cv2.resize(depth, (size, size), interpolation=cv2.INTER_AREA)
 
