@@ -1,0 +1,160 @@
+"""Motion dynamics: where each frame looks on the first frame's latents (paper, section 3.3.1).
+
+Sign convention. A path moves the *camera*: pan_x > 0 moves it to the right, so what is in the picture moves
+to the left; pan_y > 0 moves it down, zoom > 0 moves it closer, rotation > 0 turns it clockwise. Frame k reads
+its cell p at p + δ_k of the first frame, as the authors' code does.
+
+All coordinates are float32 whatever the type of the latents: in 16 bits they would tear the picture.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LANCZOS_RADIUS = 4
+PAPER_SPEED = 12 / 512  # 12 pixels a frame at 512x512
+
+CAMERA_PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {
+        name: MappingProxyType(dict(zip(("pan_x", "pan_y", "zoom", "rotation"), speeds, strict=True)))
+        for name, speeds in {
+            "Pan right-down": (0.0234, 0.0234, 0.0, 0.0),
+            "Pan right": (0.03, 0.0, 0.0, 0.0),
+            "Pan left": (-0.03, 0.0, 0.0, 0.0),
+            "Pan up": (0.0, -0.03, 0.0, 0.0),
+            "Pan down": (0.0, 0.03, 0.0, 0.0),
+            "Zoom in": (0.0, 0.0, 0.04, 0.0),
+            "Zoom out": (0.0, 0.0, -0.04, 0.0),
+            "Rotate": (0.0, 0.0, 0.0, 0.008),
+            "Still": (0.0, 0.0, 0.0, 0.0),
+        }.items()
+    }
+)
+
+
+@dataclass(frozen=True)
+class CameraPose:
+    """Where the camera is, against frame 0.
+
+    x, y: shift in widths and heights of the frame.  scale: magnification of the picture, > 0.
+    angle: clockwise turn in radians.
+    """
+
+    x: float
+    y: float
+    scale: float
+    angle: float
+
+
+@dataclass(frozen=True)
+class CameraPath:
+    """Even movement that turns back when it has gone far enough.
+
+    pan_x, pan_y: widths and heights of the frame per frame.  zoom: growth per frame, > -1.
+    rotation: full turns per frame.
+    reach: bound of each movement, > 0: shares of the frame for pans, of a turn for rotations; a zoom ends
+        where the edge has moved by that share. Without a bound a long pan would end in mirror images.
+    """
+
+    pan_x: float
+    pan_y: float
+    zoom: float
+    rotation: float
+    reach: float
+
+    def pose(self, frame: int) -> CameraPose:
+        """The pose at a frame, 0-based; frame 0 is the identity."""
+        zoom_reach = math.log1p(2 * self.reach)
+        return CameraPose(
+            x=_there_and_back(self.pan_x * frame, self.reach),
+            y=_there_and_back(self.pan_y * frame, self.reach),
+            scale=math.exp(_there_and_back(math.log1p(self.zoom) * frame, zoom_reach)),
+            angle=math.tau * _there_and_back(self.rotation * frame, self.reach),
+        )
+
+
+def _there_and_back(distance: float, reach: float) -> float:
+    """Triangle wave through 0 with slope 1 at 0 and bounds ±reach: every step has the same length."""
+    phase = (distance + reach) % (4 * reach)
+    return phase - reach if phase <= 2 * reach else 3 * reach - phase
+
+
+def sample_positions(pose: CameraPose, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where each cell reads on frame 0.
+
+    Returns x and y, each (height, width) float32, in cells; integers are centres of cells.
+    Zoom and rotation are about the middle of the frame.
+    """
+    # Distances to the middle are multiples of one half, so that the identity stays exact.
+    x = torch.arange(width, dtype=torch.float32) - (width - 1) / 2
+    y = torch.arange(height, dtype=torch.float32) - (height - 1) / 2
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    cos, sin = math.cos(pose.angle) / pose.scale, math.sin(pose.angle) / pose.scale
+    read_x = cos * x - sin * y + (width - 1) / 2 + pose.x * width
+    read_y = sin * x + cos * y + (height - 1) / 2 + pose.y * height
+    return read_x, read_y
+
+
+def warp(latents: torch.Tensor, pose: CameraPose, resampling: str = "smooth") -> torch.Tensor:
+    """W_k of the paper: look at latents (c, h, w) from another pose; what lies outside is mirrored.
+
+    resampling: "nearest" moves by whole cells (the paper's code). "smooth" interpolates with a Lanczos kernel
+    whose weights have unit *energy* and not unit sum: latents at T' are mostly noise, and the usual weights
+    would halve its standard deviation, which the UNet then paints as blur. For whole cells the two agree.
+    """
+    height, width = latents.shape[-2:]
+    read_x, read_y = sample_positions(pose, height, width)
+    if resampling == "nearest":
+        return _gathered(latents, _nearest(read_y), _nearest(read_x))
+    base_x, base_y = read_x.floor(), read_y.floor()
+    weights_x, weights_y = _lanczos_weights(read_x - base_x), _lanczos_weights(read_y - base_y)
+    warped = torch.zeros_like(latents, dtype=torch.float32)
+    for row, weight_y in enumerate(weights_y):
+        for column, weight_x in enumerate(weights_x):
+            tap_y = base_y.long() + row - LANCZOS_RADIUS + 1
+            tap_x = base_x.long() + column - LANCZOS_RADIUS + 1
+            warped += (weight_y * weight_x).to(latents.device) * _gathered(latents, tap_y, tap_x)
+    return warped.to(latents.dtype)
+
+
+def _nearest(position: torch.Tensor) -> torch.Tensor:
+    # Halves go down, as they do on the authors' 512-pixel grid: its samples lie 1/16 cell before the centres.
+    return (position - 0.5).ceil().long()
+
+
+def _gathered(latents: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    height, width = latents.shape[-2:]
+    index = _mirrored(y, height) * width + _mirrored(x, width)
+    return latents.flatten(-2)[:, index.to(latents.device)]
+
+
+def _mirrored(index: torch.Tensor, count: int) -> torch.Tensor:
+    index = index % (2 * count)
+    return torch.minimum(index, 2 * count - 1 - index)
+
+
+def _lanczos_weights(fraction: torch.Tensor) -> torch.Tensor:
+    """Weights (2·radius, h, w) of the cells around a position, of unit energy; fraction in [0, 1)."""
+    taps = torch.arange(1 - LANCZOS_RADIUS, LANCZOS_RADIUS + 1, dtype=torch.float32)
+    distance = fraction - taps[:, None, None]
+    weights = torch.sinc(distance) * torch.sinc(distance / LANCZOS_RADIUS)
+    # sinc leaves 1e-8 at whole numbers; a whole-cell movement shall copy bit for bit.
+    weights = torch.where(fraction == 0, (taps == 0)[:, None, None].float(), weights)
+    return weights / weights.square().sum(0).sqrt()
+
+
+def forward_noise(latents: torch.Tensor, noise: torch.Tensor, alpha_from: float, alpha_to: float) -> torch.Tensor:
+    """DDPM forward from one timestep to a later one in one go (paper, equation 8).
+
+    latents, noise: same shape.  alpha_from, alpha_to: ᾱ of the two timesteps, 0 < alpha_to <= alpha_from.
+    """
+    kept = alpha_to / alpha_from
+    return math.sqrt(kept) * latents + math.sqrt(1 - kept) * noise
