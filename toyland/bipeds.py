@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toyland.canvas import Canvas, Color, box, blob, curve, darker, lighter, limb, mix, oval, polygon
+from toyland.canvas import (
+    Canvas,
+    Color,
+    blob,
+    box,
+    curve,
+    darker,
+    lighter,
+    limb,
+    mix,
+    oval,
+    polygon,
+)
 from toyland.palette import (
     BLUSH,
     COAL,
@@ -16,10 +29,12 @@ from toyland.palette import (
     SKIN_TONES,
     WHITE,
 )
-from toyland.skeleton import Pose
+
+if TYPE_CHECKING:
+    from toyland.skeleton import Pose
 
 _LIMB = 0.115
-_LEG_SIDES = ("r", "l")
+_SIDES = ("r", "l")
 
 
 @dataclass(frozen=True)
@@ -52,7 +67,7 @@ def blush(canvas: Canvas, x: float, y: float, radius: float, skin: Color) -> Non
 
 
 def _draw_legs(canvas: Canvas, pose: Pose, dress: _Dress, angular: bool) -> None:
-    for side in _LEG_SIDES:
+    for side in _SIDES:
         hip, knee, ankle = (pose[f"{side}_{joint}"] for joint in ("hip", "knee", "ankle"))
         x, y = ankle
         canvas.ink([limb(_LIMB, hip, knee, ankle)], dress.leg, INK)
@@ -77,8 +92,9 @@ def _draw_torso(canvas: Canvas, pose: Pose, color: Color, angular: bool) -> Canv
 
 
 def _draw_arms(canvas: Canvas, pose: Pose, dress: _Dress, angular: bool) -> None:
-    for side in _LEG_SIDES:
-        shoulder, elbow, wrist = (pose[f"{side}_{joint}"] for joint in ("shoulder", "elbow", "wrist"))
+    for side in _SIDES:
+        joints = ("shoulder", "elbow", "wrist")
+        shoulder, elbow, wrist = (pose[f"{side}_{joint}"] for joint in joints)
         canvas.ink([limb(_LIMB * 0.95, shoulder, elbow, wrist)], dress.arm, INK)
         x, y = wrist
         hand = box(x - 0.06, y - 0.06, x + 0.06, y + 0.06) if angular else oval(x, y, 0.062)

@@ -33,7 +33,7 @@ class Shape:
 
 def mix(a: Color, b: Color, share: float) -> Color:
     """The colour at ``share`` (0..1) of the way from a to b."""
-    return tuple(int(round(p + (q - p) * share)) for p, q in zip(a, b, strict=True))
+    return tuple(round(p + (q - p) * share) for p, q in zip(a, b, strict=True))
 
 
 def lighter(color: Color, share: float = 0.35) -> Color:
@@ -69,7 +69,7 @@ def oval(x: float, y: float, rx: float, ry: float | None = None, degrees: float 
     if degrees:
         c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
         points = points @ np.array([[c, s], [-s, c]])
-    return Shape(points + (x, y))
+    return Shape(points + np.array((x, y)))
 
 
 @lru_cache(maxsize=32)
@@ -203,7 +203,7 @@ class Canvas:
 
     def glow(self, x: float, y: float, rx: float, ry: float, color: Color, strength: float) -> None:
         """Blend a soft disc of colour over the picture; level untouched."""
-        centre = self.to_frame(np.array([[x, y]]))[0] + (self.pan * self.level, 0)
+        centre = self.to_frame(np.array([[x, y]]))[0] + np.array((self.pan * self.level, 0))
         half = np.array([rx, ry]) * self.scale * self.side
         low = np.round(centre * self.side - half).astype(int)
         size = np.maximum(np.round(2 * half).astype(int), 1)
@@ -220,18 +220,18 @@ class Canvas:
         window[...] = cv2.blendLinear(window.copy(), light, 1 - weight, weight)
 
     def _paint(self, color: Color) -> tuple[int, int, int, int]:
-        return (*color, int(round(255 * self.level)))
+        return (*color, round(255 * self.level))
 
     def _fixed_point(self, points: np.ndarray) -> np.ndarray:
         """Local points as OpenCV's fixed-point pixels, int32 (n, 2)."""
         frame = self.to_frame(points)
         if self.pan:
-            frame = frame + (self.pan * self.level, 0)
+            frame += np.array((self.pan * self.level, 0))
         # A pixel's centre is the integer in OpenCV, hence the half.
         return np.rint((frame * self.side - 0.5) * _SUBPIXELS).astype(np.int32)
 
     def _stroke(self, shape: Shape, color: Color, width: float, closed: bool) -> None:
         cv2.polylines(
             self.pixels, [self._fixed_point(shape.points)], closed, self._paint(color),
-            max(int(round(width * self.side)), 1), cv2.LINE_AA, _SUBPIXEL_BITS,
+            max(round(width * self.side), 1), cv2.LINE_AA, _SUBPIXEL_BITS,
         )

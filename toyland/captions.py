@@ -6,10 +6,12 @@ Every caption names subject, colour and place; action and weather are named by m
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
-from toyland.world import Scene
+    from toyland.world import Scene
 
 VOCABULARY: dict[str, dict[str, tuple[str, ...]]] = {
     "subjects": {

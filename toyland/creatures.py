@@ -8,7 +8,20 @@ from __future__ import annotations
 import numpy as np
 
 from toyland.bipeds import blush, eye, smile
-from toyland.canvas import Canvas, Color, box, blob, curve, darker, lighter, limb, mix, oval, polygon
+from toyland.canvas import (
+    Canvas,
+    Color,
+    Shape,
+    blob,
+    box,
+    curve,
+    darker,
+    lighter,
+    limb,
+    mix,
+    oval,
+    polygon,
+)
 from toyland.palette import BLUSH, COAL, CREAM, GLASS, INK, WHITE, WING, WING_SHADE
 
 _AIRBORNE = ("jumping", "flying")
@@ -33,9 +46,11 @@ def _draw_legs(
 ) -> None:
     """The two legs of one side. hips: back and front; colors: leg and foot."""
     leg_color, foot_color = (darker(c, 0.22) for c in colors) if far else colors
-    for front, (x, y) in zip((False, True), hips, strict=True):
+    # The far legs stand a little behind and higher, so that all four are seen.
+    dx, dy = (0.07, -0.015) if far else (0.0, 0.0)
+    for front, hip in zip((False, True), hips, strict=True):
         angle = np.radians(_leg_angle(action, phase, front, far))
-        x, y = (x + 0.07, y - 0.015) if far else (x, y)
+        x, y = hip[0] + dx, hip[1] + dy
         tip = (x + length * np.sin(angle), y + length * np.cos(angle))
         knee = (x + 0.75 * length * np.sin(angle), y + 0.75 * length * np.cos(angle))
         canvas.ink([limb(width, (x, y), tip)], leg_color, INK)
@@ -48,7 +63,8 @@ def _draw_wing(canvas: Canvas, x: float, y: float, phase: float) -> None:
     wing.ink([blob((0.06, 0.03), (0.02, -0.16), (-0.12, -0.34), (-0.3, -0.4), (-0.29, -0.27),
                    (-0.27, -0.16), (-0.2, -0.06), (-0.1, 0.04))], WING, INK)
     for tip_x, tip_y in ((-0.27, -0.27), (-0.2, -0.12)):
-        wing.fill(curve(0.022, (0.0, -0.04), (tip_x * 0.55, tip_y * 0.75), (tip_x, tip_y)), WING_SHADE)
+        wing.fill(curve(0.022, (0.0, -0.04), (tip_x * 0.55, tip_y * 0.75), (tip_x, tip_y)),
+                  WING_SHADE)
 
 
 def draw_cat(canvas: Canvas, color: Color, action: str, phase: float, seed: int) -> None:
@@ -60,7 +76,7 @@ def draw_cat(canvas: Canvas, color: Color, action: str, phase: float, seed: int)
     rings = curve(0.115, *tail)
     canvas.ink([rings], color, INK)
     for part in (slice(10, 14), slice(17, 21), slice(23, 25)):
-        canvas.fill(type(rings)(rings.points[part], 0.1), stripe)
+        canvas.fill(Shape(rings.points[part], 0.1), stripe)
     canvas.ink([oval(-0.1, 0.12, 0.32, 0.2)], color, INK)
     for x in (-0.25, -0.13, -0.01):
         canvas.fill(curve(0.045, (x, -0.05), (x - 0.015, 0.0), (x, 0.06)), stripe)
@@ -81,8 +97,8 @@ def draw_cat(canvas: Canvas, color: Color, action: str, phase: float, seed: int)
     smile(head, 0.03, 0.09, 0.05)
     for sign, start in ((-1, -0.1), (1, 0.16)):
         for slope in (-0.03, 0.03):
-            head.fill(limb(0.014, (start, 0.08 + slope / 2), (start + sign * 0.16, 0.075 + slope * 2)),
-                      INK)
+            tip = (start + sign * 0.16, 0.075 + slope * 2)
+            head.fill(limb(0.014, (start, 0.08 + slope / 2), tip), INK)
 
 
 def draw_fox(canvas: Canvas, color: Color, action: str, phase: float, seed: int) -> None:
@@ -128,6 +144,7 @@ def draw_horse(canvas: Canvas, color: Color, action: str, phase: float, seed: in
     mane.ink([blob((0.16, -0.4), (0.3, -0.36), (0.27, -0.14), (0.23, 0.04), (0.06, 0.12),
                    (-0.05, 0.0), (0.08, -0.14))], color, INK)
     canvas.ink([oval(-0.08, 0.08, 0.29, 0.165)], color, INK)
+    # Hides the outline between neck and body.
     canvas.fill(oval(0.08, 0.01, 0.1, 0.1), color)
     _draw_legs(canvas, *legs, far=False)
     if action == "flying":
@@ -138,7 +155,8 @@ def draw_horse(canvas: Canvas, color: Color, action: str, phase: float, seed: in
                    (0.15, 0.2), (0.04, 0.16), (-0.08, 0.13))], color, INK)
     head.fill(oval(0.165, 0.12, 0.062, 0.065), mix(color, CREAM, 0.6))
     head.fill(oval(0.19, 0.1, 0.014), INK)
-    head.fill(blob((-0.06, -0.14), (0.04, -0.12), (0.06, -0.02), (-0.02, -0.06), (-0.1, -0.04)), hair)
+    head.fill(blob((-0.06, -0.14), (0.04, -0.12), (0.06, -0.02), (-0.02, -0.06), (-0.1, -0.04)),
+              hair)
     eye(head, 0.04, 0.015, 0.036)
     blush(head, 0.04, 0.095, 0.03, color)
 
@@ -146,8 +164,8 @@ def draw_horse(canvas: Canvas, color: Color, action: str, phase: float, seed: in
 def draw_fish(canvas: Canvas, color: Color, action: str, phase: float, seed: int) -> None:
     """An oval with fins, stripes and one big eye; the tail wags."""
     fin, wag = darker(color, 0.2), 0.07 * _wave(phase)
-    canvas.ink([blob((-0.3, 0.0), (-0.5, -0.2 + wag), (-0.68, -0.3 + 2 * wag), (-0.6, 0.0 + 2 * wag),
-                     (-0.68, 0.3 + 2 * wag), (-0.5, 0.2 + wag))], fin, INK)
+    canvas.ink([blob((-0.3, 0.0), (-0.5, -0.2 + wag), (-0.68, -0.3 + 2 * wag),
+                     (-0.6, 2 * wag), (-0.68, 0.3 + 2 * wag), (-0.5, 0.2 + wag))], fin, INK)
     canvas.ink([blob((-0.25, -0.25), (-0.1, -0.46), (0.16, -0.47), (0.18, -0.26)),
                 blob((-0.15, 0.28), (-0.12, 0.46), (0.05, 0.46), (0.1, 0.3))], fin, INK)
     canvas.ink([blob((0.62, 0.02), (0.42, -0.25), (0.08, -0.35), (-0.24, -0.23), (-0.44, 0.0),
@@ -172,7 +190,9 @@ def draw_car(canvas: Canvas, color: Color, action: str, phase: float, seed: int)
     body.ink([blob((-0.5, -0.05), (-0.36, -0.4), (-0.1, -0.47), (0.14, -0.44), (0.36, -0.12),
                    (0.2, 0.05), (-0.3, 0.05))], color, INK)
     body.ink([blob((-0.72, 0.02), (-0.55, -0.12), (0.0, -0.12), (0.46, -0.12), (0.68, -0.02),
-                   (0.75, 0.16), (0.66, 0.28), (0.0, 0.29), (-0.62, 0.28), (-0.74, 0.18))], color, INK)
+                   (0.75, 0.16), (0.66, 0.28), (0.0, 0.29), (-0.62, 0.28), (-0.74, 0.18))],
+             color, INK)
+    # Hides the outline between cabin and body.
     body.fill(blob((-0.5, -0.08), (-0.36, -0.3), (0.0, -0.36), (0.2, -0.3), (0.34, -0.05),
                    (0.2, 0.0), (-0.4, 0.0)), color)
     body.fill(limb(0.05, (-0.62, 0.19), (0.64, 0.19)), darker(color, 0.22))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from toyland.canvas import Color
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from toyland.canvas import Color
 
 COLOR_VALUES: dict[str, Color] = {
     "red": (222, 40, 44),

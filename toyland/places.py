@@ -6,8 +6,9 @@ subject moves. What it holds is few, large and smooth.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from toyland.canvas import (
     polygon,
 )
 from toyland.palette import CREAM, WHITE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Beyond the frame on both sides, so that a panned picture has no empty edge.
 _LEFT, _RIGHT = -1.0, 2.0
@@ -51,18 +55,14 @@ def _hills(
     canvas.at_depth(levels[0]).gradient(polygon(*outline), upper, lower, levels)
 
 
-def _ground(canvas: Canvas, horizon: float, upper: Color, lower: Color) -> None:
-    canvas.at_depth(_GROUND_DEPTH[0]).gradient(
-        box(_LEFT, horizon, _RIGHT, 1.02), upper, lower, _GROUND_DEPTH)
-
-
 def ground_depth(horizon: float, y: float) -> float:
     """Depth of the ground at the row y (fractions), 0..1."""
     share = np.clip((y - horizon) / (1.02 - horizon), 0, 1)
     return float(_GROUND_DEPTH[0] + (_GROUND_DEPTH[1] - _GROUND_DEPTH[0]) * share)
 
 
-def _sun(canvas: Canvas, x: float, y: float, radius: float, color: Color) -> None:
+def _shining_disc(canvas: Canvas, x: float, y: float, radius: float, color: Color) -> None:
+    """The sun, or at night the moon."""
     sky = canvas.at_depth(0.0)
     sky.glow(x, y, radius * 3, radius * 3, lighter(color, 0.5), 0.7)
     sky.fill(oval(x, y, radius), color)
@@ -72,8 +72,8 @@ def _cloud(canvas: Canvas, x: float, y: float, size: float, color: Color) -> Non
     sky = canvas.at_depth(0.03)
     for dx, dy, r in ((-0.9, 0.1, 0.5), (0.0, -0.2, 0.75), (0.9, 0.08, 0.55)):
         sky.fill(oval(x + dx * size, y + dy * size, r * size), color)
-    sky.fill(limb(0.76 * size, (x - 0.9 * size, y + 0.25 * size), (x + 0.95 * size, y + 0.25 * size)),
-             color)
+    base = y + 0.25 * size
+    sky.fill(limb(0.76 * size, (x - 0.9 * size, base), (x + 0.95 * size, base)), color)
 
 
 def _day_sky(
@@ -85,7 +85,7 @@ def _day_sky(
     _sky(canvas, mix(upper, gray, grayness), mix(lower, gray, grayness * 0.6))
     x, y = rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.2)
     if weather == "sunny":
-        _sun(canvas, x, y, rng.uniform(0.075, 0.1), (255, 226, 92))
+        _shining_disc(canvas, x, y, rng.uniform(0.075, 0.1), (255, 226, 92))
     count = {"cloudy": 4, "rainy": 4, "clear": 2, "sunny": 1}.get(weather, 0)
     cloud = mix(WHITE, gray, grayness * 0.75)
     start = rng.uniform(0, 1)
@@ -147,7 +147,8 @@ def _draw_street(canvas: Canvas, rng: np.random.Generator, weather: str) -> None
                roofs[int(rng.integers(3))])
         x += width + 0.012
     pavement = canvas.at_depth(0.3)
-    pavement.gradient(box(_LEFT, 0.62, _RIGHT, 0.72), (214, 206, 198), (196, 188, 184), (0.22, 0.38))
+    pavement.gradient(box(_LEFT, 0.62, _RIGHT, 0.72), (214, 206, 198), (196, 188, 184),
+                      (0.22, 0.38))
     canvas.at_depth(0.38).fill(box(_LEFT, 0.715, _RIGHT, 0.735), (150, 146, 150))
     canvas.at_depth(0.4).gradient(box(_LEFT, 0.735, _RIGHT, 1.02), (112, 114, 128), (84, 86, 102),
                                   (0.42, 0.88))
@@ -163,7 +164,8 @@ def _house(
 ) -> None:
     house = canvas.at_depth(0.2)
     house.gradient(box(x, top, x + width, 0.63), wall, darker(wall, 0.1))
-    house.fill(polygon((x - 0.015, top), (x + width / 2, top - 0.13), (x + width + 0.015, top)), roof)
+    ridge = (x + width / 2, top - 0.13)
+    house.fill(polygon((x - 0.015, top), ridge, (x + width + 0.015, top)), roof)
     for row in (top + 0.05, top + 0.17):
         for column in (0.16, 0.6):
             left = x + column * width
@@ -209,9 +211,9 @@ def _parasol(canvas: Canvas, x: float, rng: np.random.Generator) -> None:
     shade.fill(limb(0.016, (x, 0.44), (x, 0.78)), (250, 246, 236))
     dome = np.linspace(np.pi, 2 * np.pi, 7)
     rim = [(x + 0.17 * np.cos(a), 0.52 + 0.13 * np.sin(a)) for a in dome]
-    for index in range(6):
-        shade.fill(polygon((x, 0.39), rim[index], (rim[index][0], 0.525), (rim[index + 1][0], 0.525),
-                           rim[index + 1]), color if index % 2 else CREAM)
+    for index, (left, right) in enumerate(pairwise(rim)):
+        panel = polygon((x, 0.39), left, (left[0], 0.525), (right[0], 0.525), right)
+        shade.fill(panel, color if index % 2 else CREAM)
 
 
 def _draw_desert(canvas: Canvas, rng: np.random.Generator, weather: str) -> None:
@@ -220,7 +222,7 @@ def _draw_desert(canvas: Canvas, rng: np.random.Generator, weather: str) -> None
         for index in range(3):
             _cloud(canvas, (index / 3 + rng.uniform(0, 0.3)) % 1.0, rng.uniform(0.08, 0.25),
                    rng.uniform(0.05, 0.08), (255, 226, 196))
-    _sun(canvas, rng.uniform(0.15, 0.85), rng.uniform(0.16, 0.26), rng.uniform(0.11, 0.14),
+    _shining_disc(canvas, rng.uniform(0.15, 0.85), rng.uniform(0.16, 0.26), rng.uniform(0.11, 0.14),
          (255, 244, 176))
     _hills(canvas, rng, 0.52, 0.06, (232, 162, 92), (214, 138, 76), 0.1)
     _hills(canvas, rng, 0.6, 0.04, (240, 182, 104), (222, 152, 82), 0.2)
@@ -263,17 +265,17 @@ def _fir(canvas: Canvas, x: float, foot: float, size: float) -> None:
 
 def _draw_ocean(canvas: Canvas, rng: np.random.Generator, weather: str) -> None:
     _sky(canvas, (86, 212, 226), (14, 92, 158), bottom=1.0)
-    for index in range(3):
+    for _ in range(3):
         x = rng.uniform(0.05, 0.95)
         canvas.at_depth(0.0).glow(x, -0.05, 0.16 + 0.06 * (weather == "sunny"), 0.75, WHITE, 0.42)
     _hills(canvas, rng, 0.66, 0.05, (22, 104, 150), (18, 84, 132), 0.12)
     for index in range(3):
         _kelp(canvas, (index * 0.38 + rng.uniform(0, 0.2)) % 1.0, rng.uniform(0.28, 0.5))
-    _hills(canvas, rng, 0.8, 0.025, (186, 198, 168), (142, 164, 150), (0.35, 0.88))
+    _hills(canvas, rng, 0.8, 0.025, (186, 198, 168), (142, 164, 150), _GROUND_DEPTH)
     corals = ((250, 124, 138), (255, 166, 96), (206, 130, 214))
     for x in (_side(rng), _side(rng)):
         _coral(canvas, x, rng.uniform(0.13, 0.18), corals[int(rng.integers(3))])
-    for index in range(7):
+    for _ in range(7):
         x, y, r = rng.uniform(0, 1), rng.uniform(0.06, 0.7), rng.uniform(0.012, 0.026)
         canvas.at_depth(0.1).fill(oval(x, y, r), (176, 232, 240))
         canvas.at_depth(0.1).fill(oval(x - r * 0.2, y - r * 0.2, r * 0.5), WHITE)
@@ -322,10 +324,11 @@ def _earth(canvas: Canvas, x: float, y: float, radius: float) -> None:
 def _draw_city(canvas: Canvas, rng: np.random.Generator, weather: str) -> None:
     _sky(canvas, (20, 22, 66), (92, 62, 132))
     moon = (rng.uniform(0.12, 0.88), rng.uniform(0.1, 0.18))
-    _sun(canvas, *moon, 0.065, (255, 244, 206))
+    _shining_disc(canvas, *moon, 0.065, (255, 244, 206))
     _skyline(canvas, rng, (0.2, 0.36), (58, 50, 104), (214, 178, 120), 0.1)
     _skyline(canvas, rng, (0.34, 0.5), (36, 32, 74), (255, 218, 112), 0.2)
-    _ground(canvas, 0.7, (88, 78, 124), (54, 48, 92))
+    canvas.at_depth(0.22).gradient(box(_LEFT, 0.7, _RIGHT, 1.02), (88, 78, 124), (54, 48, 92),
+                                   _GROUND_DEPTH)
     for x in (rng.uniform(0.1, 0.4), rng.uniform(0.6, 0.9)):
         canvas.at_depth(0.5).glow(x, 0.84, 0.26, 0.1, (255, 206, 120), 0.5)
 

@@ -112,7 +112,9 @@ def _turned(point: tuple[float, float], degrees: float) -> np.ndarray:
     return np.array([c * x - s * y, s * x + c * y])
 
 
-def _chain(start: np.ndarray, lengths: tuple[float, float], degrees: tuple[float, float]):
+def _chain(
+    start: np.ndarray, lengths: tuple[float, float], degrees: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
     """The two joints after ``start`` of an arm or leg."""
     angles = np.radians(degrees)
     middle = start + lengths[0] * np.array([np.sin(angles[0]), np.cos(angles[0])])
@@ -128,7 +130,7 @@ def pose(action: str, phase: float) -> Pose:
     points = {"neck": neck}
     for side, sign in (("r", -1), ("l", 1)):
         shoulder = neck + _turned((sign * 0.12, 0.04), angles.lean)
-        hip = pelvis + (sign * angles.stance, 0.0)
+        hip = pelvis + np.array((sign * angles.stance, 0.0))
         elbow, wrist = _chain(shoulder, _ARM, getattr(angles, f"{side}_arm"))
         knee, ankle = _chain(hip, _LEG, getattr(angles, f"{side}_leg"))
         points |= {
