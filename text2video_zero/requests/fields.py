@@ -7,8 +7,8 @@ A request is a frozen dataclass whose fields are made by `text`, `integer`, `dec
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
+import reprlib
 import secrets
 from dataclasses import dataclass
 from enum import Enum
@@ -44,7 +44,9 @@ class Size(NamedTuple):
         """Read "768x512"; raises UserError when the text is anything else."""
         match = re.fullmatch(r"\s*(\d{1,5})\s*[x×*]\s*(\d{1,5})\s*", value, re.IGNORECASE)
         if match is None:
-            raise UserError(f"The size {value!r} is not of the form WIDTHxHEIGHT: write for example 512x512.")
+            raise UserError(
+                f"The size {reprlib.repr(value)} is not of the form WIDTHxHEIGHT: write for example 512x512."
+            )
         return cls(int(match[1]), int(match[2]))
 
 
@@ -83,44 +85,42 @@ class FieldSpec:
                 return self._checked_number(value)
             case Kind.FLAG:
                 if not isinstance(value, bool):
-                    raise UserError(f"{self.label} is {value!r}: choose yes (true) or no (false).")
+                    raise UserError(f"{self.label} is {reprlib.repr(value)}: choose yes (true) or no (false).")
                 return value
             case Kind.CHOICE:
                 if value not in self.choices:
-                    raise UserError(f"{self.label} is {value!r}: choose one of {', '.join(self.choices)}.")
+                    raise UserError(f"{self.label} is {reprlib.repr(value)}: choose one of {', '.join(self.choices)}.")
                 return value
             case Kind.SIZE:
                 return self._checked_size(value)
 
     def _checked_text(self, value: Any) -> str:
         if not isinstance(value, str):
-            raise UserError(f"{self.label} is {value!r}: write a text.")
-        if self.required and not value.strip():
+            raise UserError(f"{self.label} is {reprlib.repr(value)}: write a text.")
+        # Half a character of UTF-16, which a broken client may send, can be neither tokenized nor stored.
+        value = value.encode(errors="replace").decode().strip()
+        if self.required and not value:
             raise UserError(f"{self.label} is empty: write what you want to see.")
-        return value.strip()
+        return value
 
     def _checked_number(self, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise UserError(f"{self.label} is {value!r}: give a number from {self.minimum:g} to {self.maximum:g}.")
-        if self.kind is Kind.INTEGER and value != int(value):
-            raise UserError(f"{self.label} is {value:g}: give a whole number.")
+        whole = "whole " if self.kind is Kind.INTEGER else ""
+        remedy = f"give a {whole}number from {_written(self.minimum)} to {_written(self.maximum)}"
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{self.label} is {reprlib.repr(value)}: {remedy}.")
         if not self.minimum <= value <= self.maximum:
-            raise UserError(
-                f"{self.label} is {value:g}, out of range: give a number from {self.minimum:g} to {self.maximum:g}."
-            )
-        return int(value) if self.kind is Kind.INTEGER else float(value)
+            raise UserError(f"{self.label} is {_written(value)}, out of range: {remedy}.")
+        if self.kind is Kind.DECIMAL:
+            return float(value)
+        if value != int(value):
+            raise UserError(f"{self.label} is {_written(value)}: {remedy}.")
+        return int(value)
 
     def _checked_size(self, value: Any) -> Size | None:
         """A blank size stands for the model's own size, None."""
         if value is None or (isinstance(value, str) and not value.strip()):
             return None
-        if isinstance(value, str):
-            size = Size.parse(value)
-        else:
-            try:
-                size = Size(*(int(side) for side in value))
-            except (TypeError, ValueError):
-                raise UserError(f"{self.label} is {value!r}: write for example 512x512.") from None
+        size = Size.parse(value) if isinstance(value, str) else self._size_of_pair(value)
         low, high, multiple = int(self.minimum), int(self.maximum), int(self.step)
         if not all(low <= side <= high for side in size):
             raise UserError(f"{self.label} is {size}, but each side must lie between {low} and {high} pixels.")
@@ -128,6 +128,29 @@ class FieldSpec:
         if nearest != size:
             raise UserError(f"{self.label} is {size}, but sides must be multiples of {multiple}: use {nearest}.")
         return size
+
+    def _size_of_pair(self, value: Any) -> Size:
+        try:
+            width, height = value
+            sides_are_whole = _is_whole(width) and _is_whole(height)
+        except (TypeError, ValueError):  # not two of anything
+            sides_are_whole = False
+        if not sides_are_whole:
+            raise UserError(f"{self.label} is {reprlib.repr(value)}: write for example 512x512.")
+        return Size(int(width), int(height))
+
+
+def _is_whole(value: Any) -> bool:
+    return not isinstance(value, bool) and (isinstance(value, int) or (isinstance(value, float) and value.is_integer()))
+
+
+def _written(number: float) -> str:
+    """A number as a person writes it: whole ones without a point, a seed with all its digits."""
+    if isinstance(number, float) and not number.is_integer():
+        return str(float(number))
+    if abs(number) < 10**15:
+        return str(int(number))
+    return f"{min(max(number, -1e300), 1e300):g}"  # integers know no bounds, their formats do
 
 
 def text(default: str, label: str, help: str, *, section: str, required: bool = False, lines: int = 1) -> Any:
@@ -200,6 +223,8 @@ class Request:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make a request from `to_dict`'s output; raises UserError for unknown names and bad values."""
+        if not isinstance(values, dict):
+            raise UserError(f"The settings of {cls.task} are {reprlib.repr(values)}: give names with their values.")
         unknown = sorted(set(values) - {name for name, _, _ in cls.declarations()})
         if unknown:
             raise UserError(f"{cls.task} has no setting {', '.join(unknown)}: remove it from the settings.")
