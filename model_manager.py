@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 class ModelManager:
     """Loads a checkpoint once and lends it to one run after the other.
 
-    device: "cuda", "cuda:1", "mps" or "cpu"; None takes the best there is.
+    device: "cuda", "cuda:1", "mps" or "cpu"; None takes the best there is. Raises UserError for one that this
+        machine does not have.
     """
 
     def __init__(self, device: str | None = None) -> None:
-        self.device = torch.device(device or _best_device())
+        self.device = _checked_device(device) if device else torch.device(_best_device())
         self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
         self._loaded: dict[Checkpoint, Pipeline] = {}
         self._lock = threading.Lock()
@@ -79,17 +80,30 @@ def _best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def _checked_device(name: str) -> torch.device:
+    """The device of that name, tried out on one number, since nothing else tells for certain that it works."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1).to(device).cpu()
+    # Each kind of device fails in its own way: RuntimeError, AssertionError, NotImplementedError, ...
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        remedy = f"leave it out, or give {_best_device()!r}"
+        raise UserError(f"The device {name!r} cannot be used here ({reason}): {remedy}.") from error
+    return device
+
+
 def _load_components(checkpoint: Checkpoint, dtype: torch.dtype) -> StableDiffusionPipeline:
     """Read the weights; every reason why that fails becomes one sentence."""
     path = Path(checkpoint.source)
     _refuse_other_kinds(path)
     try:
         if path.suffix == ".safetensors":
-            return StableDiffusionPipeline.from_single_file(str(path), torch_dtype=dtype, safety_checker=None)
+            return StableDiffusionPipeline.from_single_file(str(path), dtype=dtype, safety_checker=None)
         return StableDiffusionPipeline.from_pretrained(
             checkpoint.source,
             revision=checkpoint.revision,
-            torch_dtype=dtype,
+            dtype=dtype,
             use_safetensors=True,
             safety_checker=None,
             requires_safety_checker=False,
