@@ -1,0 +1,177 @@
+"""The app: `python app.py` serves it. A table of contents: what is offered, who runs it, one line per tab."""
+
+from __future__ import annotations
+
+import argparse
+import html
+import ipaddress
+import logging
+import os
+import secrets
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from serving.jobs import VideoStore
+from serving.local import LocalRunner
+from serving.menu import ModelMenu
+from text2video_zero.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import gradio as gr
+
+    from model_manager import ModelManager
+    from serving.jobs import Runner
+
+HOUR, DAY = 3600, 24 * 3600
+QUEUE_LENGTH = 16
+TITLE = "Text2Video-Zero"
+INTRODUCTION = "Write what you want to see: a picture model films it, without ever having seen a video."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve the app until it is stopped; returns the exit status."""
+    # Before gradio is imported, which would ask its makers' server for news otherwise.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    options = read_options(argv)
+    try:
+        serve(options)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; what it leaves open, Gradio's own variables or a careful default decide."""
+    parser = argparse.ArgumentParser(prog="app.py", description="Serve Text2Video-Zero as a web page.")
+    parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), help="address to serve on")
+    parser.add_argument("--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")))
+    parser.add_argument("--device", help="cuda, cuda:1, mps or cpu; the best there is if left out")
+    parser.add_argument("--model", default="toyland", help="chosen at first: a name, folder, .safetensors or Hub id")
+    parser.add_argument(
+        "--output-dir", type=Path, help="folder of finished videos; outputs, or if shared a temporary one"
+    )
+    parser.add_argument("--share", action="store_true", help="also serve on a public gradio.live address")
+    parser.add_argument("--auth", action="append", metavar="USER:PASSWORD", help="ask for a password; may be repeated")
+    parser.add_argument("--any-model", action="store_true", help="a shared app, too, loads any model that is typed")
+    parser.add_argument("--no-history", action="store_true", help="keep no settings in videos and no runs in browsers")
+    return parser.parse_args(argv)
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Put the page up, then import what is slow, then wait until the server is stopped."""
+    shared = is_shared(options)
+    menu = ModelMenu(options.model, free=options.any_model or not shared)
+    store = open_store(options.output_dir, shared=shared, keep_settings=not (shared or options.no_history))
+    runner = LocalRunner(lambda: open_models(options.device))
+    demo = build_app(runner, store, menu)
+    try:
+        _, url, public_url = demo.launch(
+            server_name=options.host,
+            server_port=options.port,
+            share=options.share,
+            auth=credentials(options),
+            run_history=not (shared or options.no_history),
+            prevent_thread_lock=True,
+            **launch_options(store),
+        )
+    except OSError as error:
+        raise UserError(f"Port {options.port} on {options.host} cannot be had: give another with --port.") from error
+    print(f"{TITLE} is ready at {public_url or url}", flush=True)
+    runner.open()
+    demo.block_thread()
+
+
+def build_app(runner: Runner, store: VideoStore, menu: ModelMenu) -> gr.Blocks:
+    """The page with its tabs; nothing is loaded and nothing served yet."""
+    import gradio as gr
+
+    from tabs.tab import Services, build_tab
+    from tabs.text_to_video import TEXT_TO_VIDEO
+
+    services = Services(runner, store, menu)
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(HOUR, DAY)) as demo:
+        head = gr.HTML(header())
+        with gr.Tabs():
+            build_tab(TEXT_TO_VIDEO, services)
+        demo.load(
+            lambda: header(runner.describe_device()),
+            outputs=head,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+    return demo.queue(max_size=QUEUE_LENGTH)
+
+
+def header(device: str = "") -> str:
+    """The head of the page as HTML; the device joins when it is known."""
+    place = f'<span class="device">{html.escape(device)}</span>' if device else ""
+    return f"<header><h1>{TITLE}</h1><p>{INTRODUCTION}</p>{place}</header>"
+
+
+def launch_options(store: VideoStore) -> dict[str, Any]:
+    """What every launch of the page needs, the tests' too."""
+    from tabs.theme import STYLE, build_theme
+
+    return {
+        "theme": build_theme(),
+        "css_paths": STYLE,
+        "allowed_paths": [str(store.folder.resolve())],
+        "footer_links": ["api", "settings"],
+        "ssr_mode": False,
+        "enable_monitoring": False,
+        "quiet": True,
+    }
+
+
+def is_shared(options: argparse.Namespace) -> bool:
+    """Whether people other than the one at this machine can reach the page."""
+    return options.share or "SPACE_ID" in os.environ or not _is_loopback(options.host)
+
+
+def credentials(options: argparse.Namespace) -> list[tuple[str, str]] | None:
+    """Names and passwords; a public address without any gets a password that is printed."""
+    if options.auth:
+        pairs = [tuple(pair.split(":", 1)) for pair in options.auth]
+        if any(len(pair) != 2 or not all(pair) for pair in pairs):
+            raise UserError("--auth wants a name and a password: write for example --auth ann:her-password.")
+        return pairs
+    if options.share:
+        password = secrets.token_urlsafe(12)
+        print(f"Log in as guest with the password {password}", flush=True)
+        return [("guest", password)]
+    return None
+
+
+def open_store(folder: Path | None, *, shared: bool, keep_settings: bool) -> VideoStore:
+    """Where videos are kept: for good in a folder of one's own, for a day where strangers make them."""
+    if folder is None:
+        folder = Path(tempfile.mkdtemp(prefix="text2video-zero-")) if shared else Path("outputs")
+    try:
+        return VideoStore(folder, keep_settings=keep_settings, keep_seconds=DAY if shared else None)
+    except OSError as error:
+        raise UserError(f"The folder {folder} cannot be made: name another with --output-dir.") from error
+
+
+def open_models(device: str | None) -> ModelManager:
+    """The model manager; importing it takes seconds, so the page is up before."""
+    from model_manager import ModelManager
+
+    return ModelManager(device)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

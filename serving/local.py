@@ -1,0 +1,75 @@
+"""Run jobs in this process, one after the other."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from text2video_zero.events import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from model_manager import ModelManager
+    from serving.jobs import Job
+    from text2video_zero.events import Event
+
+LOOK_AGAIN_SECONDS = 0.2
+"""How often a waiting job looks whether it has been stopped meanwhile."""
+
+OPENING_SECONDS = 60
+"""How long a page waits at most to learn which device it runs on."""
+
+
+class LocalRunner:
+    """Runs jobs one at a time on the device of one model manager."""
+
+    slots = 1
+
+    def __init__(self, open_models: Callable[[], ModelManager]) -> None:
+        """Nothing is loaded yet.
+
+        open_models: makes the model manager when it is first needed. That imports torch and diffusers, which
+            takes seconds, so the page can be up before.
+        """
+        self._open_models = open_models
+        self._models: ModelManager | None = None
+        self._opened = threading.Event()
+        # The queue of the page starts the next job while a cancelled one is still inside its last step; this
+        # lock keeps them apart. Not an RLock: a generator's next() comes from a different thread each time.
+        self._lock = threading.Lock()
+
+    def open(self) -> None:
+        """Make the model manager now; raises UserError where the device cannot be had."""
+        with self._lock:
+            self._manager()
+
+    def describe_device(self) -> str:
+        """The device that jobs run on; waits while it is being opened."""
+        self._opened.wait(OPENING_SECONDS)
+        return self._models.describe_device() if self._models else ""
+
+    def run(self, job: Job) -> Iterator[Event]:
+        """Wait for the device, load the model if it is not, and yield the engine's events."""
+        while not self._lock.acquire(timeout=LOOK_AGAIN_SECONDS):
+            yield Progress("Waiting for the video before this one", 0, 1)
+        try:
+            yield from self._run_alone(job)
+        finally:
+            self._lock.release()
+
+    def _run_alone(self, job: Job) -> Iterator[Event]:
+        from text2video_zero.generate import generate
+
+        models = self._manager()
+        if not models.is_loaded(job.checkpoint):
+            yield Progress(f"Loading {job.checkpoint.name}", 0, 1)
+        with models.lend(job.checkpoint) as pipeline, closing(generate(job.request, pipeline)) as events:
+            yield from events
+
+    def _manager(self) -> ModelManager:
+        if self._models is None:
+            self._models = self._open_models()
+            self._opened.set()
+        return self._models

@@ -1,0 +1,70 @@
+"""The models that are offered, and the one place that decides whether a name may be loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from text2video_zero.checkpoints import KNOWN_MODELS, Checkpoint, KnownModel, find_checkpoint
+from text2video_zero.errors import UserError
+from text2video_zero.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class ModelMenu:
+    """What a person may choose from.
+
+    default: the name that is chosen at first; on a free menu also a folder, a file or a Hub id.
+    free: whether any folder, .safetensors file or Hub id may be typed. Strangers must not: a path
+        would let them read this machine's files, an id would let them fill its disk.
+    models: the known models that are offered by name.
+    """
+
+    default: str
+    free: bool
+    models: tuple[KnownModel, ...] = tuple(KNOWN_MODELS.values())
+
+    def __post_init__(self) -> None:
+        self.checkpoint(self.default)
+
+    def names(self) -> list[str]:
+        """Names to choose from, the default among them."""
+        names = [model.name for model in self.models]
+        return names if self.default in names else [self.default, *names]
+
+    def checkpoint(self, name: str | None) -> Checkpoint:
+        """What to load for a name; raises UserError where the name is blank or not on offer."""
+        name = (name or "").strip()
+        if not name:
+            raise UserError(f"Model is empty: choose one of {', '.join(model.name for model in self.models)}.")
+        if not self.free and self._known(name) is None:
+            raise UserError(
+                f"The model {name!r} is not offered here: choose one of "
+                f"{', '.join(model.name for model in self.models)}."
+            )
+        return find_checkpoint(name)
+
+    def note(self, name: str | None) -> str:
+        """One line about a model, blank where nothing is known."""
+        model = self._known(name)
+        return model.note if model else ""
+
+    def defaults(self, name: str | None) -> Mapping[str, object]:
+        """The request fields that suit a model better than the declared defaults."""
+        model = self._known(name)
+        return model.defaults if model else MappingProxyType({})
+
+    def vocabulary(self, name: str | None) -> Vocabulary | None:
+        """The words that a model knows, where somebody wrote them down."""
+        model = self._known(name)
+        if model is None and not (self.free and name and name.strip()):
+            return None
+        return Vocabulary.read(Path(self.checkpoint(name).source))
+
+    def _known(self, name: str | None) -> KnownModel | None:
+        return next((model for model in self.models if model.name == (name or "").strip()), None)

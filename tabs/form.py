@@ -1,0 +1,85 @@
+"""From the declared fields of a request to the widgets of a form, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from text2video_zero.requests import FieldSpec, Kind, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from gradio.components import Component
+
+LONGEST_SLIDER = 100
+"""Whole numbers to choose from, above which a slider is too coarse to hit one and a number is typed instead."""
+
+MOST_RADIO_BUTTONS = 3
+
+SIZES = ("128x128", "192x128", "128x192", "512x512", "768x512", "512x768")
+
+
+def widget(  # noqa: PLR0911 - one for each kind
+    name: str, default: Any, spec: FieldSpec, task: str, buttons: list[gr.Button] | None = None
+) -> Component:
+    """The widget of one field, rendered where it is called.
+
+    buttons: small buttons in the corner of a number that is typed.
+    """
+    shared = {"label": spec.label, "info": spec.help, "elem_id": f"{task}-{name}", "interactive": True}
+    match spec.kind:
+        case Kind.TEXT:
+            return gr.Textbox(default, lines=spec.lines, max_lines=max(spec.lines, 6), **shared)
+        case Kind.INTEGER if spec.maximum - spec.minimum > LONGEST_SLIDER:
+            bounds = {"minimum": spec.minimum, "maximum": spec.maximum, "step": spec.step}
+            return gr.Number(default, precision=0, buttons=buttons, **bounds, **shared)
+        case Kind.INTEGER:
+            return gr.Slider(spec.minimum, spec.maximum, default, step=spec.step, precision=0, **shared)
+        case Kind.DECIMAL:
+            return gr.Slider(spec.minimum, spec.maximum, default, step=spec.step, **shared)
+        case Kind.FLAG:
+            return gr.Checkbox(default, **shared)
+        case Kind.CHOICE if len(spec.choices) <= MOST_RADIO_BUTTONS:
+            return gr.Radio(list(spec.choices), value=default, **shared)
+        case Kind.CHOICE:
+            return gr.Dropdown(list(spec.choices), value=default, **shared)
+        case Kind.SIZE:
+            choices = [("the model's own", ""), *((size, size) for size in SIZES)]
+            return gr.Dropdown(choices, value=shown(default), allow_custom_value=True, **shared)
+
+
+def shown(value: Any) -> Any:
+    """A field's value as its widget takes it: no size is an empty text."""
+    return "" if value is None else value
+
+
+def sections(request: type[Request], leave_out: Iterable[str] = ()) -> dict[str, list[str]]:
+    """Section -> names of its fields, both in the order of the declaration."""
+    hidden = set(leave_out)
+    named: dict[str, list[str]] = {}
+    for name, _, spec in request.declarations():
+        if name not in hidden:
+            named.setdefault(spec.section, []).append(name)
+    return named
+
+
+def required_texts(request: type[Request]) -> list[str]:
+    """The fields without which nothing can begin; they stand on top of the form."""
+    return [name for name, _, spec in request.declarations() if spec.required]
+
+
+def rows(specs: Mapping[str, FieldSpec]) -> list[list[str]]:
+    """Names of fields in rows: a text stands alone, everything else in pairs."""
+    layout: list[list[str]] = []
+    open_row = False
+    for name, spec in specs.items():
+        alone = spec.kind is Kind.TEXT
+        if open_row and not alone:
+            layout[-1].append(name)
+            open_row = False
+        else:
+            layout.append([name])
+            open_row = not alone
+    return layout

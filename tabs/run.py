@@ -1,0 +1,211 @@
+"""What happens between a click and a video.
+
+Events pass values by the names of the request's fields and unprocessed by the widgets: the request checks
+them itself, so that page, API and command line say the same sentence about the same mistake.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from serving.jobs import FORMS, Job, Stored, complete
+from tabs import stage
+from text2video_zero.errors import UserError
+from text2video_zero.events import Preview, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gradio.components import Component
+
+    from serving.jobs import Runner, VideoStore
+    from serving.menu import ModelMenu
+    from tabs.tab import Controls, Result
+    from text2video_zero.requests import Request
+
+    Update = dict[Component, Any]
+
+LOG = logging.getLogger(__name__)
+
+GPU = "gpu"
+"""Name of the queue that the runs of all tabs share."""
+
+PLAYABLE = next(iter(FORMS))
+
+
+@dataclass(frozen=True)
+class Run:
+    """The handlers of one tab."""
+
+    request: type[Request]
+    runner: Runner
+    store: VideoStore
+    menu: ModelMenu
+    controls: Controls
+    result: Result
+
+    def connect(self) -> None:
+        """Connect the buttons of the page, and the same run as an endpoint for programs."""
+        controls, outputs = self.controls, [*self.result.outputs, self.controls.run, self.controls.stop]
+        checked = controls.run.click(
+            self.check,
+            outputs=outputs,
+            inputs_kwargs=controls.inputs,
+            preprocess=False,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        running = checked.success(
+            self.run,
+            outputs=outputs,
+            inputs_kwargs=controls.inputs,
+            preprocess=False,
+            concurrency_id=GPU,
+            concurrency_limit=self.runner.slots,
+            show_progress="minimal",
+            show_progress_on=self.result.status,
+            api_visibility="private",
+        )
+        controls.stop.click(
+            self.stop,
+            outputs=outputs,
+            cancels=running,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        self._connect_endpoint()
+
+    def _connect_endpoint(self) -> None:
+        # Without a trigger of its own the endpoint needs a button that nobody sees.
+        gr.Button(visible=False).click(
+            self.answer,
+            outputs=[self.result.video, self.result.seed, self.result.settings],
+            inputs_kwargs=self.controls.inputs,
+            preprocess=False,
+            concurrency_id=GPU,
+            concurrency_limit=self.runner.slots,
+            api_name=self.request.task,
+            api_description=describe(self.request),
+        )
+
+    def check(self, model: str, **values: Any) -> Iterator[Update]:
+        """Before the queue: tell mistakes at once, otherwise clear the stage."""
+        try:
+            self._job(model, values)
+        except UserError as error:
+            yield self._failed(str(error))
+            raise gr.Error(str(error), print_exception=False) from error
+        yield {
+            self.controls.run: gr.update(interactive=False),
+            self.controls.stop: gr.update(interactive=True),
+            self.result.stage: gr.update(value=stage.busy(), visible=True),
+            self.result.video: gr.update(value=None, visible=False),
+            self.result.status: stage.progress(Progress("Waiting for a free place", 0, 1)),
+            **dict.fromkeys(self.result.downloads.values(), gr.update(value=None, interactive=False)),
+        }
+
+    def run(self, model: str, **values: Any) -> Iterator[Update]:
+        """Run a job and fill the page with what happens."""
+        began = time.monotonic()
+        try:
+            job = self._job(model, values)
+            yield {self.result.seed: job.request.seed}
+            with closing(complete(job, self.runner, self.store)) as events:
+                for event in events:
+                    yield self._update(event, job, time.monotonic() - began)
+        except Exception as error:
+            sentence = explain(error)
+            yield self._failed(sentence)
+            raise gr.Error(sentence, print_exception=False) from error
+        yield self._idle()
+
+    def answer(
+        self,
+        model: str,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 - Gradio finds the parameter by this default
+        **values: Any,
+    ) -> Iterator[tuple[str | None, int, dict[str, Any]]]:
+        """The same for a program: the video appears in the last answer, the seed in each."""
+        try:
+            job = self._job(model, values)
+            with closing(complete(job, self.runner, self.store, (PLAYABLE,))) as events:
+                for event in events:
+                    match event:
+                        case Progress():
+                            progress((event.step, event.of), desc=event.stage, unit="steps")
+                            yield None, job.request.seed, {}
+                        case Stored():
+                            yield str(event.files[PLAYABLE]), job.request.seed, event.settings
+        except Exception as error:
+            raise gr.Error(explain(error), print_exception=False) from error
+
+    def stop(self) -> Update:
+        """The page after Stop; the event's `cancels` closes the run. What was seen last stays."""
+        return {**self._idle(), self.result.status: stage.line("Stopped.", "stopped")}
+
+    def _job(self, model: str, values: dict[str, Any]) -> Job:
+        return Job(self.request.from_dict(values).with_concrete_seed(), self.menu.checkpoint(model))
+
+    def _update(self, event: Progress | Preview | Stored, job: Job, seconds: float) -> Update:
+        match event:
+            case Progress():
+                return {self.result.status: stage.progress(event)}
+            case Preview():
+                return {self.result.stage: stage.preview(event, job.request.fps)}
+            case Stored() if len(event.files) == 1:
+                return {
+                    self.result.stage: gr.update(visible=False),
+                    self.result.video: gr.update(value=str(event.files[PLAYABLE]), visible=True),
+                    self.result.status: stage.line(
+                        f"Done in {stage.duration(seconds)} with seed {job.request.seed}.", "done"
+                    ),
+                    self.result.settings: event.settings,
+                    **self._downloads(event),
+                }
+            case Stored():
+                return self._downloads(event)
+
+    def _downloads(self, event: Stored) -> Update:
+        return {
+            self.result.downloads[form]: gr.update(value=str(path), interactive=True)
+            for form, path in event.files.items()
+        }
+
+    def _failed(self, sentence: str) -> Update:
+        return {**self._idle(), self.result.status: stage.line(sentence, "failed")}
+
+    def _idle(self) -> Update:
+        return {
+            self.controls.run: gr.update(interactive=True),
+            self.controls.stop: gr.update(interactive=False),
+        }
+
+
+def explain(error: Exception) -> str:
+    """What the person is told: a UserError's own sentence; for a bug, that the log has the details."""
+    if isinstance(error, UserError):
+        return str(error)
+    LOG.error("A run failed", exc_info=error)
+    return "Something went wrong, the log has the details."
+
+
+def describe(request: type[Request]) -> str:
+    """The endpoint in words: every field with its help and its range."""
+    lines = []
+    for name, _, spec in request.declarations():
+        if spec.choices:
+            values = f" ({', '.join(spec.choices)})"
+        elif spec.minimum is not None:
+            values = f" ({spec.minimum:g} to {spec.maximum:g})"
+        else:
+            values = ""
+        lines.append(f"{name}: {spec.help}{values}")
+    return f"{request.title}. Answers with the video, the seed and all settings.\n" + "\n".join(lines)

@@ -1,0 +1,76 @@
+"""The stage beside the form, as HTML: empty, waiting, a preview; and the status line below it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from text2video_zero.events import Preview, Progress
+
+PREVIEW_FRAMES = 24
+"""Frames of a preview at most: it is drawn many times in a run and nobody studies it frame by frame."""
+
+READY = '<div class="status" role="status"></div>'
+
+
+def empty(text: str = "Your video appears here.", kind: str = "") -> str:
+    """The stage while there is nothing to see."""
+    film = '<div class="stage-film" aria-hidden="true"><i></i><i></i><i></i></div>'
+    return f'<div class="stage-empty {kind}">{film}<p>{html.escape(text)}</p></div>'
+
+
+def busy() -> str:
+    """The stage of a job that has nothing to show yet."""
+    return empty("The first picture comes in a moment.", "stage-busy")
+
+
+def preview(event: Preview, fps: int) -> str:
+    """The clip as it looks now, as one small looping picture that the page enlarges."""
+    height, width = event.frames.shape[1:3]
+    return (
+        f'<div class="stage-preview" style="aspect-ratio:{width}/{height}">'
+        f'<img alt="Preview of the video while it is being made" src="{animation(event.frames, fps)}"></div>'
+    )
+
+
+def animation(frames: np.ndarray, fps: int) -> str:
+    """A data URL of an endless WebP of (f, h, w, 3) frames, thinned out to a bounded number."""
+    shown = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), PREVIEW_FRAMES)).round().astype(int))
+    first, *others = (Image.fromarray(frames[index]) for index in shown)
+    milliseconds = round(1000 * len(frames) / len(shown) / fps)
+    picture = io.BytesIO()
+    first.save(
+        picture, "WEBP", save_all=True, append_images=others, duration=milliseconds, loop=0, quality=80, method=0
+    )
+    return "data:image/webp;base64," + base64.b64encode(picture.getvalue()).decode()
+
+
+def progress(event: Progress) -> str:
+    """One line and a bar: what is going on, how far it is, and how long it will take."""
+    countable = event.of > 1
+    count = f"<span>{event.step} of {event.of}</span>" if countable else ""
+    left = "" if event.seconds_left is None else f'<span class="left">about {duration(event.seconds_left)} left</span>'
+    bar = f'<i style="width:{100 * event.step / event.of:.1f}%"></i>' if countable else '<i class="unmeasured"></i>'
+    return (
+        f'<div class="status" role="status"><p><strong>{html.escape(event.stage)}</strong>{count}{left}</p>'
+        f'<div class="bar">{bar}</div></div>'
+    )
+
+
+def line(text: str, kind: str) -> str:
+    """A status in one sentence; kind is "done", "stopped" or "failed"."""
+    return f'<div class="status {kind}" role="status"><p>{html.escape(text)}</p></div>'
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: rounded, in minutes from one and a half on, in hours likewise."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"

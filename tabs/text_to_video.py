@@ -1,0 +1,19 @@
+"""The text-to-video tab."""
+
+from __future__ import annotations
+
+from tabs.tab import Presets, Tab
+from text2video_zero.motion import CAMERA_PRESETS
+from text2video_zero.requests import TextToVideoRequest
+
+TEXT_TO_VIDEO = Tab(
+    request=TextToVideoRequest,
+    examples=(
+        {"prompt": "a red panda dancing in the snow"},
+        {"prompt": "a blue robot walking on the moon"},
+        {"prompt": "a yellow fish swimming in the ocean"},
+        {"prompt": "a white horse standing in a meadow"},
+        {"prompt": "an orange cat jumping on a street at night"},
+    ),
+    presets=Presets("Camera", "A starting point; the sliders below fine-tune it.", CAMERA_PRESETS),
+)
