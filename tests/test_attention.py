@@ -34,7 +34,7 @@ def by_definition(unet, latents, text, *, with_previous):
     frames, branches = len(latents), len(text)
 
     class Plain(AttnProcessor):
-        def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None):
+        def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None):  # noqa: ARG002
             query = attn.to_q(hidden_states).unflatten(0, (branches, frames))
             keys = attn.to_k(hidden_states).unflatten(0, (branches, frames))
             values = attn.to_v(hidden_states).unflatten(0, (branches, frames))

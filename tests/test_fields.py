@@ -208,7 +208,7 @@ class TestSizes:
         ({"frames": "8"}, "Frames is '8': give a whole number from 1 to 512."),
         ({"frames": True}, "Frames is True: give a whole number from 1 to 512."),
         ({"frames": 10**400}, "Frames is 1e+300, out of range: give a whole number from 1 to 512."),
-        ({"steps": float("nan")}, "Steps is nan, out of range: give a whole number from 4 to 1000."),
+        ({"steps": float("nan")}, "Steps is nan, out of range: give a whole number from 4 to 999."),
         ({"seed": 2**32}, "Seed is 4294967296, out of range: give a whole number from -1 to 4294967295."),
         ({"guidance_scale": 30.001}, "Guidance scale is 30.001, out of range: give a number from 1 to 30."),
         ({"guidance_scale": float("-inf")}, "Guidance scale is -inf, out of range: give a number from 1 to 30."),

@@ -12,9 +12,9 @@ from diffusers.pipelines.deprecated.text_to_video_synthesis import pipeline_text
 
 from text2video_zero import sampling
 from text2video_zero.events import Finished, Preview, Progress
-from text2video_zero.generate import concrete, generate, sample_text_to_video
+from text2video_zero.generate import generate, sample
 from text2video_zero.requests import Size, TextToVideoRequest
-from text2video_zero.requests.text_to_video import SAMPLERS
+from text2video_zero.requests.video import SAMPLERS
 from text2video_zero.schedule import Schedule
 
 PROMPT = "a red panda dancing in the snow"
@@ -28,12 +28,12 @@ def order(**changes):
 @torch.inference_mode()
 def sampled(request, pipeline):
     """The final latents, without what happens on the way."""
-    run = sample_text_to_video(concrete(request, pipeline), pipeline)
+    run = sample(request, pipeline)
     while True:
         try:
             next(run)
         except StopIteration as finished:
-            return finished.value
+            return finished.value.latents
 
 
 class EvaluationCount:
@@ -75,7 +75,7 @@ def diffusers_latents(pipeline, request, *, exact_alphas):
     noises = [sampling.frame_noise(request.seed, frame, shape, "cpu") for frame in range(request.frames)]
     fresh = torch.stack(noises[1:])
     other.prepare_latents = lambda *_: noises[0][None]
-    with mock.patch.object(reference, "randn_tensor", lambda *_, **__: fresh):
+    with mock.patch.object(reference, "randn_tensor", return_value=fresh):
         return other(
             prompt=request.prompt,
             video_length=request.frames,
@@ -143,9 +143,7 @@ def test_samplers_agree_where_steps_are_many(pipeline, sampler):
 
 
 def test_first_frame_is_the_same_in_clips_of_any_length(pipeline):
-    assert torch.allclose(
-        sampled(order(frames=1), pipeline)[0], sampled(order(frames=6), pipeline)[0], atol=1e-5
-    )
+    assert torch.allclose(sampled(order(frames=1), pipeline)[0], sampled(order(frames=6), pipeline)[0], atol=1e-5)
 
 
 def test_switches_of_the_ablation_change_the_clip(pipeline):
@@ -170,7 +168,10 @@ def test_frame_noise_hangs_on_seed_and_frame_alone():
     noise = sampling.frame_noise(3, 5, (4, 8, 8), "cpu")
     assert torch.equal(noise, sampling.frame_noise(3, 5, (4, 8, 8), "cpu"))
     for other in ((3, 4), (4, 5), (5, 3)):
-        assert abs(torch.corrcoef(torch.stack([noise, sampling.frame_noise(*other, (4, 8, 8), "cpu")]).flatten(1))[0, 1]) < 0.2
+        assert (
+            abs(torch.corrcoef(torch.stack([noise, sampling.frame_noise(*other, (4, 8, 8), "cpu")]).flatten(1))[0, 1])
+            < 0.2
+        )
 
 
 class TestGenerate:
@@ -254,4 +255,3 @@ class TestSchedule:
         index_from, index_to = schedule.motion_steps(881, 941)
         assert (schedule.timesteps[index_from], schedule.timesteps[index_to]) == (881, 941)
         assert (index_to, index_from) == (2, 5)
-

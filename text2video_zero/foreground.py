@@ -25,11 +25,55 @@ if TYPE_CHECKING:
 SMALLEST_MAP, LARGEST_MAP = 64, 1024
 ARTICLES = frozenset({"a", "an", "the"})
 PREPOSITIONS = frozenset(
-    "above across against along amid among around at before behind below beneath beside between by down "
-    "flying for from in inside into near next of off on onto over past through to toward towards under "
-    "underneath up upon wearing while with within without".split()
+    [
+        "above",
+        "across",
+        "against",
+        "along",
+        "amid",
+        "among",
+        "around",
+        "at",
+        "before",
+        "behind",
+        "below",
+        "beneath",
+        "beside",
+        "between",
+        "by",
+        "down",
+        "flying",
+        "for",
+        "from",
+        "in",
+        "inside",
+        "into",
+        "near",
+        "next",
+        "of",
+        "off",
+        "on",
+        "onto",
+        "over",
+        "past",
+        "through",
+        "to",
+        "toward",
+        "towards",
+        "under",
+        "underneath",
+        "up",
+        "upon",
+        "wearing",
+        "while",
+        "with",
+        "within",
+        "without",
+    ]
 )
-FRAMINGS = re.compile(r"^\s*(?:an?|the)?\s*(?:\w+\s+)?(?:photo|picture|painting|drawing|video|image|shot)\s+of\s+", re.I)
+FRAMINGS = re.compile(
+    r"^\s*(?:an?|the)?\s*(?:\w+\s+)?(?:photo|picture|painting|drawing|video|image|shot)\s+of\s+", re.IGNORECASE
+)
 
 
 class ForegroundDetector(Protocol):

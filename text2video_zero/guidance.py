@@ -9,40 +9,17 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import ControlNetModel, StableDiffusionPipeline, UNet2DConditionModel
 
-# latents (frames, c, h, w) float32 and a timestep -> predicted noise of the same shape, float32
-NoisePredictor = Callable[[torch.Tensor, float], torch.Tensor]
-
-
-@dataclass(frozen=True)
-class TextGuidance:
-    """Classifier-free guidance: ε = ε(∅) + s·(ε(text) - ε(∅)).
-
-    embeddings: (branches, tokens, channels); two branches, negative prompt first, or the prompt alone.
-    """
-
-    unet: UNet2DConditionModel
-    embeddings: torch.Tensor
-    scale: float
-
-    def __call__(self, latents: torch.Tensor, timestep: float) -> torch.Tensor:
-        branches, frames = len(self.embeddings), len(latents)
-        noise = self.unet(
-            latents.to(self.unet.dtype).repeat(branches, 1, 1, 1),
-            timestep,
-            encoder_hidden_states=self.embeddings.repeat_interleave(frames, dim=0),
-        ).sample.float()
-        if branches == 1:
-            return noise
-        unconditional, conditional = noise.chunk(2)
-        return unconditional + self.scale * (conditional - unconditional)
+# Latents (f, c, h, w) float32 of some frames, a timestep, and which frames of the clip they are
+# -> predicted noise of the same shape, float32.
+NoisePredictor = Callable[[torch.Tensor, float, slice], torch.Tensor]
 
 
-def text_guidance(
+def encoded_prompts(
     components: StableDiffusionPipeline, prompt: str, negative_prompt: str, scale: float
-) -> TextGuidance:
-    """Encode the prompts once for the whole clip; a scale of 1 needs no negative branch."""
+) -> torch.Tensor:
+    """Text embeddings (branches, tokens, channels): negative prompt and prompt, or at scale 1 the prompt alone."""
     guided = scale > 1
     positive, negative = components.encode_prompt(
         prompt=prompt,
@@ -52,4 +29,102 @@ def text_guidance(
         do_classifier_free_guidance=guided,
     )
     embeddings = torch.cat([negative, positive]) if guided else positive
-    return TextGuidance(components.unet, embeddings.to(components.unet.dtype), scale)
+    return embeddings.to(components.unet.dtype)
+
+
+def guided(noise: torch.Tensor, branches: int, scale: float) -> torch.Tensor:
+    """Classifier-free guidance ε = ε(∅) + s·(ε(text) - ε(∅)) of noise (branches·f, c, h, w)."""
+    if branches == 1:
+        return noise
+    unconditional, conditional = noise.chunk(2)
+    return unconditional + scale * (conditional - unconditional)
+
+
+@dataclass(frozen=True)
+class TextGuidance:
+    """A UNet with text alone.
+
+    embeddings: as `encoded_prompts` returns them.
+    """
+
+    unet: UNet2DConditionModel
+    embeddings: torch.Tensor
+    scale: float
+
+    def __call__(self, latents: torch.Tensor, timestep: float, frames: slice) -> torch.Tensor:  # noqa: ARG002
+        """Predict the noise of some frames; with text alone it does not matter which."""
+        branches = len(self.embeddings)
+        noise = self.unet(
+            latents.to(self.unet.dtype).repeat(branches, 1, 1, 1),
+            timestep,
+            encoder_hidden_states=self.embeddings.repeat_interleave(len(latents), dim=0),
+        ).sample.float()
+        return guided(noise, branches, self.scale)
+
+
+@dataclass(frozen=True)
+class ControlledGuidance:
+    """A UNet with text, shaped by a ControlNet.
+
+    control_maps: (f, 3, height, width) in 0..1 for all frames of the clip.
+    strength: factor on what the ControlNet adds.  active: timesteps at which it has a say.
+    """
+
+    unet: UNet2DConditionModel
+    controlnet: ControlNetModel
+    embeddings: torch.Tensor
+    scale: float
+    control_maps: torch.Tensor
+    strength: float
+    active: frozenset[float]
+
+    def __call__(self, latents: torch.Tensor, timestep: float, frames: slice) -> torch.Tensor:
+        """Predict the noise of the given frames of the clip."""
+        branches = len(self.embeddings)
+        shown = latents.to(self.unet.dtype).repeat(branches, 1, 1, 1)
+        embeddings = self.embeddings.repeat_interleave(len(latents), dim=0)
+        down = middle = None
+        if timestep in self.active:
+            # Left out where it has no say, which is the same as adding nothing, and saves its time.
+            down, middle = self.controlnet(
+                shown,
+                timestep,
+                encoder_hidden_states=embeddings,
+                controlnet_cond=self.control_maps[frames].to(shown).repeat(branches, 1, 1, 1),
+                conditioning_scale=self.strength,
+                return_dict=False,
+            )
+        noise = self.unet(
+            shown,
+            timestep,
+            encoder_hidden_states=embeddings,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
+        ).sample.float()
+        return guided(noise, branches, self.scale)
+
+
+@dataclass(frozen=True)
+class InstructGuidance:
+    """The UNet of InstructPix2Pix with its three-way guidance (Brooks et al. 2022, equation 3).
+
+    ε = ε(∅,∅) + s_I·(ε(I,∅) - ε(∅,∅)) + s_T·(ε(I,T) - ε(I,∅)).
+    embeddings: (2, tokens, channels), negative prompt first.
+    image_latents: (f, c, h, w) of the clip's frames, unscaled, as the model was trained.
+    """
+
+    unet: UNet2DConditionModel
+    embeddings: torch.Tensor
+    text_scale: float
+    image_scale: float
+    image_latents: torch.Tensor
+
+    def __call__(self, latents: torch.Tensor, timestep: float, frames: slice) -> torch.Tensor:
+        """Predict the noise of the given frames of the clip."""
+        negative, positive = self.embeddings
+        image = self.image_latents[frames].to(latents)
+        shown = torch.cat([latents.repeat(3, 1, 1, 1), torch.cat([torch.zeros_like(image), image, image])], dim=1)
+        embeddings = torch.stack([negative, negative, positive]).repeat_interleave(len(latents), dim=0)
+        noise = self.unet(shown.to(self.unet.dtype), timestep, encoder_hidden_states=embeddings).sample.float()
+        neither, image_alone, both = noise.chunk(3)
+        return neither + self.image_scale * (image_alone - neither) + self.text_scale * (both - image_alone)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,8 +10,12 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from text2video_zero.attention import FrameMemory
     from text2video_zero.guidance import NoisePredictor
+    from text2video_zero.pipeline import Pipeline
+    from text2video_zero.requests import Size, VideoRequest
     from text2video_zero.schedule import Schedule
 
 
@@ -30,13 +34,30 @@ class ChunkDone:
     clean: torch.Tensor | None
 
 
-def frame_noise(seed: int, frame: int, shape: tuple[int, ...], device: torch.device | str) -> torch.Tensor:
+@dataclass(frozen=True)
+class Sampled:
+    """What a task's sampling comes to: latents (f, c, h, w), and the request with nothing left open in it."""
+
+    latents: torch.Tensor
+    request: VideoRequest
+
+
+def latent_shape(size: Size, pipeline: Pipeline) -> tuple[int, int, int]:
+    """Channels, height and width of the latents of one frame."""
+    factor = pipeline.latent_factor
+    return pipeline.components.vae.config.latent_channels, size.height // factor, size.width // factor
+
+
+def frame_noise(
+    seed: int, frame: int, shape: tuple[int, ...], device: torch.device | str, draw: int = 0
+) -> torch.Tensor:
     """Standard normal noise (*shape) float32 that belongs to one frame of one seed.
 
-    Drawn on the CPU from (seed, frame index) alone, so that it is the same on every device, at every chunk
-    size and in clips of every length.
+    Drawn on the CPU from (seed, frame index, draw) alone, so that it is the same on every device, at every
+    chunk size and in clips of every length.
+    draw: 0 for the noise that a frame starts from, 1 and up for what is added at later steps.
     """
-    state = np.random.SeedSequence([seed, frame]).generate_state(1, np.uint64)[0]
+    state = np.random.SeedSequence([seed, frame, draw]).generate_state(1, np.uint64)[0]
     generator = torch.Generator().manual_seed(int(state))
     return torch.randn(shape, generator=generator).to(device)
 
@@ -60,10 +81,11 @@ def denoise(
         shown = solver.model_input(latents, index)
         timestep = schedule.timesteps[index]
         outputs = []
-        for chunk in _anchor_first(shown, chunk_size):
+        for frames in _anchor_first(len(latents), chunk_size):
             if outputs:
                 yield ChunkDone(number, len(steps), len(outputs[-1]), None)
-            outputs.append(_predicted(predict_noise, chunk, timestep, memory, anchor=not outputs))
+            with memory.anchor_pass() if memory and not outputs else nullcontext():
+                outputs.append(predict_noise(shown[frames], timestep, frames))
         output = torch.cat(outputs)
         in_paper_scale = latents / schedule.latent_scale(index)
         clean, _ = schedule.clean_and_noise(output, index, in_paper_scale)
@@ -72,20 +94,5 @@ def denoise(
     return latents / schedule.latent_scale(steps.stop)
 
 
-def _anchor_first(latents: torch.Tensor, chunk_size: int) -> list[torch.Tensor]:
-    anchor, others = latents[:1], latents[1:]
-    return [anchor, *(others.split(chunk_size) if len(others) else ())]
-
-
-def _predicted(
-    predict_noise: NoisePredictor,
-    latents: torch.Tensor,
-    timestep: float,
-    memory: FrameMemory | None,
-    *,
-    anchor: bool,
-) -> torch.Tensor:
-    if memory is None or not anchor:
-        return predict_noise(latents, timestep)
-    with memory.anchor_pass():
-        return predict_noise(latents, timestep)
+def _anchor_first(frames: int, chunk_size: int) -> list[slice]:
+    return [slice(0, 1), *(slice(begin, begin + chunk_size) for begin in range(1, frames, chunk_size))]

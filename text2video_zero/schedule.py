@@ -10,12 +10,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import torch
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import torch
     from diffusers import SchedulerMixin
 
 MULTISTEP_SAMPLERS = {

@@ -30,9 +30,7 @@ class Vocabulary:
         if not path.is_file():
             return None
         roles = json.loads(path.read_text(encoding="utf-8"))
-        return cls(
-            {role: {word: tuple(synonyms) for word, synonyms in words.items()} for role, words in roles.items()}
-        )
+        return cls({role: {word: tuple(synonyms) for word, synonyms in words.items()} for role, words in roles.items()})
 
     def words_by_role(self) -> dict[str, list[str]]:
         """Role -> its canonical words, without the little words that carry no meaning of their own."""

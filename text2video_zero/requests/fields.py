@@ -17,6 +17,15 @@ from typing import Any, ClassVar, NamedTuple, Self
 from text2video_zero.errors import UserError
 
 SEED_LIMIT = 2**32
+# The groups of a form, in the order in which they are shown.
+SECTIONS = BASICS, CLIP, CONTROL, MOTION, CONSISTENCY, SAMPLING = (
+    "Basics",
+    "Clip",
+    "Control",
+    "Motion",
+    "Consistency",
+    "Sampling",
+)
 
 
 class Kind(Enum):
@@ -28,6 +37,7 @@ class Kind(Enum):
     FLAG = "flag"
     CHOICE = "choice"
     SIZE = "size"
+    CLIP = "clip"
 
 
 class Size(NamedTuple):
@@ -79,7 +89,7 @@ class FieldSpec:
         Raises UserError, naming the value and the remedy, when it is of another kind or out of range.
         """
         match self.kind:
-            case Kind.TEXT:
+            case Kind.TEXT | Kind.CLIP:
                 return self._checked_text(value)
             case Kind.INTEGER | Kind.DECIMAL:
                 return self._checked_number(value)
@@ -100,7 +110,8 @@ class FieldSpec:
         # Half a character of UTF-16, which a broken client may send, can be neither tokenized nor stored.
         value = value.encode(errors="replace").decode().strip()
         if self.required and not value:
-            raise UserError(f"{self.label} is empty: write what you want to see.")
+            remedy = "choose a file" if self.kind is Kind.CLIP else "write what you want to see"
+            raise UserError(f"{self.label} is empty: {remedy}.")
         return value
 
     def _checked_number(self, value: Any) -> float:
@@ -188,6 +199,12 @@ def size(label: str, help: str, *, section: str, minimum: int = 64, maximum: int
     return dataclasses.field(default=None, metadata={"spec": spec})
 
 
+def clip(label: str, help: str, *, section: str) -> Any:
+    """Declare the path of a clip that the person brings."""
+    spec = FieldSpec(Kind.CLIP, label, help, section, required=True)
+    return dataclasses.field(default="", metadata={"spec": spec})
+
+
 @dataclass(frozen=True)
 class Request:
     """One typed, checked order for a video. Subclasses declare the fields of their task.
@@ -207,7 +224,8 @@ class Request:
     @classmethod
     def declarations(cls) -> list[tuple[str, Any, FieldSpec]]:
         """Name, default and declaration of every field, in the order in which a form shows them."""
-        return [(field.name, field.default, field.metadata["spec"]) for field in dataclasses.fields(cls)]
+        declared = [(field.name, field.default, field.metadata["spec"]) for field in dataclasses.fields(cls)]
+        return sorted(declared, key=lambda declaration: SECTIONS.index(declaration[2].section))
 
     def with_concrete_seed(self) -> Self:
         """The same request with seed -1 replaced by a drawn one, so that the result can be made again."""

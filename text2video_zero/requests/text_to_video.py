@@ -6,60 +6,19 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from text2video_zero.errors import UserError
-from text2video_zero.requests.fields import (
-    SEED_LIMIT,
-    Request,
-    Size,
-    choice,
-    decimal,
-    flag,
-    integer,
-    size,
-    text,
-)
+from text2video_zero.requests.fields import CONSISTENCY, MOTION, choice, decimal, flag, integer, text
+from text2video_zero.requests.video import VideoRequest
 
-BASICS, MOTION, CONSISTENCY, SAMPLING = "Basics", "Motion", "Consistency", "Sampling"
-SAMPLERS = ("DDIM", "DPM++ 2M", "UniPC", "Euler")
-REFERENCE_FRAMES = ("first", "first + previous")
 RESAMPLING = ("smooth", "nearest")
 
 
 @dataclass(frozen=True)
-class TextToVideoRequest(Request):
+class TextToVideoRequest(VideoRequest):
     """Text2Video-Zero from a prompt: motion dynamics in the latents and cross-frame attention."""
 
     task: ClassVar[str] = "text-to-video"
     title: ClassVar[str] = "Text to video"
 
-    prompt: str = text("", "Prompt", "What you want to see.", section=BASICS, required=True, lines=2)
-    negative_prompt: str = text("", "Negative prompt", "What you do not want to see.", section=BASICS)
-    frames: int = integer(8, 1, 512, "Frames", "Number of frames of the video.", section=BASICS)
-    fps: int = integer(8, 1, 60, "Frames per second", "Speed at which the video plays.", section=BASICS)
-    size: Size | None = size(
-        "Size", "Width x height in pixels, multiples of 8. Blank: the model's own size.", section=BASICS
-    )
-    seed: int = integer(
-        -1, -1, SEED_LIMIT - 1, "Seed", "The same seed makes the same video. -1 draws one.", section=BASICS
-    )
-    steps: int = integer(50, 4, 1000, "Steps", "Denoising steps: more are slower and finer.", section=SAMPLING)
-    guidance_scale: float = decimal(
-        7.5,
-        1.0,
-        30.0,
-        "Guidance scale",
-        "How closely the picture follows the prompt. 1 switches guidance off and doubles the speed.",
-        section=SAMPLING,
-        step=0.5,
-    )
-    sampler: str = choice("DDIM", SAMPLERS, "Sampler", "DDIM is the paper's.", section=SAMPLING)
-    chunk_size: int = integer(
-        8,
-        1,
-        512,
-        "Frames at a time",
-        "Frames that are computed together: fewer need less memory. The video stays the same.",
-        section=SAMPLING,
-    )
     motion: bool = flag(
         default=True,
         label="Motion",
@@ -133,19 +92,6 @@ class TextToVideoRequest(Request):
         "Movement of the latents",
         "Smooth moves by fractions of a latent cell; nearest by whole cells, as the paper's code does.",
         section=MOTION,
-    )
-    cross_frame_attention: bool = flag(
-        default=True,
-        label="Cross-frame attention",
-        help="Every frame looks at the first one, which keeps the subject the same.",
-        section=CONSISTENCY,
-    )
-    reference_frames: str = choice(
-        "first",
-        REFERENCE_FRAMES,
-        "Reference frames",
-        "The frames that each frame looks at.",
-        section=CONSISTENCY,
     )
     smooth_background: bool = flag(
         default=False,

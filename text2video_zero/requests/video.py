@@ -1,0 +1,92 @@
+"""What every task asks for, and what those ask for that begin with a clip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from text2video_zero.requests.fields import (
+    BASICS,
+    CLIP,
+    CONSISTENCY,
+    SAMPLING,
+    SEED_LIMIT,
+    Request,
+    Size,
+    choice,
+    clip,
+    decimal,
+    flag,
+    integer,
+    size,
+    text,
+)
+
+SAMPLERS = ("DDIM", "DPM++ 2M", "UniPC", "Euler")
+REFERENCE_FRAMES = ("first", "first + previous")
+MOST_FRAMES = 512
+
+
+@dataclass(frozen=True)
+class VideoRequest(Request):
+    """The fields that all tasks share."""
+
+    prompt: str = text("", "Prompt", "What you want to see.", section=BASICS, required=True, lines=2)
+    negative_prompt: str = text("", "Negative prompt", "What you do not want to see.", section=BASICS)
+    frames: int = integer(8, 1, MOST_FRAMES, "Frames", "Number of frames of the video.", section=BASICS)
+    fps: int = integer(8, 1, 60, "Frames per second", "Speed at which the video plays.", section=BASICS)
+    size: Size | None = size(
+        "Size", "Width x height in pixels, multiples of 8. Blank: the model's own size.", section=BASICS
+    )
+    seed: int = integer(
+        -1, -1, SEED_LIMIT - 1, "Seed", "The same seed makes the same video. -1 draws one.", section=BASICS
+    )
+    cross_frame_attention: bool = flag(
+        default=True,
+        label="Cross-frame attention",
+        help="Every frame looks at the first one, which keeps the subject the same.",
+        section=CONSISTENCY,
+    )
+    reference_frames: str = choice(
+        "first",
+        REFERENCE_FRAMES,
+        "Reference frames",
+        "The frames that each frame looks at.",
+        section=CONSISTENCY,
+    )
+    steps: int = integer(50, 4, 999, "Steps", "Denoising steps: more are slower and finer.", section=SAMPLING)
+    guidance_scale: float = decimal(
+        7.5,
+        1.0,
+        30.0,
+        "Guidance scale",
+        "How closely the picture follows the prompt. 1 switches guidance off and doubles the speed.",
+        section=SAMPLING,
+        step=0.5,
+    )
+    sampler: str = choice("DDIM", SAMPLERS, "Sampler", "DDIM is the paper's.", section=SAMPLING)
+    chunk_size: int = integer(
+        8,
+        1,
+        MOST_FRAMES,
+        "Frames at a time",
+        "Frames that are computed together: fewer need less memory. The video stays the same.",
+        section=SAMPLING,
+    )
+
+
+@dataclass(frozen=True)
+class ClipRequest(VideoRequest):
+    """The fields of tasks that begin with a clip."""
+
+    clip: str = clip("Clip", "The video to begin with: a file, an animated GIF or a folder of pictures.", section=CLIP)
+    first_frame: int = integer(
+        0, 0, 1_000_000, "First frame", "Where to begin in the clip, at the video's frames per second.", section=CLIP
+    )
+    size: Size | None = size(
+        "Size",
+        "Width x height in pixels, multiples of 8. Blank: the clip's proportions at about the model's own area.",
+        section=BASICS,
+    )
+    keep_sound: bool = flag(
+        default=False, label="Keep the sound", help="Copy the clip's sound into the video.", section=CLIP
+    )
