@@ -395,13 +395,13 @@ class TestProbe:
             probe_encoder()
 
     def test_an_encoder_that_lies(self, monkeypatch):
-        honest = video_module._run_ffmpeg
+        honest = video_module.run_ffmpeg
 
         @functools.wraps(honest)
         def black(arguments, stdin=b""):
             return bytes(len(honest(arguments, stdin)))
 
-        monkeypatch.setattr(video_module, "_run_ffmpeg", black)
+        monkeypatch.setattr(video_module, "run_ffmpeg", black)
         with pytest.raises(UserError, match="other pictures"):
             probe_encoder()
 

@@ -73,9 +73,9 @@ class Video:
         """
         path = Path(path)
         write = FORMATS[_known_suffix(path)]
-        with _readable_errors(path):
+        with readable_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _renamed_when_whole(path) as temporary:
+            with renamed_when_whole(path) as temporary:
                 write(self, temporary)
         return path
 
@@ -88,7 +88,7 @@ class Video:
         check_frames_directory(directory)
         paths = []
         for name, png in _png_files(self.frames):
-            with _readable_errors(directory / name), _renamed_when_whole(directory / name) as temporary:
+            with readable_errors(directory / name), renamed_when_whole(directory / name) as temporary:
                 temporary.write_bytes(png)
             paths.append(directory / name)
         return paths
@@ -115,7 +115,7 @@ def save_or_keep_frames(video: Video, path: Path) -> Path:
 def check_destination(path: Path) -> None:
     """Raise the UserError that `Video.save` would raise for this path, before an hour is spent on the frames."""
     _known_suffix(path)
-    with _readable_errors(path):
+    with readable_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
@@ -125,7 +125,7 @@ def check_destination(path: Path) -> None:
 
 def check_frames_directory(directory: Path) -> None:
     """Raise the UserError that `Video.save_frames` would raise for this folder; makes the folder if need be."""
-    with _readable_errors(directory / "frame_0000.png"):
+    with readable_errors(directory / "frame_0000.png"):
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             pass
@@ -160,10 +160,10 @@ def probe_encoder() -> None:
     """
     frames = np.zeros((3, 16, 32, 3), np.uint8)
     frames[1:, :, 8:24] = (200, 120, 40)
-    with _readable_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
+    with readable_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "probe.mp4"
         Video(frames, 8, {}).save(path)
-        raw = _run_ffmpeg(["-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"])
+        raw = run_ffmpeg(["-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"])
     decoded = np.frombuffer(raw, np.uint8)
     if decoded.size != frames.size or np.abs(decoded.reshape(frames.shape) - frames.astype(int)).mean() > 10:
         raise UserError(f"The video encoder gives back other pictures than it was given: {_FFMPEG_REMEDY}.")
@@ -203,7 +203,7 @@ def _listed(suffixes: Sequence[str]) -> str:
 
 
 @contextmanager
-def _readable_errors(path: Path) -> Iterator[None]:
+def readable_errors(path: Path) -> Iterator[None]:
     """Turn what the file system refuses into a UserError with its remedy."""
     try:
         yield
@@ -223,7 +223,7 @@ def _readable_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _renamed_when_whole(path: Path) -> Iterator[Path]:
+def renamed_when_whole(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` at the end, or remove it after an error."""
     temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix.lower()}")
     try:
@@ -236,7 +236,7 @@ def _renamed_when_whole(path: Path) -> Iterator[Path]:
 _FFMPEG_REMEDY = "install imageio-ffmpeg again, or set IMAGEIO_FFMPEG_EXE to an ffmpeg that has libx264"
 
 
-def _run_ffmpeg(arguments: list[str], stdin: bytes | memoryview = b"") -> bytes:
+def run_ffmpeg(arguments: list[str], stdin: bytes | memoryview = b"") -> bytes:
     """Run ffmpeg and return its standard output.
 
     imageio_ffmpeg's own writer is not used: it neither looks at ffmpeg's exit status nor keeps its message.
@@ -269,7 +269,7 @@ def _write_mp4(video: Video, path: Path) -> None:
         tags.write_bytes(b";FFMETADATA1\ncomment=" + _escaped(_compact_json(video.settings)) + b"\n")
         tagged = ["-f", "ffmetadata", "-i", str(tags), "-map", "0:v", "-map_metadata", "1"]
         pixels = memoryview(np.ascontiguousarray(frames)).cast("B")
-        _run_ffmpeg([*source, *tagged, *codec, str(path)], stdin=pixels)
+        run_ffmpeg([*source, *tagged, *codec, str(path)], stdin=pixels)
 
 
 def _even_sides(frames: np.ndarray) -> np.ndarray:
@@ -340,7 +340,7 @@ def _mp4_settings(path: Path) -> bytes:
     """
     source = ["-f", "mov", "-protocol_whitelist", "file", "-i", f"file:{path.resolve()}"]
     try:
-        tags = _run_ffmpeg([*source, "-f", "ffmetadata", "-"])
+        tags = run_ffmpeg([*source, "-f", "ffmetadata", "-"])
     except UserError as error:
         raise ValueError(str(error)) from error
     comment = re.search(rb"^comment=((?:[^\\\n]|\\.)*)$", tags, re.MULTILINE | re.DOTALL)
