@@ -75,6 +75,7 @@ class Run:
         )
         controls.stop.click(
             self.stop,
+            self.result.stage,
             outputs=outputs,
             cancels=running,
             queue=False,
@@ -96,34 +97,36 @@ class Run:
             api_description=describe(self.request),
         )
 
-    def check(self, model: str, **values: Any) -> Iterator[Update]:
+    def check(self, model: str, **values: Any) -> Update:
         """Before the queue: tell mistakes at once, otherwise clear the stage."""
         try:
             self._job(model, values)
         except UserError as error:
-            yield self._failed(str(error))
             raise gr.Error(str(error), print_exception=False) from error
-        yield {
+        return {
             self.controls.run: gr.update(interactive=False),
             self.controls.stop: gr.update(interactive=True),
             self.result.stage: gr.update(value=stage.busy(), visible=True),
             self.result.video: gr.update(value=None, visible=False),
-            self.result.status: stage.progress(Progress("Waiting for a free place", 0, 1)),
+            self.result.status: stage.queued(),
             **dict.fromkeys(self.result.downloads.values(), gr.update(value=None, interactive=False)),
         }
 
     def run(self, model: str, **values: Any) -> Iterator[Update]:
         """Run a job and fill the page with what happens."""
         began = time.monotonic()
+        seen = False
         try:
             job = self._job(model, values)
             yield {self.result.seed: job.request.seed}
             with closing(complete(job, self.runner, self.store)) as events:
                 for event in events:
+                    seen = seen or isinstance(event, Preview)
                     yield self._update(event, job, time.monotonic() - began)
         except Exception as error:
             sentence = explain(error)
-            yield self._failed(sentence)
+            picture = gr.skip() if seen else stage.empty()
+            yield {**self._idle(), self.result.stage: picture, self.result.status: stage.line(sentence, "failed")}
             raise gr.Error(sentence, print_exception=False) from error
         yield self._idle()
 
@@ -147,9 +150,10 @@ class Run:
         except Exception as error:
             raise gr.Error(explain(error), print_exception=False) from error
 
-    def stop(self) -> Update:
+    def stop(self, picture: str) -> Update:
         """The page after Stop; the event's `cancels` closes the run. What was seen last stays."""
-        return {**self._idle(), self.result.status: stage.line("Stopped.", "stopped")}
+        left = stage.empty() if picture == stage.busy() else gr.skip()
+        return {**self._idle(), self.result.stage: left, self.result.status: stage.line("Stopped.", "stopped")}
 
     def _job(self, model: str, values: dict[str, Any]) -> Job:
         return Job(self.request.from_dict(values).with_concrete_seed(), self.menu.checkpoint(model))
@@ -178,9 +182,6 @@ class Run:
             self.result.downloads[form]: gr.update(value=str(path), interactive=True)
             for form, path in event.files.items()
         }
-
-    def _failed(self, sentence: str) -> Update:
-        return {**self._idle(), self.result.status: stage.line(sentence, "failed")}
 
     def _idle(self) -> Update:
         return {

@@ -51,6 +51,14 @@ def animation(frames: np.ndarray, fps: int) -> str:
     return "data:image/webp;base64," + base64.b64encode(picture.getvalue()).decode()
 
 
+def queued() -> str:
+    """The status of a job in the queue; Gradio shows the place beside it."""
+    return (
+        '<div class="status queued" role="status"><p><strong>Waiting for a free place</strong></p>'
+        '<div class="bar"><i class="unmeasured"></i></div></div>'
+    )
+
+
 def progress(event: Progress) -> str:
     """One line and a bar: what is going on, how far it is, and how long it will take."""
     countable = event.of > 1

@@ -219,7 +219,7 @@ def _build_result(task: str) -> Result:
         elem_id=f"{task}-video",
         elem_classes="stage-video",
     )
-    status = gr.HTML(stage.READY, elem_id=f"{task}-status")
+    status = gr.HTML(stage.READY, elem_id=f"{task}-status", elem_classes="status-slot")
     with gr.Row(elem_classes="downloads"):
         downloads = {
             form: gr.DownloadButton(
