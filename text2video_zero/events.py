@@ -37,10 +37,27 @@ class Preview:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """Something that the person should know but need not act on, as one sentence."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ControlMaps:
+    """What shapes a controlled video, before sampling begins.
+
+    frames: (f, height, width, 3) uint8 RGB at the size of the video.
+    """
+
+    frames: np.ndarray
+
+
+@dataclass(frozen=True)
 class Finished:
     """The video, the last event of a run that was not closed."""
 
     video: Video
 
 
-Event = Progress | Preview | Finished
+Event = Progress | Preview | Notice | ControlMaps | Finished

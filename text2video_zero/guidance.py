@@ -16,20 +16,26 @@ if TYPE_CHECKING:
 NoisePredictor = Callable[[torch.Tensor, float, slice], torch.Tensor]
 
 
-def encoded_prompts(
-    components: StableDiffusionPipeline, prompt: str, negative_prompt: str, scale: float
-) -> torch.Tensor:
-    """Text embeddings (branches, tokens, channels): negative prompt and prompt, or at scale 1 the prompt alone."""
-    guided = scale > 1
+def encoded_prompts(components: StableDiffusionPipeline, prompt: str, negative_prompt: str | None) -> torch.Tensor:
+    """Text embeddings (branches, tokens, channels), the negative prompt before the prompt.
+
+    negative_prompt: None leaves its branch out, for sampling without guidance.
+    """
+    guided = negative_prompt is not None
     positive, negative = components.encode_prompt(
         prompt=prompt,
-        negative_prompt=negative_prompt if guided else None,
+        negative_prompt=negative_prompt,
         device=components.unet.device,
         num_images_per_prompt=1,
         do_classifier_free_guidance=guided,
     )
     embeddings = torch.cat([negative, positive]) if guided else positive
     return embeddings.to(components.unet.dtype)
+
+
+def negative_branch(negative_prompt: str, scale: float) -> str | None:
+    """The negative prompt where guidance of this scale looks at it: at a scale of 1 it cancels out."""
+    return negative_prompt if scale > 1 else None
 
 
 def guided(noise: torch.Tensor, branches: int, scale: float) -> torch.Tensor:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from text2video_zero.guidance import NoisePredictor
     from text2video_zero.pipeline import Pipeline
     from text2video_zero.requests import Size, VideoRequest
-    from text2video_zero.schedule import Schedule
+    from text2video_zero.schedule import Schedule, StepNoise
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,14 @@ def denoise(
     predict_noise: NoisePredictor,
     memory: FrameMemory | None,
     chunk_size: int,
+    step_noise: StepNoise | None = None,
 ) -> Generator[ChunkDone, None, torch.Tensor]:
     """Take latents (f, c, h, w) through some steps of a schedule; the generator's return value is the result.
 
     latents are variance-preserving before and after. memory is that of an open `cross_frame_attention`, None
     for ordinary self-attention. Closing the generator stops before the next chunk.
     """
-    solver = schedule.solver(steps.start)
+    solver = schedule.solver(steps.start, step_noise)
     latents = latents * schedule.latent_scale(steps.start)
     for number, index in enumerate(steps, start=1):
         shown = solver.model_input(latents, index)

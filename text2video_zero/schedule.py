@@ -7,23 +7,30 @@ x_t = sqrt(ᾱ_t)·x_0 + sqrt(1-ᾱ_t)·ε, whatever scale the sampler works in.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import torch
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import torch
     from diffusers import SchedulerMixin
 
-MULTISTEP_SAMPLERS = {
+ANCESTRAL = "Euler ancestral"
+LIBRARY_SCHEDULERS = {
     "DPM++ 2M": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
     "UniPC": (UniPCMultistepScheduler, {"solver_order": 2}),
     "Euler": (EulerDiscreteScheduler, {}),
+    ANCESTRAL: (EulerDiscreteScheduler, {}),  # for its timesteps; its steps are ours
 }
 TRAINING_OPTIONS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
+
+
+# Number of a step -> noise (f, c, h, w), or (c, h, w) for all frames, that is added after it
+StepNoise = Callable[[int], torch.Tensor]
 
 
 class Solver(Protocol):
@@ -79,17 +86,28 @@ class Schedule:
         index_to = min(self.snapped(motion_to), len(self.timesteps) - 2)
         return max(self.snapped(motion_from), index_to + 1), index_to
 
-    def solver(self, begin: int) -> Solver:
-        """A solver for a segment whose first step is number `begin`."""
+    def timesteps_within(self, start: float, end: float) -> frozenset[float]:
+        """Timesteps of the steps that lie wholly in the share start..end of the run, as diffusers counts them."""
+        steps = len(self.timesteps)
+        return frozenset(
+            timestep
+            for index, timestep in enumerate(self.timesteps)
+            if index / steps >= start and (index + 1) / steps <= end
+        )
+
+    def solver(self, begin: int, step_noise: StepNoise | None = None) -> Solver:
+        """A solver for a segment whose first step is number `begin`; step_noise is for ancestral samplers."""
         if self.sampler == "DDIM":
             return DDIM(self)
+        if self.sampler == ANCESTRAL:
+            return EulerAncestral(self, step_noise)
         scheduler = _library_scheduler(self.sampler, self.training, len(self.timesteps))
         scheduler.set_begin_index(begin)
         return LibrarySolver(scheduler)
 
     def latent_scale(self, index: int) -> float:
         """Standard deviation in the sampler's own scale over that of the variance-preserving one."""
-        return 1 / math.sqrt(self.alphas[index]) if self.sampler == "Euler" else 1.0
+        return 1 / math.sqrt(self.alphas[index]) if self.sampler in ("Euler", ANCESTRAL) else 1.0
 
     def clean_and_noise(
         self, model_output: torch.Tensor, index: int, latents: torch.Tensor
@@ -119,6 +137,31 @@ class DDIM:
 
 
 @dataclass(frozen=True)
+class EulerAncestral:
+    """Euler steps that add fresh noise (Karras et al. 2022; k-diffusion's sampler), in the scale x_0 + σ·ε.
+
+    diffusers' scheduler draws this noise itself, for each frame anew, which makes a clip flicker; here the
+    caller gives it.
+    """
+
+    schedule: Schedule
+    step_noise: StepNoise
+
+    def model_input(self, latents: torch.Tensor, index: int) -> torch.Tensor:
+        """What the UNet is shown: the latents in the paper's scale."""
+        return latents * math.sqrt(self.schedule.alphas[index])
+
+    def step(self, model_output: torch.Tensor, index: int, latents: torch.Tensor) -> torch.Tensor:
+        """Latents at timestep number index + 1 from those at index."""
+        sigma, sigma_next = (math.sqrt((1 - alpha) / alpha) for alpha in self.schedule.alphas[index : index + 2])
+        clean, noise = self.schedule.clean_and_noise(model_output, index, self.model_input(latents, index))
+        added = sigma_next * math.sqrt(1 - (sigma_next / sigma) ** 2)
+        kept = math.sqrt(sigma_next**2 - added**2)
+        stepped = clean + kept * noise
+        return stepped + added * self.step_noise(index).to(stepped) if added else stepped
+
+
+@dataclass(frozen=True)
 class LibrarySolver:
     """A scheduler of diffusers, which keeps its own count of steps."""
 
@@ -134,7 +177,7 @@ class LibrarySolver:
 
 
 def _library_scheduler(sampler: str, training: Mapping[str, object], steps: int) -> SchedulerMixin:
-    scheduler_class, options = MULTISTEP_SAMPLERS[sampler]
+    scheduler_class, options = LIBRARY_SCHEDULERS[sampler]
     # Spaced over the whole range at any number of steps, which "leading" is not.
     scheduler = scheduler_class(**training, **options, timestep_spacing="linspace")
     scheduler.set_timesteps(steps)

@@ -10,7 +10,7 @@ import torch
 
 from text2video_zero.attention import FrameMemory, attention_of
 from text2video_zero.foreground import CrossAttentionDetector
-from text2video_zero.guidance import TextGuidance, encoded_prompts
+from text2video_zero.guidance import TextGuidance, encoded_prompts, negative_branch
 from text2video_zero.motion import CameraPath, CameraPose, forward_noise, warp
 from text2video_zero.narration import Narrator
 from text2video_zero.sampling import Sampled, denoise, frame_noise, latent_shape
@@ -29,7 +29,8 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
     """Latents of a text-to-video request, with its seed and size made concrete."""
     request = dataclasses.replace(request.with_concrete_seed(), size=request.size or pipeline.native_size)
     components = pipeline.components
-    embeddings = encoded_prompts(components, request.prompt, request.negative_prompt, request.guidance_scale)
+    negative_prompt = negative_branch(request.negative_prompt, request.guidance_scale)
+    embeddings = encoded_prompts(components, request.prompt, negative_prompt)
     guidance = TextGuidance(components.unet, embeddings, request.guidance_scale)
     schedule = Schedule.of(request.sampler, request.steps, components.scheduler)
     with attention_of(request, components.unet) as memory:
