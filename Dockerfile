@@ -5,7 +5,8 @@
 #   docker run --rm -p 127.0.0.1:7860:7860 -v t2v-models:/home/app/.cache/huggingface \
 #              -v t2v-outputs:/home/app/text2video-zero/outputs text2video-zero
 #
-# DEVICE is the device that the app is told to use; override it with `docker run -e DEVICE=...`.
+# What follows the image's name goes to app.py, for example --auth ann:her-password, which is wise as soon as
+# others can reach the port. DEVICE is what the app is told to use; `docker run -e DEVICE=...` overrides it.
 # TORCH_INDEX: the package index's own torch carries CUDA (5 GB) and runs on the CPU as well. Set this to an
 # index of CPU-only torch wheels to get a small image; leave it empty otherwise.
 FROM python:3.12-slim
@@ -34,6 +35,7 @@ ENV DEVICE=$DEVICE \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     HF_HOME=/home/app/.cache/huggingface \
     GRADIO_SERVER_NAME=0.0.0.0 \
+    GRADIO_SERVER_PORT=7860 \
     GRADIO_ANALYTICS_ENABLED=False \
     PYTHONUNBUFFERED=1
 VOLUME ["/home/app/.cache/huggingface", "/home/app/text2video-zero/outputs"]
@@ -42,5 +44,5 @@ EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/', timeout=8)"]
 
-# All interfaces of the container: who may reach them is decided by -p.
-CMD ["sh", "-c", "exec python app.py --host 0.0.0.0 --port 7860 --device \"$DEVICE\""]
+# The app listens on all interfaces of the container (GRADIO_SERVER_NAME); who may reach it is decided by -p.
+ENTRYPOINT ["sh", "-c", "exec python app.py --device \"$DEVICE\" --output-dir outputs \"$@\"", "app.py"]
