@@ -220,8 +220,10 @@ class TestSizes:
         ({"size": "32x512"}, "Size is 32x512, but each side must lie between 64 and 2048 pixels."),
         (
             {"motion_from": 950},
-            "Motion from timestep is 950 and up to timestep is 941: "
-            "the first must be below the second, for example 881 and 941.",
+            (
+                "Motion from timestep is 950 and up to timestep is 941: "
+                "the first must be below the second, for example 881 and 941."
+            ),
         ),
         ({"fram": 3, "sed": 1}, "text-to-video has no setting fram, sed: remove it from the settings."),
     ],

@@ -201,7 +201,7 @@ class TestSettings:
                 "p": "\ud800"
             }
 
-    @given(st.dictionaries(st.text(), st.text() | st.integers() | st.booleans() | st.none()))
+    @given(st.dictionaries(st.text(), st.text() | st.integers() | st.booleans() | st.none(), min_size=1))
     @settings(max_examples=12, deadline=None)
     def test_any_text_survives_ffmpeg(self, tmp_path_factory, values):
         path = Video(moving_square(1, 8, 8), 8, values).save(tmp_path_factory.mktemp("any") / "clip.mp4")
@@ -225,7 +225,8 @@ class TestSettings:
         writer.close()
         Image.fromarray(clip.frames[0]).save(tmp_path / "bare.gif")
         (tmp_path / "list.json").write_text("[1]")
-        for name in ("bare.mp4", "bare.gif", "list.json"):
+        Video(clip.frames, 8, {}).save(tmp_path / "kept-secret.mp4")
+        for name in ("bare.mp4", "bare.gif", "list.json", "kept-secret.mp4"):
             with pytest.raises(UserError, match=f"{name} carries no settings: choose"):
                 read_settings(tmp_path / name)
 

@@ -186,7 +186,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     # Whatever a damaged or foreign file does to its reader, its owner is told the same thing.
     except (OSError, ValueError, KeyError, SyntaxError, RecursionError, zipfile.BadZipFile) as error:
         raise UserError(f"{path.name} cannot be read as settings ({error}): choose a video of this app.") from error
-    if not isinstance(settings, dict):
+    if not isinstance(settings, dict) or not settings:
         raise UserError(f"{path.name} carries no settings: choose a video that this app has saved with them.")
     return settings
 
@@ -304,9 +304,10 @@ def _write_gif(video: Video, path: Path) -> None:
 def _write_zip(video: Video, path: Path) -> None:
     """PNG frames and settings.json; not compressed again, because PNG is."""
     with zipfile.ZipFile(path, "w") as archive:
-        for name, png in _png_files(video.frames):
-            archive.writestr(name, png)
-        archive.writestr("settings.json", _compact_json(video.settings))
+        for name, content in (*_png_files(video.frames), ("settings.json", _compact_json(video.settings))):
+            member = zipfile.ZipInfo(name)  # without the time of day, so that the same video is the same file
+            member.external_attr = 0o644 << 16
+            archive.writestr(member, content)
 
 
 FORMATS: dict[str, Callable[[Video, Path], None]] = {".mp4": _write_mp4, ".gif": _write_gif, ".zip": _write_zip}
