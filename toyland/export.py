@@ -1,0 +1,69 @@
+"""Trained parts to files: a plain diffusers folder that any Stable Diffusion program loads."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModel, CLIPTokenizer
+
+from toyland.captions import VOCABULARY
+from toyland.train_clip import PIXEL_MEAN, PIXEL_STD
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from toyland.config import Recipe
+
+__all__ = ["export_clip", "export_pipeline", "export_settings", "text_encoder_of"]
+
+_SHARD = "9MB"  # every file of the repository stays below 10 MB
+
+
+def text_encoder_of(clip: CLIPModel) -> CLIPTextModel:
+    """The text half of the pair as a model of its own, with the same weights."""
+    encoder = CLIPTextModel(clip.config.text_config)
+    weights = {name: value for name, value in clip.state_dict().items()
+               if name.startswith("text_model.")}
+    own = encoder.state_dict()
+    if not set(weights) & set(own):  # transformers 5 keeps the encoder's layers at the top
+        weights = {name.removeprefix("text_model."): value for name, value in weights.items()}
+    encoder.load_state_dict(weights)
+    return encoder.eval()
+
+
+def export_pipeline(
+    out: Path, *, unet: UNet2DConditionModel, autoencoder: AutoencoderKL,
+    text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, scheduler: DDIMScheduler,
+) -> None:
+    """model_index.json and its parts, float16."""
+    pipeline = StableDiffusionPipeline(
+        vae=autoencoder, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet,
+        scheduler=scheduler, safety_checker=None, feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.to("cpu").to(torch.float16)
+    pipeline.save_pretrained(out, safe_serialization=True, max_shard_size=_SHARD)
+
+
+def export_clip(out: Path, clip: CLIPModel, tokenizer: CLIPTokenizer) -> None:
+    """The whole pair with its image processor under clip/, for CLIP scores."""
+    folder = out / "clip"
+    clip.half().save_pretrained(folder, max_shard_size=_SHARD)
+    tokenizer.save_pretrained(folder)
+    side = clip.config.vision_config.image_size
+    CLIPImageProcessor(
+        size={"height": side, "width": side}, crop_size={"height": side, "width": side},
+        do_center_crop=False, image_mean=[PIXEL_MEAN] * 3, image_std=[PIXEL_STD] * 3,
+    ).save_pretrained(folder)
+
+
+def export_settings(out: Path, recipe: Recipe) -> None:
+    """vocabulary.json: the words that Toyland knows; defaults.json: what samples it well."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "vocabulary.json").write_text(json.dumps(VOCABULARY, indent=1) + "\n")
+    defaults = {"size": recipe.size, "steps": recipe.sampling_steps,
+                "guidance_scale": recipe.guidance_scale}
+    (out / "defaults.json").write_text(json.dumps(defaults, indent=2) + "\n")

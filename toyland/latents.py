@@ -1,0 +1,90 @@
+"""Latents of all pictures, encoded once, and the linear map from latents back to colours."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - the name the field knows
+
+from toyland.train_autoencoder import to_pixels
+from toyland.training import save_atomically
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from diffusers import AutoencoderKL
+
+    from toyland.dataset import Pictures
+
+__all__ = ["Latents", "encode_pictures", "fit_latent_rgb", "load_latents", "scale_latents"]
+
+_BATCH = 64
+_SCALE_PICTURES = 2_000
+_RGB_PICTURES = 400
+
+
+@dataclass(frozen=True)
+class Latents:
+    """values: float16 (n, 4, h, w), scaled to unit variance; masks: float16 (n, 1, h, w), 0..1."""
+
+    values: Tensor
+    masks: Tensor
+
+
+@torch.no_grad()
+def _encode(autoencoder: AutoencoderKL, images: np.ndarray, device: str) -> Tensor:
+    """Posterior means, float32 (n, 4, h, w), not scaled."""
+    means = []
+    for start in range(0, len(images), _BATCH):
+        pixels = to_pixels(images[start : start + _BATCH]).to(device)
+        with torch.autocast(device, torch.bfloat16):
+            means.append(autoencoder.encode(pixels).latent_dist.mean.float().cpu())
+    return torch.cat(means)
+
+
+def scale_latents(autoencoder: AutoencoderKL, pictures: Pictures, device: str) -> None:
+    """Set the autoencoder's scaling_factor so that its latents have unit variance."""
+    means = _encode(autoencoder, pictures.images[:_SCALE_PICTURES], device)
+    autoencoder.register_to_config(scaling_factor=round(1 / means.std().item(), 4))
+
+
+def encode_pictures(
+    autoencoder: AutoencoderKL, pictures: Pictures, cache: Path, device: str
+) -> Latents:
+    """Encode all pictures and keep the latents in a file."""
+    scale = autoencoder.config.scaling_factor
+    values = (_encode(autoencoder, pictures.images, device) * scale).half()
+    factor = pictures.images.shape[1] // values.shape[-1]
+    masks = torch.cat([
+        F.avg_pool2d(torch.tensor(pictures.masks[start : start + _BATCH])[:, None].float(),
+                     factor).div_(255).half()
+        for start in range(0, len(pictures.masks), _BATCH)
+    ])
+    save_atomically({"values": values, "masks": masks}, cache)
+    return Latents(values, masks)
+
+
+def load_latents(cache: Path) -> Latents:
+    """The latents that `encode_pictures` has left in a file."""
+    return Latents(**torch.load(cache, weights_only=True, mmap=True))
+
+
+def fit_latent_rgb(latents: Latents, pictures: Pictures, path: Path) -> None:
+    """Least squares from scaled latents to RGB in 0..1, for previews without the decoder.
+
+    Written as {"matrix": 4 rows of 3, "bias": 3}: rgb = latents @ matrix + bias.
+    """
+    values = latents.values[:_RGB_PICTURES].float()
+    images = to_pixels(pictures.images[:_RGB_PICTURES]).add(1).div(2)
+    cells = F.avg_pool2d(images, images.shape[-1] // values.shape[-1])
+    known = values.permute(0, 2, 3, 1).reshape(-1, values.shape[1])
+    known = torch.cat([known, torch.ones(len(known), 1)], 1)
+    wanted = cells.permute(0, 2, 3, 1).reshape(-1, 3)
+    solution = torch.linalg.lstsq(known, wanted).solution
+    rounded = [[round(value, 5) for value in row] for row in solution.tolist()]
+    path.write_text(json.dumps({"matrix": rounded[:-1], "bias": rounded[-1]}, indent=2) + "\n")

@@ -1,0 +1,61 @@
+"""Toyland's own byte-pair tokenizer, in CLIP's file format.
+
+Every word of the captions becomes one token; any other text, of any script, falls back to pieces
+and at worst to bytes, so nothing is unknown.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import CLIPTokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+__all__ = ["build_tokenizer"]
+
+_WORD_END = "</w>"
+_START, _END = "<|startoftext|>", "<|endoftext|>"
+_MERGED_TOKENS = 700
+
+
+def _learn_merges(texts: Iterable[str]) -> list[tuple[str, str]]:
+    """Byte pairs in the order in which they are to be merged."""
+    learner = Tokenizer(models.BPE(end_of_word_suffix=_WORD_END))
+    learner.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    learner.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.WhitespaceSplit(),
+        pre_tokenizers.Punctuation(),
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+    ])
+    trainer = trainers.BpeTrainer(
+        vocab_size=_MERGED_TOKENS, min_frequency=1, show_progress=False,
+        end_of_word_suffix=_WORD_END,
+    )
+    learner.train_from_iterator(texts, trainer)
+    merges = json.loads(learner.to_str())["model"]["merges"]
+    return [tuple(pair) for pair in merges]
+
+
+def build_tokenizer(texts: Iterable[str], length: int, folder: Path) -> CLIPTokenizer:
+    """Learn from texts, save vocab.json, merges.txt and config to a folder, and load it.
+
+    length: tokens of a padded text, start and end included.
+    """
+    merges = _learn_merges(texts)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*alphabet, *(letter + _WORD_END for letter in alphabet)]
+    tokens += [first + second for first, second in merges]
+    tokens = [*dict.fromkeys(tokens), _START, _END]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=length)
+    tokenizer.save_pretrained(folder)
+    # The slow, older readers of CLIP's format want these two files.
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), "utf-8")
+    lines = ["#version: 0.2", *(f"{first} {second}" for first, second in merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", "utf-8")
+    return CLIPTokenizer.from_pretrained(folder)
