@@ -11,7 +11,15 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from model_manager import ModelManager
-from text2video_zero.checkpoints import Checkpoint
+from tests.tiny_models import (
+    write_box_detector,
+    write_controlnet,
+    write_depth_detector,
+    write_editor,
+    write_editor_unet,
+    write_pose_detector,
+)
+from text2video_zero.checkpoints import Checkpoint, DetectorCheckpoint
 from text2video_zero.pipeline import Pipeline
 
 CAPTION_WORDS = ("a", "red", "blue", "panda", "fox", "robot", "dancing", "walking", "in", "on", "the", "snow", "moon")
@@ -114,3 +122,37 @@ def pipeline(manager: ModelManager, tiny_checkpoint: Path) -> Pipeline:
     """The tiny checkpoint, loaded by the code that loads SD 1.5."""
     with manager.lend(Checkpoint(str(tiny_checkpoint))) as lent:
         yield lent
+
+
+@pytest.fixture(scope="session")
+def tiny_controlnets(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> dict[str, Path]:
+    """Folders of ControlNets that fit the tiny checkpoint, by control: pose, edge, depth."""
+    folder = tmp_path_factory.mktemp("controlnets")
+    return {
+        control: write_controlnet(folder / control, tiny_checkpoint, seed=10 + number)
+        for number, control in enumerate(("pose", "edge", "depth"))
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny_editor(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
+    """A whole Instruct-Pix2Pix model of random weights, in diffusers layout."""
+    return write_editor(tmp_path_factory.mktemp("editors") / "tiny-editor", tiny_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def tiny_editor_unet(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
+    """The UNet of an Instruct-Pix2Pix model, alone in its folder."""
+    return write_editor_unet(tmp_path_factory.mktemp("editor-unet"), tiny_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def tiny_detectors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DetectorCheckpoint]:
+    """Detectors of random weights, by task: depth, pose."""
+    folder = tmp_path_factory.mktemp("detectors")
+    depth = write_depth_detector(folder / "depth")
+    pose, boxes = write_pose_detector(folder / "pose"), write_box_detector(folder / "boxes")
+    return {
+        "depth": DetectorCheckpoint(str(depth), "depth"),
+        "pose": DetectorCheckpoint(str(pose), "pose", box_source=str(boxes)),
+    }

@@ -1,34 +1,79 @@
-"""Checkpoints: what to load. The key of the model manager's cache, and the table of known models."""
+"""Checkpoints: what to load. The key of the model manager's cache, and the tables of known models."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from text2video_zero.errors import UserError
 
-TOYLAND_FOLDER = Path(__file__).resolve().parent.parent / "assets" / "toyland"
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+ROOT = Path(__file__).resolve().parent.parent
+TOYLAND_FOLDER = ROOT / "assets" / "toyland"
+MODELS_FOLDER = ROOT / "models"
+
+TEXT_TO_IMAGE, INSTRUCT_PIX2PIX = "text-to-image", "instruct-pix2pix"
+CONTROLLED_TASKS = ("pose", "edge", "depth")
+TASKS = ("text-to-video", *CONTROLLED_TASKS, "dreambooth", "instruct-pix2pix")
+FAMILY_NAMES: Mapping[str, str] = MappingProxyType(
+    {"sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL", "toyland": "Toyland"}
+)
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """What to load; equal checkpoints share one loaded pipeline.
+class Adapter:
+    """A LoRA that is added to a model.
 
-    source: a local diffusers folder, a single .safetensors file, or a Hub id ("owner/name").
+    source: a .safetensors file, a folder that holds one, or a Hub id.  weight: its strength, 1 is as trained.
     revision: branch, tag or commit of a Hub id; None is its default branch.
     """
 
     source: str
+    weight: float = 1.0
     revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What to load; equal checkpoints share one loaded pipeline, those of one base share its components.
+
+    source: a local diffusers folder, a single .safetensors file, or a Hub id ("owner/name").
+    revision: branch, tag or commit of a Hub id; None is its default branch.
+    kind: what its UNet takes: "text-to-image" (noise) or "instruct-pix2pix" (noise and a picture).
+    controlnet: a folder, .safetensors file or Hub id of the ControlNet that goes with it.
+    unet: a folder or Hub id of a UNet that replaces the base's, as full fine-tunings of the UNet alone have it.
+    adapters: LoRAs, added up.
+    """
+
+    source: str
+    revision: str | None = None
+    kind: str = TEXT_TO_IMAGE
+    controlnet: str | None = None
+    controlnet_revision: str | None = None
+    unet: str | None = None
+    unet_revision: str | None = None
+    adapters: tuple[Adapter, ...] = ()
 
     @property
     def name(self) -> str:
         """Short name for messages and metadata: never a full path of this machine."""
-        path = Path(self.source)
-        return path.stem if path.suffix == ".safetensors" or path.exists() else self.source
+        return short_name(self.source)
+
+    @property
+    def base(self) -> Checkpoint:
+        """The same checkpoint without its ControlNet: what pose, edge, depth and text share."""
+        return replace(self, controlnet=None, controlnet_revision=None)
+
+
+def short_name(source: str) -> str:
+    """A source as messages show it: a file's or folder's own name, a Hub id as it is."""
+    path = Path(source)
+    return path.stem if path.suffix == ".safetensors" or path.exists() else source
 
 
 @dataclass(frozen=True)
@@ -36,6 +81,8 @@ class KnownModel:
     """A model that is offered by name.
 
     name: what the person types or picks.  note: one line about it.
+    family: "toyland", "sd1", "sd2" or "sdxl": whose ControlNets and LoRAs fit it.
+    trigger: words that a prompt needs for the style to show.
     mirrors: further places with the same weights, tried in this order.
     defaults: request fields that suit this model better than the paper's values.
     """
@@ -45,12 +92,15 @@ class KnownModel:
     note: str
     mirrors: tuple[Checkpoint, ...] = ()
     defaults: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    family: str = "sd1"
+    trigger: str = ""
 
 
 TOYLAND = KnownModel(
     "toyland",
     Checkpoint(str(TOYLAND_FOLDER)),
     "embedded picture-book model, works offline on any machine",
+    family="toyland",
 )
 STABLE_DIFFUSION_1_5 = KnownModel(
     "sd-1.5",
@@ -63,13 +113,198 @@ DREAMLIKE_PHOTOREAL_2 = KnownModel(
     Checkpoint("dreamlike-art/dreamlike-photoreal-2.0"),
     "photographic look on Stable Diffusion 1.5, 512x512 and up; the model of the original demo",
 )
+OPENJOURNEY = KnownModel(
+    "openjourney",
+    Checkpoint("prompthero/openjourney"),
+    "illustrated look on Stable Diffusion 1.5, 512x512",
+    trigger="mdjrny-v4 style",
+)
+STABLE_DIFFUSION_XL = KnownModel(
+    "sdxl",
+    Checkpoint("stabilityai/stable-diffusion-xl-base-1.0"),
+    "Stable Diffusion XL, 1024x1024, wants a GPU with 12 GB",
+    family="sdxl",
+)
 
 KNOWN_MODELS: Mapping[str, KnownModel] = MappingProxyType(
-    {model.name: model for model in (TOYLAND, STABLE_DIFFUSION_1_5, DREAMLIKE_PHOTOREAL_2)}
+    {
+        model.name: model
+        for model in (TOYLAND, STABLE_DIFFUSION_1_5, DREAMLIKE_PHOTOREAL_2, OPENJOURNEY, STABLE_DIFFUSION_XL)
+    }
+)
+
+DREAMBOOTH_STYLES: Mapping[str, KnownModel] = MappingProxyType(
+    {
+        f"{style}-style": KnownModel(
+            f"{style}-style",
+            Checkpoint(f"PAIR/text2video-zero-controlnet-canny-{style}"),
+            f"{look} style of the original demo, on Stable Diffusion 1.5, 512x512",
+            trigger=trigger,
+        )
+        for style, look, trigger in (
+            ("anime", "anime", "1girl"),
+            ("avatar", "Avatar", "avatar style"),
+            ("gta5", "GTA V", "gtav style"),
+            ("arcane", "Arcane", "arcane style"),
+        )
+    }
+)
+
+# Per family and control, the default first; the others are offered as alternatives. All on safetensors.
+CONTROLNETS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "toyland": MappingProxyType(
+            {control: (str(TOYLAND_FOLDER / f"controlnet-{control}"),) for control in CONTROLLED_TASKS}
+        ),
+        "sd1": MappingProxyType(
+            {
+                "pose": ("lllyasviel/control_v11p_sd15_openpose", "lllyasviel/sd-controlnet-openpose"),
+                "edge": ("lllyasviel/control_v11p_sd15_canny", "lllyasviel/sd-controlnet-canny"),
+                "depth": ("lllyasviel/control_v11f1p_sd15_depth", "lllyasviel/sd-controlnet-depth"),
+            }
+        ),
+        "sdxl": MappingProxyType(
+            {
+                "pose": ("xinsir/controlnet-openpose-sdxl-1.0", "thibaud/controlnet-openpose-sdxl-1.0"),
+                "edge": ("diffusers/controlnet-canny-sdxl-1.0",),
+                "depth": ("diffusers/controlnet-depth-sdxl-1.0",),
+            }
+        ),
+    }
+)
+
+INSTRUCT_PIX2PIX_MODELS: Mapping[str, Checkpoint] = MappingProxyType(
+    {
+        "toyland": Checkpoint(
+            str(TOYLAND_FOLDER), kind=INSTRUCT_PIX2PIX, unet=str(TOYLAND_FOLDER / "instruct-pix2pix")
+        ),
+        "sd1": Checkpoint("timbrooks/instruct-pix2pix", kind=INSTRUCT_PIX2PIX),
+    }
 )
 
 
-def find_checkpoint(name: str) -> Checkpoint:
-    """The checkpoint that a known name, a local path or a Hub id stands for; nothing is looked up or loaded."""
-    known = KNOWN_MODELS.get(name.strip())
-    return known.checkpoint if known else Checkpoint(name.strip())
+@dataclass(frozen=True)
+class DetectorCheckpoint:
+    """What to load to see poses or depth in a clip.
+
+    source: folder or Hub id of the network.  task: "depth" or "pose".
+    box_source: for poses, folder or Hub id of the network that finds the people first.
+    """
+
+    source: str
+    task: str
+    revision: str | None = None
+    box_source: str | None = None
+    box_revision: str | None = None
+
+
+KNOWN_DETECTORS: Mapping[str, DetectorCheckpoint] = MappingProxyType(
+    {
+        "depth": DetectorCheckpoint("depth-anything/Depth-Anything-V2-Small-hf", "depth"),
+        "depth-dpt-hybrid": DetectorCheckpoint("Intel/dpt-hybrid-midas", "depth"),
+        "pose": DetectorCheckpoint(
+            "usyd-community/vitpose-base-simple", "pose", box_source="PekingU/rtdetr_r50vd_coco_o365"
+        ),
+    }
+)
+
+
+def find_checkpoint(name: str, models_folder: Path = MODELS_FOLDER) -> Checkpoint:
+    """The text-to-video checkpoint of a known name, a name in models/, a path or a Hub id; nothing is loaded."""
+    name = name.strip()
+    known = KNOWN_MODELS.get(name) or DREAMBOOTH_STYLES.get(name)
+    return known.checkpoint if known else local_models(models_folder).get(name, Checkpoint(name))
+
+
+def find_detector(name: str) -> DetectorCheckpoint:
+    """The detector of a known name; raises UserError for other names."""
+    if name not in KNOWN_DETECTORS:
+        raise UserError(f"The detector {name!r} is not known: choose one of {', '.join(KNOWN_DETECTORS)}.")
+    return KNOWN_DETECTORS[name]
+
+
+def checkpoint_for(
+    task: str,
+    model: str,
+    *,
+    control: str = "edge",
+    controlnet: str | None = None,
+    adapters: Iterable[Adapter] = (),
+    models_folder: Path = MODELS_FOLDER,
+) -> Checkpoint:
+    """What a task needs of a model: the model itself with its family's ControlNet, or the family's editor.
+
+    task: one of TASKS.  model: a known name, a name in models/, a path or a Hub id.
+    control: which ControlNet "dreambooth" takes: "pose", "edge" or "depth"; the three tasks of these names
+        take their own.
+    controlnet: a folder, file or Hub id instead of the family's default.
+    adapters: LoRAs on top.
+
+    For instruct-pix2pix a model that is offered for text-to-video stands for the editor of its family;
+    any other is taken as an editor itself. Raises UserError where the family has nothing for the task.
+    """
+    if task not in TASKS:
+        raise UserError(f"The task {task!r} is not known: choose one of {', '.join(TASKS)}.")
+    base = find_checkpoint(model, models_folder)
+    base = replace(base, adapters=base.adapters + tuple(adapters))
+    if task == "text-to-video":
+        return base
+    if task == "instruct-pix2pix":
+        return _editor_for(model.strip(), base)
+    control = control if task == "dreambooth" else task
+    return replace(base, controlnet=controlnet or _controlnet_for(model, base, control))
+
+
+def family_of(checkpoint: Checkpoint) -> str:
+    """The family as far as it can be told without loading: from the tables, then from a folder's config files.
+
+    A Hub id or a file that nobody has heard of is taken for Stable Diffusion 1.x; whether that is so turns out
+    when it is loaded.
+    """
+    for known in (*KNOWN_MODELS.values(), *DREAMBOOTH_STYLES.values()):
+        if known.checkpoint.source == checkpoint.source:
+            return known.family
+    config = Path(checkpoint.source) / "unet" / "config.json"
+    return family_of_unet(json.loads(config.read_text(encoding="utf-8"))) if config.is_file() else "sd1"
+
+
+def family_of_unet(config: Mapping[str, object]) -> str:
+    """Tell "sd1", "sd2" or "sdxl" by the configuration of a UNet or a ControlNet."""
+    if config.get("addition_embed_type") == "text_time":
+        return "sdxl"
+    return "sd2" if config.get("cross_attention_dim") == 1024 else "sd1"
+
+
+def local_models(folder: Path = MODELS_FOLDER) -> dict[str, Checkpoint]:
+    """Models that lie in a folder, by name: diffusers folders and .safetensors files; none if it is missing."""
+    if not folder.is_dir():
+        return {}
+    found = [path for path in sorted(folder.iterdir()) if _looks_like_a_model(path)]
+    return {path.stem if path.is_file() else path.name: Checkpoint(str(path)) for path in found}
+
+
+def _looks_like_a_model(path: Path) -> bool:
+    return path.suffix == ".safetensors" if path.is_file() else (path / "model_index.json").is_file()
+
+
+def _controlnet_for(model: str, base: Checkpoint, control: str) -> str:
+    family = family_of(base)
+    offered = CONTROLNETS.get(family, {}).get(control)
+    if not offered:
+        raise UserError(
+            f"For {control} control of {model!r} ({FAMILY_NAMES[family]}) no ControlNet is known: choose a model of "
+            f"{' or '.join(FAMILY_NAMES[name] for name in CONTROLNETS if control in CONTROLNETS[name])}."
+        )
+    return offered[0]
+
+
+def _editor_for(model: str, base: Checkpoint) -> Checkpoint:
+    if model not in KNOWN_MODELS and model not in DREAMBOOTH_STYLES:
+        return replace(base, kind=INSTRUCT_PIX2PIX)
+    family = family_of(base)
+    if family not in INSTRUCT_PIX2PIX_MODELS:
+        raise UserError(
+            f"For edits by {model!r} ({FAMILY_NAMES[family]}) no Instruct-Pix2Pix model is known: choose "
+            f"{' or '.join(name for name, known in KNOWN_MODELS.items() if known.family in INSTRUCT_PIX2PIX_MODELS)}."
+        )
+    return replace(INSTRUCT_PIX2PIX_MODELS[family], adapters=base.adapters)

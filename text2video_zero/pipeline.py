@@ -1,16 +1,19 @@
-"""Pipeline: what is loaded, ready to be sampled."""
+"""Pipeline and Detector: what is loaded, ready to be used."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from text2video_zero.checkpoints import family_of_unet
 from text2video_zero.requests.fields import Size
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
+    import torch
+    from diffusers import ControlNetModel, StableDiffusionPipeline, StableDiffusionXLPipeline
+    from transformers import BaseImageProcessor, PreTrainedModel
 
-    from text2video_zero.checkpoints import Checkpoint
+    from text2video_zero.checkpoints import Checkpoint, DetectorCheckpoint
     from text2video_zero.preview import LatentRGB
     from text2video_zero.vocabulary import Vocabulary
 
@@ -24,12 +27,19 @@ class Pipeline:
         scheduler; its `__call__` is never run.
     latent_rgb: linear map from latents to colours, for previews.
     vocabulary: the words that the model was trained on, None where nobody wrote them down.
+    controlnet: what turns control maps into hints for the UNet, None for tasks without.
     """
 
     checkpoint: Checkpoint
-    components: StableDiffusionPipeline
+    components: StableDiffusionPipeline | StableDiffusionXLPipeline
     latent_rgb: LatentRGB
     vocabulary: Vocabulary | None = None
+    controlnet: ControlNetModel | None = None
+
+    @property
+    def family(self) -> str:
+        """By the UNet: "sd1", "sd2" or "sdxl". Toyland is built like Stable Diffusion 1.x."""
+        return family_of_unet(self.components.unet.config)
 
     @property
     def native_size(self) -> Size:
@@ -42,3 +52,26 @@ class Pipeline:
     def latent_factor(self) -> int:
         """Pixels per latent cell and side, 8 for Stable Diffusion."""
         return self.components.vae_scale_factor
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of transformers, on its device and in evaluation mode, with what prepares pictures for it."""
+
+    model: PreTrainedModel
+    processor: BaseImageProcessor
+
+
+@dataclass(frozen=True)
+class Detector:
+    """What sees poses or depth in pictures.
+
+    checkpoint: what was loaded.  device: where its networks are; float32 whatever the device.
+    network: the depth or pose network itself.
+    box_finder: for poses, the network that finds the people first; None for depth.
+    """
+
+    checkpoint: DetectorCheckpoint
+    device: torch.device
+    network: Network
+    box_finder: Network | None = None
