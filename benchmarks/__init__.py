@@ -1,0 +1,1 @@
+"""Measurements of speed; the tests measure none, since machines differ and are rarely idle."""
