@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -233,7 +233,7 @@ class ModelManager:
             at_hand = (other.controlnet for other in loaded if _controlnet_key(other.checkpoint) == key)
             controlnet = next(at_hand, None) or _load_controlnet(checkpoint, self.dtype)
             _refuse_other_family(checkpoint, controlnet, base.components.unet)
-        return Pipeline(checkpoint, base.components, base.latent_rgb, base.vocabulary, controlnet)
+        return replace(base, checkpoint=checkpoint, controlnet=controlnet)
 
     def _load_base(self, checkpoint: Checkpoint, at_hand: dict[str, object]) -> Pipeline:
         components = _load_components(checkpoint, at_hand, self.dtype)
@@ -242,7 +242,8 @@ class ModelManager:
         same_vae = (loan.pipeline for loan in self._loans.values() if loan.pipeline.components.vae is components.vae)
         known = next(same_vae, None)
         latent_rgb = known.latent_rgb if known else LatentRGB.fit(components.vae)
-        return Pipeline(checkpoint, components, latent_rgb, Vocabulary.read(Path(checkpoint.source)))
+        vocabulary = Vocabulary.read(Path(checkpoint.source))
+        return Pipeline(checkpoint, components, latent_rgb, self.lend_detector, vocabulary)
 
 
 def _controlnet_key(checkpoint: Checkpoint) -> tuple[str | None, str | None]:

@@ -9,6 +9,9 @@ from text2video_zero.checkpoints import family_of_unet
 from text2video_zero.requests.fields import Size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     import torch
     from diffusers import ControlNetModel, StableDiffusionPipeline, StableDiffusionXLPipeline
     from transformers import BaseImageProcessor, PreTrainedModel
@@ -28,11 +31,14 @@ class Pipeline:
     latent_rgb: linear map from latents to colours, for previews.
     vocabulary: the words that the model was trained on, None where nobody wrote them down.
     controlnet: what turns control maps into hints for the UNet, None for tasks without.
+    lend_detector: lends what sees poses or depth in a clip, by its known name, for the length of a context;
+        raises UserError where its weights are not to be had.
     """
 
     checkpoint: Checkpoint
     components: StableDiffusionPipeline | StableDiffusionXLPipeline
     latent_rgb: LatentRGB
+    lend_detector: Callable[[str], AbstractContextManager[Detector]]
     vocabulary: Vocabulary | None = None
     controlnet: ControlNetModel | None = None
 

@@ -1,9 +1,32 @@
 """Requests: one frozen, self-describing record per task."""
 
+from text2video_zero.requests.controlled import (
+    ControlledRequest,
+    DepthRequest,
+    DreamBoothRequest,
+    EdgeRequest,
+    PoseRequest,
+)
 from text2video_zero.requests.fields import FieldSpec, Kind, Request, Size
+from text2video_zero.requests.instructed import InstructPix2PixRequest
 from text2video_zero.requests.text_to_video import TextToVideoRequest
 from text2video_zero.requests.video import ClipRequest, VideoRequest
 
 REQUESTS: dict[str, type[VideoRequest]] = {request.task: request for request in (TextToVideoRequest,)}
 
-__all__ = ["REQUESTS", "ClipRequest", "FieldSpec", "Kind", "Request", "Size", "TextToVideoRequest", "VideoRequest"]
+__all__ = [
+    "REQUESTS",
+    "ClipRequest",
+    "ControlledRequest",
+    "DepthRequest",
+    "DreamBoothRequest",
+    "EdgeRequest",
+    "FieldSpec",
+    "InstructPix2PixRequest",
+    "Kind",
+    "PoseRequest",
+    "Request",
+    "Size",
+    "TextToVideoRequest",
+    "VideoRequest",
+]
