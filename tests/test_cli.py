@@ -17,7 +17,7 @@ import pytest
 from text2video_zero import __main__ as cli
 from text2video_zero import __version__
 from text2video_zero.checkpoints import KNOWN_MODELS, TOYLAND_FOLDER, Checkpoint, KnownModel
-from text2video_zero.events import Progress
+from text2video_zero.events import Finished, Notice, Progress
 from text2video_zero.requests import REQUESTS, Kind
 from text2video_zero.video import Video, read_settings
 
@@ -184,6 +184,15 @@ class TestRuns:
         assert cli.main([*short_run, "--quiet", "--output", "clip.gif"]) == 0
         printed = capfd.readouterr()
         assert (printed.out, printed.err) == ("clip.gif\n", "")
+
+    def test_notices_stay_to_be_read(self, short_run, capsys, monkeypatch):
+        def noticing(*_):
+            yield Notice("The clip ends after 3 of 8 frames.")
+            yield Finished(Video(np.zeros((1, 8, 8, 3), np.uint8), 8, {"request": {}}))
+
+        monkeypatch.setattr("text2video_zero.generate.generate", noticing)
+        assert cli.main([*short_run, "--output", "clip.gif"]) == 0
+        assert "The clip ends after 3 of 8 frames." in capsys.readouterr().err.splitlines()
 
     def test_ctrl_c_closes_the_run(self, short_run, capsys, monkeypatch):
         closed = []

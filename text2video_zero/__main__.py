@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TextIO
 from text2video_zero import __version__
 from text2video_zero.checkpoints import KNOWN_MODELS, TOYLAND, find_checkpoint
 from text2video_zero.errors import UserError
-from text2video_zero.events import Finished, Progress
+from text2video_zero.events import Finished, Notice, Progress
 from text2video_zero.requests import REQUESTS, FieldSpec, Kind, Request
 from text2video_zero.video import (
     Video,
@@ -196,6 +196,8 @@ def sample(request: Request, model: str, device: str | None, line: ProgressLine)
             match event:
                 case Progress():
                     line.show(event)
+                case Notice(text):
+                    line.note(text)
                 case Finished(video):
                     return video
     raise RuntimeError("the run ended without a video")

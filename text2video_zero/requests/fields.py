@@ -54,9 +54,7 @@ class Size(NamedTuple):
         """Read "768x512"; raises UserError when the text is anything else."""
         match = re.fullmatch(r"\s*(\d{1,5})\s*[x×*]\s*(\d{1,5})\s*", value, re.IGNORECASE)
         if match is None:
-            raise UserError(
-                f"The size {reprlib.repr(value)} is not of the form WIDTHxHEIGHT: write for example 512x512."
-            )
+            raise UserError(f"The size {_quoted(value)} is not of the form WIDTHxHEIGHT: write for example 512x512.")
         return cls(int(match[1]), int(match[2]))
 
 
@@ -95,18 +93,18 @@ class FieldSpec:
                 return self._checked_number(value)
             case Kind.FLAG:
                 if not isinstance(value, bool):
-                    raise UserError(f"{self.label} is {reprlib.repr(value)}: choose yes (true) or no (false).")
+                    raise UserError(f"{self.label} is {_quoted(value)}: choose yes (true) or no (false).")
                 return value
             case Kind.CHOICE:
                 if value not in self.choices:
-                    raise UserError(f"{self.label} is {reprlib.repr(value)}: choose one of {', '.join(self.choices)}.")
+                    raise UserError(f"{self.label} is {_quoted(value)}: choose one of {', '.join(self.choices)}.")
                 return value
             case Kind.SIZE:
                 return self._checked_size(value)
 
     def _checked_text(self, value: Any) -> str:
         if not isinstance(value, str):
-            raise UserError(f"{self.label} is {reprlib.repr(value)}: write a text.")
+            raise UserError(f"{self.label} is {_quoted(value)}: write a text.")
         # Half a character of UTF-16, which a broken client may send, can be neither tokenized nor stored.
         value = value.encode(errors="replace").decode().strip()
         if self.required and not value:
@@ -118,7 +116,7 @@ class FieldSpec:
         whole = "whole " if self.kind is Kind.INTEGER else ""
         remedy = f"give a {whole}number from {_written(self.minimum)} to {_written(self.maximum)}"
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UserError(f"{self.label} is {reprlib.repr(value)}: {remedy}.")
+            raise UserError(f"{self.label} is {_quoted(value)}: {remedy}.")
         if not self.minimum <= value <= self.maximum:
             raise UserError(f"{self.label} is {_written(value)}, out of range: {remedy}.")
         if self.kind is Kind.DECIMAL:
@@ -147,8 +145,14 @@ class FieldSpec:
         except (TypeError, ValueError):  # not two of anything
             sides_are_whole = False
         if not sides_are_whole:
-            raise UserError(f"{self.label} is {reprlib.repr(value)}: write for example 512x512.")
+            raise UserError(f"{self.label} is {_quoted(value)}: write for example 512x512.")
         return Size(int(width), int(height))
+
+
+def _quoted(value: Any) -> str:
+    """A value as messages show it: no more of it than a line has room for."""
+    shown = reprlib.repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 
 def _is_whole(value: Any) -> bool:
@@ -242,7 +246,7 @@ class Request:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make a request from `to_dict`'s output; raises UserError for unknown names and bad values."""
         if not isinstance(values, dict):
-            raise UserError(f"The settings of {cls.task} are {reprlib.repr(values)}: give names with their values.")
+            raise UserError(f"The settings of {cls.task} are {_quoted(values)}: give names with their values.")
         unknown = sorted(set(values) - {name for name, _, _ in cls.declarations()})
         if unknown:
             raise UserError(f"{cls.task} has no setting {', '.join(unknown)}: remove it from the settings.")
