@@ -44,14 +44,21 @@ def build_theme() -> gr.themes.Base:
 
     The fonts come with Gradio, none from elsewhere; of their weights only 400 and 700 hold the Latin letters.
     """
-    return gr.themes.Base(
+    theme = gr.themes.Base(
         primary_hue=PERSIMMON,
         secondary_hue=PERSIMMON,
         neutral_hue=PAPER,
         radius_size=gr.themes.sizes.radius_lg,
         font=[fonts.LocalFont("IBM Plex Sans", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif"],
         font_mono=[fonts.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "monospace"],
-    ).set(
+    )
+    _set_surfaces(theme)
+    _set_controls(theme)
+    return theme
+
+
+def _set_surfaces(theme: gr.themes.Base) -> None:
+    theme.set(
         body_background_fill="*neutral_50",
         body_background_fill_dark="*neutral_950",
         body_text_color="*neutral_800",
@@ -92,6 +99,11 @@ def build_theme() -> gr.themes.Base:
         button_primary_background_fill_hover_dark="*primary_500",
         button_primary_text_color="white",
         button_primary_border_color="transparent",
+    )
+
+
+def _set_controls(theme: gr.themes.Base) -> None:
+    theme.set(
         button_border_width="1px",
         button_border_width_dark="1px",
         button_secondary_background_fill="white",

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import imageio_ffmpeg
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+import app
+from tests.served import served
+from text2video_zero.errors import UserError
+from text2video_zero.requests import TextToVideoRequest
+from text2video_zero.video import read_settings
+
+ENDPOINT = "/text-to-video"
+MOST_STEPS = {name: spec.maximum for name, _, spec in TextToVideoRequest.declarations()}["steps"]
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="module")
+def address(tiny_checkpoint, outputs):
+    with served(tiny_checkpoint, outputs) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def client(address, tmp_path_factory):
+    return Client(address, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
+
+
+def predict(client, **values):
+    return client.predict(**({"prompt": "a fox", "frames": 2, "steps": 4} | values), api_name=ENDPOINT)
+
+
+def test_the_one_endpoint_has_every_field_by_name_with_its_default(client):
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert list(endpoints) == [ENDPOINT]
+    parameters = {parameter["parameter_name"]: parameter for parameter in endpoints[ENDPOINT]["parameters"]}
+    declared = {name: default for name, default, _ in TextToVideoRequest.declarations()}
+    assert list(parameters) == ["model", *declared]
+    assert {name: parameters[name]["parameter_default"] for name in declared} == declared | {"size": ""}
+    types = {name: parameter["python_type"]["type"] for name, parameter in parameters.items()}
+    assert (types["prompt"], types["frames"], types["fps"], types["seed"]) == ("str", "int", "int", "int")
+    assert (types["pan_x"], types["motion"]) == ("float", "bool")
+    returned = [value["label"] for value in endpoints[ENDPOINT]["returns"]]
+    assert returned == ["Video", "Seed", "Settings"]
+
+
+def test_a_program_gets_a_playable_video_whose_settings_make_it_again(client):
+    video, seed, settings = predict(client, fps=5, seed=-1)
+    assert 0 <= seed < 2**32
+    assert settings["request"] | {"seed": seed, "size": "64x64", "frames": 2, "fps": 5} == settings["request"]
+    assert read_settings(Path(video)) == settings
+    reader = imageio_ffmpeg.read_frames(video)
+    facts = next(reader)
+    assert (facts["codec"], facts["size"], facts["fps"], len(list(reader))) == ("h264", (64, 64), 5.0, 2)
+    again, _, _ = predict(client, **settings["request"])
+    assert Path(again).read_bytes() == Path(video).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"prompt": " "}, "Prompt is empty: write what you want to see."),
+        ({"size": "500x300"}, "Size is 500x300, but sides must be multiples of 8: use 496x304."),
+        ({"size": "wide"}, "The size 'wide' is not of the form WIDTHxHEIGHT: write for example 512x512."),
+        ({"steps": 3}, f"Steps is 3, out of range: give a whole number from 4 to {MOST_STEPS:g}."),
+        ({"fps": 99}, "Frames per second is 99, out of range: give a whole number from 1 to 60."),
+        ({"sampler": "Magic"}, "Sampler is 'Magic': choose one of DDIM, DPM++ 2M, UniPC, Euler."),
+        ({"frames": None}, "Frames is None: give a whole number from 1 to 512."),
+        ({"motion": "yes"}, "Motion is 'yes': choose yes (true) or no (false)."),
+        ({"model": ""}, "Model is empty: choose one of toyland"),
+        ({"model": "/no/such/model.safetensors"}, "does not exist"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(client, values, sentence):
+    with pytest.raises(AppError, match=re.escape(sentence)) as caught:
+        predict(client, **values)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_a_bug_is_told_without_its_details_which_the_log_has(client, monkeypatch, caplog):
+    from text2video_zero import generate
+
+    def broken(*_):
+        raise ZeroDivisionError("inner detail")
+
+    monkeypatch.setattr(generate, "generate", broken)
+    with pytest.raises(AppError, match="Something went wrong, the log has the details") as caught:
+        predict(client)
+    assert "inner detail" not in str(caught.value)
+    assert "inner detail" in caplog.text
+
+
+def test_two_programs_at_once_both_get_their_video(address, client, tmp_path):
+    second = Client(address, verbose=False, download_files=str(tmp_path))
+    answers = []
+    threads = [
+        threading.Thread(target=lambda who=who, seed=seed: answers.append(predict(who, seed=seed)))
+        for who, seed in ((client, 1), (second, 2))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert sorted(seed for _, seed, _ in answers) == [1, 2]
+    assert len({Path(video).read_bytes() for video, _, _ in answers}) == 2
+
+
+def test_a_cancelled_run_stops_within_a_step_and_the_next_one_works(client, outputs):
+    kept = len(list(outputs.iterdir()))
+    job = client.submit(prompt="a fox", frames=8, steps=MOST_STEPS, api_name=ENDPOINT)
+    next(iter(job))
+    job.cancel()
+    began = time.monotonic()
+    video, _, _ = predict(client)
+    assert video
+    assert time.monotonic() - began < 20
+    assert len(list(outputs.iterdir())) == kept + 1
+
+
+def test_the_page_is_up_before_diffusers_is_imported(tmp_path):
+    program = (
+        "import sys, app\n"
+        "from pathlib import Path\n"
+        "store = app.open_store(Path(sys.argv[1]), shared=False, keep_settings=True)\n"
+        "runner = app.LocalRunner(lambda: app.open_models('cpu'))\n"
+        "app.build_app(runner, store, app.ModelMenu('toyland', free=True))\n"
+        "assert 'diffusers' not in sys.modules\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    subprocess.run(command, check=True, cwd=Path(app.__file__).parent, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("flags", "shared"),
+    [([], False), (["--host", "localhost"], False), (["--host", "0.0.0.0"], True), (["--share"], True)],  # noqa: S104
+)
+def test_whoever_lets_others_in_shares(flags, shared, monkeypatch):
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    monkeypatch.delenv("GRADIO_SERVER_NAME", raising=False)
+    assert app.is_shared(app.read_options(flags)) is shared
+    monkeypatch.setenv("SPACE_ID", "someone/space")
+    assert app.is_shared(app.read_options(flags))
+
+
+def test_sharing_asks_for_a_password_that_is_printed_or_given(capsys):
+    ((name, password),) = app.credentials(app.read_options(["--share"]))
+    assert len(password) >= 12
+    assert f"{name} with the password {password}" in capsys.readouterr().out
+    given = app.read_options(["--share", "--auth", "ann:a:b", "--auth", "bob:c"])
+    assert app.credentials(given) == [("ann", "a:b"), ("bob", "c")]
+    assert app.credentials(app.read_options([])) is None
+    for wrong in ("ann", ":secret", "ann:"):
+        with pytest.raises(UserError, match="--auth wants a name and a password"):
+            app.credentials(app.read_options(["--auth", wrong]))
+
+
+def test_a_mistake_on_the_command_line_ends_with_one_line_and_status_2(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("SPACE_ID", "someone/space")
+    assert app.main(["--model", "someone/some-model"]) == 2
+    assert "not offered here" in capsys.readouterr().err
+    monkeypatch.delenv("SPACE_ID")
+    (tmp_path / "file").touch()
+    assert app.main(["--output-dir", str(tmp_path / "file" / "videos")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_port_in_use_is_told_in_one_line(address, capsys, tmp_path):
+    port = address.rstrip("/").rsplit(":", 1)[1]
+    assert app.main(["--port", port, "--output-dir", str(tmp_path)]) == 2
+    assert f"Port {port} on 127.0.0.1 cannot be had" in capsys.readouterr().err
