@@ -6,7 +6,7 @@ nothing else: the program reads every shape from the saved configs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 __all__ = ["PRESETS", "AutoencoderShape", "ClipShape", "Plan", "Recipe", "UnetShape", "hurried"]
 
@@ -65,12 +65,12 @@ class ClipShape:
 
 @dataclass(frozen=True)
 class UnetShape:
-    """UNet2DConditionModel of the SD 1.x kind; attention says which levels have transformers."""
+    """UNet2DConditionModel of the SD 1.x kind; attention: which levels have transformers; heads: theirs."""
 
     channels: tuple[int, ...]
     attention: tuple[bool, ...]
+    heads: tuple[int, ...]
     layers: int = 1
-    heads: int = 4
     norm_groups: int = 16
     mask_weight: float = 2.0
     min_snr_gamma: float = 5.0
@@ -92,7 +92,7 @@ class Recipe:
     captions: int = 4
     sampling_steps: int = 50
     guidance_scale: float = 7.5
-    judge_channels: tuple[int, ...] = field(default=(24, 48, 96, 128))
+    judge_channels: tuple[int, ...] = (16, 32, 64, 128)
 
 
 PRESETS: dict[str, Recipe] = {
@@ -100,19 +100,21 @@ PRESETS: dict[str, Recipe] = {
         size=128, pictures=30_000, judge_pictures=9_000,
         autoencoder=AutoencoderShape(channels=(16, 32, 64, 128), layers=1),
         clip=ClipShape(text_width=96, text_layers=4, vision_width=128, vision_layers=3),
-        unet=UnetShape(channels=(64, 128, 128), attention=(True, True, False)),
+        unet=UnetShape(channels=(64, 128, 128), attention=(True, True, False),
+                       heads=(2, 4, 4)),
         plans={
             "autoencoder": Plan(steps=16_000, minutes=30, batch=8, rate=2e-3),
             "judge": Plan(steps=1_500, minutes=5, batch=64, rate=2e-3),
             "clip": Plan(steps=1_500, minutes=5, batch=96, rate=1e-3),
-            "unet": Plan(steps=4_000, minutes=60, batch=24, rate=1e-3, ema=0.999),
+            "unet": Plan(steps=4_000, minutes=60, batch=16, rate=1e-3, ema=0.998),
         },
     ),
     "gpu": Recipe(
         size=256, pictures=200_000, judge_pictures=40_000,
         autoencoder=AutoencoderShape(channels=(32, 64, 128, 192), layers=2, crop=128),
         clip=ClipShape(text_width=128, text_layers=4, vision_width=192, vision_layers=4),
-        unet=UnetShape(channels=(96, 160, 224), attention=(True, True, True)),
+        unet=UnetShape(channels=(96, 160, 224), attention=(True, True, True),
+                       heads=(4, 4, 4)),
         plans={
             "autoencoder": Plan(steps=120_000, batch=32, rate=1e-3, warmup=1_000),
             "judge": Plan(steps=10_000, batch=128, rate=1e-3),

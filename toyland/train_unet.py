@@ -54,7 +54,7 @@ def build_unet(
     return UNet2DConditionModel(
         sample_size=latent_side, in_channels=latent_channels, out_channels=latent_channels,
         down_block_types=tuple(down), up_block_types=tuple(up), block_out_channels=shape.channels,
-        layers_per_block=shape.layers, attention_head_dim=shape.heads,
+        layers_per_block=shape.layers, attention_head_dim=shape.heads,  # diffusers' name for it
         norm_num_groups=shape.norm_groups, cross_attention_dim=text_width,
     )
 
