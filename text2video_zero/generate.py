@@ -8,9 +8,11 @@ import numpy as np
 import torch
 
 from text2video_zero import __version__
+from text2video_zero.controlled import sample_controlled
 from text2video_zero.decoding import decoded_frames
 from text2video_zero.events import Event, Finished, Progress
-from text2video_zero.requests import TextToVideoRequest
+from text2video_zero.instructed import sample_instructed
+from text2video_zero.requests import ControlledRequest, InstructPix2PixRequest, TextToVideoRequest
 from text2video_zero.text_to_video import sample_text_to_video
 from text2video_zero.video import Video, probe_encoder
 
@@ -43,6 +45,10 @@ def sample(request: VideoRequest, pipeline: Pipeline) -> Generator[Event, None, 
     match request:
         case TextToVideoRequest():
             return (yield from sample_text_to_video(request, pipeline))
+        case ControlledRequest():
+            return (yield from sample_controlled(request, pipeline))
+        case InstructPix2PixRequest():
+            return (yield from sample_instructed(request, pipeline))
         case _:
             raise TypeError(f"no task makes a video of a {type(request).__name__}")
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedModel
 
     from text2video_zero.checkpoints import Checkpoint, DetectorCheckpoint
+    from text2video_zero.map_cache import MapCache
     from text2video_zero.preview import LatentRGB
     from text2video_zero.vocabulary import Vocabulary
 
@@ -33,12 +34,14 @@ class Pipeline:
     controlnet: what turns control maps into hints for the UNet, None for tasks without.
     lend_detector: lends what sees poses or depth in a clip, by its known name, for the length of a context;
         raises UserError where its weights are not to be had.
+    map_cache: control maps that were made before.
     """
 
     checkpoint: Checkpoint
     components: StableDiffusionPipeline | StableDiffusionXLPipeline
     latent_rgb: LatentRGB
     lend_detector: Callable[[str], AbstractContextManager[Detector]]
+    map_cache: MapCache
     vocabulary: Vocabulary | None = None
     controlnet: ControlNetModel | None = None
 

@@ -1,0 +1,113 @@
+"""From the clip of a request to its control maps: which detector, from the cache if it has looked before."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from text2video_zero.clips import file_hash
+from text2video_zero.control_maps import (
+    CannyMapper,
+    ControlMapper,
+    DepthMapper,
+    MidasMapper,
+    OpenPoseMapper,
+    PoseMapper,
+    ReadyMade,
+)
+from text2video_zero.events import Event, Notice, Progress
+from text2video_zero.map_cache import MapKey
+from text2video_zero.ready_made import looks_ready_made
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    import numpy as np
+
+    from text2video_zero.clips import Clip
+    from text2video_zero.pipeline import Pipeline
+    from text2video_zero.requests import ControlledRequest
+
+# What the person chooses -> the name under which the manager lends it, and who draws with it
+POSE_MAPPERS = {"ViTPose": ("pose", PoseMapper), "OpenPose": ("openpose", OpenPoseMapper)}
+DEPTH_MAPPERS = {
+    "Depth Anything V2 Small": ("depth", DepthMapper),
+    "DPT-hybrid": ("depth-dpt-hybrid", DepthMapper),
+    "MiDaS": ("midas", MidasMapper),
+}
+
+
+def control_maps(request: ControlledRequest, clip: Clip, pipeline: Pipeline) -> Generator[Event, None, np.ndarray]:
+    """Control maps (f, h, w, 3) uint8 for the frames of a request's clip.
+
+    Raises UserError when a detector cannot be had or finds nothing.
+    """
+    if is_ready_made(request, clip):
+        yield Notice("The clip is taken as a control map.")
+        return ReadyMade().maps(clip.frames)
+    key = MapKey(
+        file=file_hash(Path(request.clip)),
+        detector=detector_name(request),
+        settings=detector_settings(request),
+        size=clip.size,
+        fps=clip.fps,
+        first_frame=request.first_frame,
+        frames=len(clip.frames),
+    )
+    maps = pipeline.map_cache.get(key)
+    if maps is None:
+        with mapper_of(request, pipeline) as mapper:
+            maps = yield from _narrated(mapper.steps(clip.frames), f"Looking for {request.control}", len(clip.frames))
+        pipeline.map_cache.put(key, maps)
+    return maps
+
+
+def is_ready_made(request: ControlledRequest, clip: Clip) -> bool:
+    """What the person says, or where that is left open, what is certain."""
+    if request.ready_made == "detect":
+        return looks_ready_made(clip.frames, request.control)
+    return request.ready_made == "yes"
+
+
+def detector_name(request: ControlledRequest) -> str:
+    """The detector that a request asks for, by the name that the person sees."""
+    match request.control:
+        case "edge":
+            return "Canny"
+        case "pose":
+            return request.pose_detector
+        case _:
+            return request.depth_detector
+
+
+def detector_settings(request: ControlledRequest) -> dict[str, object]:
+    """The settings of that detector which change what it draws."""
+    match request.control:
+        case "edge":
+            return {"low": request.canny_low, "high": request.canny_high}
+        case "pose":
+            return {"hands_and_face": request.hands_and_face and request.pose_detector == "OpenPose"}
+        case _:
+            return {}
+
+
+@contextmanager
+def mapper_of(request: ControlledRequest, pipeline: Pipeline) -> Iterator[ControlMapper]:
+    """What draws the control maps; its networks are lent for the length of the context."""
+    settings = detector_settings(request)
+    if request.control == "edge":
+        yield CannyMapper(**settings)
+        return
+    lent_as, mapper_class = (POSE_MAPPERS | DEPTH_MAPPERS)[detector_name(request)]
+    with pipeline.lend_detector(lent_as) as detector:
+        yield mapper_class(detector, **settings) if mapper_class is OpenPoseMapper else mapper_class(detector)
+
+
+def _narrated(steps: Generator[int, None, np.ndarray], stage: str, frames: int) -> Generator[Event, None, np.ndarray]:
+    while True:
+        try:
+            done = next(steps)
+        except StopIteration as finished:
+            return finished.value
+        yield Progress(stage, done, frames)

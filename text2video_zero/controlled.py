@@ -1,0 +1,54 @@
+"""Clips shaped by ControlNet: pose, edges or depth of another clip, with any prompt (paper, section 3.4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from text2video_zero.attention import attention_of
+from text2video_zero.clip_input import concrete, read
+from text2video_zero.control_source import control_maps
+from text2video_zero.errors import UserError
+from text2video_zero.events import ControlMaps, Event
+from text2video_zero.guidance import ControlledGuidance, encoded_prompts, negative_branch
+from text2video_zero.narration import Narrator
+from text2video_zero.sampling import Sampled, denoise, frame_noise, latent_shape
+from text2video_zero.schedule import Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from text2video_zero.pipeline import Pipeline
+    from text2video_zero.requests.controlled import ControlledRequest
+
+
+def sample_controlled(request: ControlledRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
+    """Latents of a pose, edge, depth or DreamBooth request, with its seed, size and length made concrete.
+
+    Raises UserError when the clip cannot be read or the pipeline has no ControlNet.
+    """
+    if pipeline.controlnet is None:
+        raise UserError(f"The model {pipeline.checkpoint.name!r} comes without a ControlNet: choose another model.")
+    clip = yield from read(request, pipeline)
+    request = concrete(request, clip)
+    maps = yield from control_maps(request, clip, pipeline)
+    yield ControlMaps(maps)
+    components = pipeline.components
+    schedule = Schedule.of(request.sampler, request.steps, components.scheduler)
+    negative_prompt = negative_branch(request.negative_prompt, request.guidance_scale)
+    guidance = ControlledGuidance(
+        unet=components.unet,
+        controlnet=pipeline.controlnet,
+        embeddings=encoded_prompts(components, request.full_prompt, negative_prompt),
+        scale=request.guidance_scale,
+        control_maps=torch.from_numpy(maps).permute(0, 3, 1, 2).float() / 255,
+        strength=request.control_strength,
+        active=schedule.timesteps_within(request.control_start, request.control_end),
+    )
+    noise = frame_noise(request.seed, 0, latent_shape(request.size, pipeline), components.unet.device)
+    latents = noise.expand(request.frames, -1, -1, -1)
+    narrator = Narrator(pipeline.latent_rgb, request.frames * request.steps, request.frames, request.steps)
+    with attention_of(request, components.unet, pipeline.controlnet) as memory:
+        loop = denoise(latents, schedule, range(request.steps), guidance, memory, request.chunk_size)
+        return Sampled((yield from narrator.told(loop, "Denoising")), request)

@@ -1,0 +1,76 @@
+"""Video Instruct-Pix2Pix: a clip changed by an instruction (paper, section 3.4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from text2video_zero.attention import attention_of
+from text2video_zero.clip_input import concrete, read
+from text2video_zero.errors import UserError
+from text2video_zero.events import Event, Progress
+from text2video_zero.guidance import InstructGuidance, encoded_prompts
+from text2video_zero.narration import Narrator
+from text2video_zero.sampling import Sampled, denoise, frame_noise, latent_shape
+from text2video_zero.schedule import Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    import numpy as np
+    from diffusers import AutoencoderKL
+
+    from text2video_zero.pipeline import Pipeline
+    from text2video_zero.requests.instructed import InstructPix2PixRequest
+
+
+def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
+    """Latents of an Instruct-Pix2Pix request, with its seed, size and length made concrete.
+
+    Raises UserError when the clip cannot be read or the model takes no picture.
+    """
+    components = pipeline.components
+    if components.unet.config.in_channels != 2 * components.vae.config.latent_channels:
+        raise UserError(f"The model {pipeline.checkpoint.name!r} takes no instructions: choose an InstructPix2Pix one.")
+    clip = yield from read(request, pipeline)
+    request = concrete(request, clip)
+    guidance = InstructGuidance(
+        unet=components.unet,
+        embeddings=encoded_prompts(components, request.prompt, request.negative_prompt),
+        text_scale=request.guidance_scale,
+        image_scale=request.image_guidance_scale,
+        image_latents=(yield from image_latents(components.vae, clip.frames)),
+    )
+    schedule = Schedule.of(request.sampler, request.steps, components.scheduler)
+    narrator = Narrator(pipeline.latent_rgb, request.frames * request.steps, request.frames, request.steps)
+    with attention_of(request, components.unet) as memory:
+        loop = denoise(
+            noise_of_step(request, pipeline, draw=0),
+            schedule,
+            range(request.steps),
+            guidance,
+            memory,
+            request.chunk_size,
+            step_noise=lambda index: noise_of_step(request, pipeline, draw=index + 1),
+        )
+        return Sampled((yield from narrator.told(loop, "Denoising")), request)
+
+
+def noise_of_step(request: InstructPix2PixRequest, pipeline: Pipeline, draw: int) -> torch.Tensor:
+    """Noise (f, c, h, w) for one draw: the same for all frames, or each its own as in the original."""
+    shape = latent_shape(request.size, pipeline)
+    device = pipeline.components.unet.device
+    if request.shared_noise:
+        return frame_noise(request.seed, 0, shape, device, draw).expand(request.frames, -1, -1, -1)
+    return torch.stack([frame_noise(request.seed, frame, shape, device, draw) for frame in range(request.frames)])
+
+
+def image_latents(vae: AutoencoderKL, frames: np.ndarray) -> Generator[Event, None, torch.Tensor]:
+    """Latents (f, c, h, w) of frames (f, height, width, 3) uint8: the mode, unscaled, as the model was trained."""
+    latents = []
+    for number, frame in enumerate(frames, start=1):
+        picture = torch.from_numpy(frame).permute(2, 0, 1)[None].to(vae.device, vae.dtype) / 127.5 - 1
+        latents.append(vae.encode(picture).latent_dist.mode())
+        yield Progress("Encoding the clip", number, len(frames))
+    return torch.cat(latents)
