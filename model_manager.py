@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gc
+import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import torch
 from diffusers import ControlNetModel, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from safetensors import SafetensorError
+from transformers import CLIPTokenizer
 
 from text2video_zero.checkpoints import (
     FAMILY_NAMES,
@@ -19,20 +23,36 @@ from text2video_zero.checkpoints import (
     TEXT_TO_IMAGE,
     family_of_unet,
     find_detector,
+    mirrors_of,
     short_name,
 )
 from text2video_zero.errors import UserError
-from text2video_zero.memory import weight_budget, weight_bytes
+from text2video_zero.hub import Hub, needed_files, tokenizer_files
+from text2video_zero.layouts import write_layout
+from text2video_zero.map_cache import MapCache
+from text2video_zero.memory import Holding, to_send_away, weight_budget, weight_bytes
 from text2video_zero.pipeline import Detector, Network, Pipeline
 from text2video_zero.preview import LatentRGB
 from text2video_zero.vocabulary import Vocabulary
+from text2video_zero.weights import (
+    UNET_INPUT,
+    check_whole,
+    family_of_file,
+    is_lora,
+    lora_text_width,
+    read_shapes,
+    variant_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from diffusers import DiffusionPipeline
     from transformers import PreTrainedModel
 
-    from text2video_zero.checkpoints import Checkpoint, DetectorCheckpoint
+    from text2video_zero.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
+
+    _Components = StableDiffusionPipeline | StableDiffusionXLPipeline
 
 PIPELINE_CLASSES = {
     "StableDiffusionPipeline": StableDiffusionPipeline,
@@ -40,6 +60,7 @@ PIPELINE_CLASSES = {
     "StableDiffusionInstructPix2PixPipeline": StableDiffusionPipeline,
     "StableDiffusionXLPipeline": StableDiffusionXLPipeline,
 }
+TOKENIZER_SOURCE = "openai/clip-vit-large-patch14"
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 
 
@@ -56,6 +77,11 @@ class _Loan:
         parts = (*self.pipeline.components.components.values(), self.pipeline.controlnet)
         return [part for part in parts if isinstance(part, torch.nn.Module)]
 
+    def holding(self, counts: Callable[[torch.nn.Module], bool] = lambda _: True) -> Holding:
+        """The networks that count, with their sizes."""
+        parts = {id(module): weight_bytes([module]) for module in self.modules if counts(module)}
+        return Holding(parts, in_use=self.runs > 0)
+
 
 class ModelManager:
     """Loads each checkpoint once, shares what two of them have in common, and lends them to one run after another.
@@ -65,18 +91,28 @@ class ModelManager:
     device_budget: bytes that weights may fill on the device. When a new model would exceed them, those that
         nobody uses leave, the least recently used first: from a GPU to the CPU's memory, from there for good.
     cpu_budget: the same for weights that wait in the CPU's memory; of no meaning where the device is the CPU.
+    hub: where Hub ids are looked up.
 
     Two runs at once on pipelines that share a UNet would disturb each other's patches: whoever runs jobs runs
     one at a time on a manager.
     """
 
     def __init__(
-        self, device: str | None = None, *, device_budget: int | None = None, cpu_budget: int | None = None
+        self,
+        device: str | None = None,
+        *,
+        device_budget: int | None = None,
+        cpu_budget: int | None = None,
+        hub: Hub | None = None,
     ) -> None:
         self.device = _checked_device(device) if device else torch.device(_best_device())
         self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
         self.device_budget = weight_budget(self.device) if device_budget is None else device_budget
         self.cpu_budget = weight_budget(torch.device("cpu")) if cpu_budget is None else cpu_budget
+        # Clips are their owner's business: what was drawn from them goes when the program ends.
+        self._map_folder = tempfile.TemporaryDirectory(prefix="text2video-zero-maps-")
+        self.map_cache = MapCache(Path(self._map_folder.name))
+        self._reader = _Reader(hub or Hub(), self.dtype)
         self._loans: dict[Checkpoint, _Loan] = {}  # the least recently used first
         self._books = threading.Lock()  # held for moments: guards _loans
         self._loading = threading.Lock()  # held for as long as a load takes, so that each key is loaded once
@@ -123,7 +159,9 @@ class ModelManager:
         """
         checkpoint = find_detector(detector) if isinstance(detector, str) else detector
         with self._loading:
-            networks = _load_detector(checkpoint, self.device)
+            networks = self._reader.detector(checkpoint)
+            for network in networks:
+                network.model.to(self.device)
         try:
             yield Detector(checkpoint, self.device, *networks)
         finally:
@@ -184,37 +222,25 @@ class ModelManager:
     def _make_room(self, wanted: _Loan, budget: int) -> None:
         """Send unused pipelines away, the least recently used first, until the wanted one fits."""
         with self._books:
-            for checkpoint, loan in list(self._loans.items()):
-                if self._bytes_with(wanted, on_device=True) <= budget:
-                    break
-                if loan.runs or loan is wanted:
-                    continue
-                if self.device.type == "cpu":
-                    del self._loans[checkpoint]
-                else:
-                    for module in self._only_used_by(loan, wanted):
-                        module.to("cpu")
-            for checkpoint, loan in list(self._loans.items()):
-                if self.device.type == "cpu" or self._bytes_with(wanted, on_device=False) <= self.cpu_budget:
-                    break
-                if not loan.runs and loan is not wanted:
-                    del self._loans[checkpoint]
+            others = {checkpoint: loan for checkpoint, loan in self._loans.items() if loan is not wanted}
+            holdings = [loan.holding(self._is_on_device) for loan in others.values()]
+            leaving = to_send_away(holdings, wanted.holding(), budget)
+            if self.device.type == "cpu":
+                self._drop(others, leaving)
+            else:
+                staying = [loan for number, loan in enumerate(others.values()) if number not in leaving]
+                needed = {id(module) for loan in (wanted, *staying) for module in loan.modules}
+                for number in leaving:
+                    for module in list(others.values())[number].modules:
+                        if id(module) not in needed:
+                            module.to("cpu")
+                waiting = [loan.holding(lambda module: not self._is_on_device(module)) for loan in others.values()]
+                self._drop(others, to_send_away(waiting, Holding({}), self.cpu_budget))
         self._free_unused()
 
-    def _bytes_with(self, wanted: _Loan, *, on_device: bool) -> int:
-        """Bytes on the device with the wanted pipeline there, or bytes in the CPU's memory without it."""
-        coming = {id(module) for module in wanted.modules}
-        modules = [module for loan in self._loans.values() for module in loan.modules]
-        kept = [m for m in modules if id(m) not in coming and self._is_on_device(m) == on_device]
-        return weight_bytes([*kept, *wanted.modules] if on_device else kept)
-
-    def _only_used_by(self, loan: _Loan, wanted: _Loan) -> list[torch.nn.Module]:
-        """Networks that neither the wanted pipeline nor any that is in use or more recently used shares."""
-        order = list(self._loans.values())
-        later = order[order.index(loan) + 1 :]
-        others = [wanted, *later, *(other for other in order if other.runs)]
-        needed = {id(module) for other in others for module in other.modules}
-        return [module for module in loan.modules if id(module) not in needed]
+    def _drop(self, loans: dict[Checkpoint, _Loan], numbers: list[int]) -> None:
+        for number in numbers:
+            del self._loans[list(loans)[number]]
 
     def _free_unused(self) -> None:
         gc.collect()
@@ -231,19 +257,18 @@ class ModelManager:
         if checkpoint.controlnet is not None:
             key = _controlnet_key(checkpoint)
             at_hand = (other.controlnet for other in loaded if _controlnet_key(other.checkpoint) == key)
-            controlnet = next(at_hand, None) or _load_controlnet(checkpoint, self.dtype)
+            controlnet = next(at_hand, None) or self._reader.controlnet(*key)
             _refuse_other_family(checkpoint, controlnet, base.components.unet)
         return replace(base, checkpoint=checkpoint, controlnet=controlnet)
 
     def _load_base(self, checkpoint: Checkpoint, at_hand: dict[str, object]) -> Pipeline:
-        components = _load_components(checkpoint, at_hand, self.dtype)
+        components, path = self._reader.base(checkpoint, at_hand)
         components.set_progress_bar_config(disable=True)
-        _refuse_other_kind_of_unet(checkpoint, components.unet)
         same_vae = (loan.pipeline for loan in self._loans.values() if loan.pipeline.components.vae is components.vae)
         known = next(same_vae, None)
         latent_rgb = known.latent_rgb if known else LatentRGB.fit(components.vae)
-        vocabulary = Vocabulary.read(Path(checkpoint.source))
-        return Pipeline(checkpoint, components, latent_rgb, self.lend_detector, vocabulary)
+        vocabulary = Vocabulary.read(path)
+        return Pipeline(checkpoint, components, latent_rgb, self.lend_detector, self.map_cache, vocabulary)
 
 
 def _controlnet_key(checkpoint: Checkpoint) -> tuple[str | None, str | None]:
@@ -258,7 +283,7 @@ def _parts_at_hand(checkpoint: Checkpoint, loaded: list[Pipeline]) -> dict[str, 
         if (known.source, known.revision) != (checkpoint.source, checkpoint.revision):
             continue
         tuned: set[str] = set()
-        if known.adapters != checkpoint.adapters:
+        if known.adapters or checkpoint.adapters:  # adapters are added to the weights themselves
             tuned |= {"unet", *TEXT_ENCODERS}
         if (known.unet, known.unet_revision) != (checkpoint.unet, checkpoint.unet_revision):
             tuned.add("unet")
@@ -267,74 +292,169 @@ def _parts_at_hand(checkpoint: Checkpoint, loaded: list[Pipeline]) -> dict[str, 
     return parts
 
 
-def _load_components(
-    checkpoint: Checkpoint, at_hand: dict[str, object], dtype: torch.dtype
-) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
-    """Read the weights that are not at hand."""
-    path = Path(checkpoint.source)
-    _refuse_other_kinds(path)
-    parts = dict(at_hand)
-    if checkpoint.unet is not None and "unet" not in parts:
-        parts["unet"] = _load_unet(checkpoint.unet, checkpoint.unet_revision, dtype)
-    with _errors_in_one_sentence(checkpoint.source):
-        if path.suffix == ".safetensors":
-            return StableDiffusionPipeline.from_single_file(str(path), dtype=dtype, safety_checker=None, **parts)
-        kind = StableDiffusionPipeline.load_config(checkpoint.source, revision=checkpoint.revision)["_class_name"]
+@dataclass(frozen=True)
+class _Reader:
+    """Reads weights into the CPU's memory: from folders, single files and the Hub, always safetensors.
+
+    dtype: of the networks that sample; detectors are float32.
+    """
+
+    hub: Hub
+    dtype: torch.dtype
+
+    def folder(self, source: str, revision: str | None) -> Path:
+        """Where a folder, a file or a Hub id is on this machine, whole; downloaded if need be."""
+        path = Path(source).expanduser()
+        if path.exists():
+            found = path
+        elif path.suffix == ".safetensors" or path.is_absolute() or source.startswith("."):
+            raise UserError(f"The model {source!r} does not exist: check the path.")
+        else:
+            found = self.hub.folder(source, revision, partial(needed_files, half=self.dtype == torch.float16))
+        check_whole(found)
+        return found
+
+    def base(self, checkpoint: Checkpoint, at_hand: dict[str, object]) -> tuple[_Components, Path]:
+        """A whole model, but for the components at hand, which it takes as they are; and where it lies."""
+        path = self._first_to_be_had(checkpoint)
+        parts = dict(at_hand)
+        if checkpoint.unet is not None and "unet" not in parts:
+            parts["unet"] = self.unet(checkpoint.unet, checkpoint.unet_revision)
+        with _errors_in_one_sentence(checkpoint.source):
+            read = self._single_file if path.is_file() else self._whole_folder
+            components = read(path, parts)
+        _refuse_other_kind_of_unet(checkpoint, components.unet)
+        for adapter in checkpoint.adapters:
+            self._add_adapter(adapter, components)
+        return components, path
+
+    def _first_to_be_had(self, checkpoint: Checkpoint) -> Path:
+        """The model's own place, or the first of its mirrors that answers."""
+        try:
+            return self.folder(checkpoint.source, checkpoint.revision)
+        except UserError:
+            for mirror in mirrors_of(checkpoint):
+                with suppress(UserError):
+                    return self.folder(mirror.source, mirror.revision)
+            raise
+
+    def _whole_folder(self, path: Path, parts: dict[str, object]) -> _Components:
+        if not (path / "model_index.json").is_file():
+            raise UserError(f"The folder {path.name!r} holds no model_index.json: give a folder in diffusers layout.")
+        kind = StableDiffusionPipeline.load_config(path)["_class_name"]
         pipeline_class = PIPELINE_CLASSES.get(kind)
         if pipeline_class is None:
-            raise UserError(
-                f"The model {checkpoint.name!r} is a {kind}: choose a Stable Diffusion 1.x, 2.x or XL model."
-            )
-        without_checker = {"safety_checker": None, "requires_safety_checker": False}
+            raise UserError(f"The folder {path.name!r} holds a {kind}: choose a Stable Diffusion 1.x, 2.x or XL model.")
         return pipeline_class.from_pretrained(
-            checkpoint.source,
-            revision=checkpoint.revision,
-            dtype=dtype,
+            path,
+            dtype=self.dtype,
             use_safetensors=True,
-            **(without_checker if pipeline_class is StableDiffusionPipeline else {}),
+            variant=variant_of(path / "unet"),
+            **_without_checker(pipeline_class),
             **parts,
         )
 
+    def _single_file(self, path: Path, parts: dict[str, object]) -> _Components:
+        """A whole model in one file; a folder of the file's name beside it may hold its configuration."""
+        shapes = read_shapes(path)
+        family = family_of_file(path, shapes)
+        pipeline_class = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
+        with TemporaryDirectory() as temporary:
+            layout = path.with_suffix("")
+            if not (layout / "model_index.json").is_file():
+                layout = Path(temporary)
+                write_layout(layout, family, shapes[UNET_INPUT][1])
+                parts = self._tokenizers(family) | parts
+            return pipeline_class.from_single_file(
+                str(path),
+                config=str(layout),
+                dtype=self.dtype,
+                local_files_only=True,
+                **_without_checker(pipeline_class),
+                **parts,
+            )
 
-def _load_unet(source: str, revision: str | None, dtype: torch.dtype) -> UNet2DConditionModel:
-    """A UNet that lies alone in a folder, or in the "unet" folder of a whole model."""
-    alone = (Path(source) / "config.json").is_file()
-    with _errors_in_one_sentence(source):
-        return UNet2DConditionModel.from_pretrained(
-            source, subfolder=None if alone else "unet", revision=revision, dtype=dtype, use_safetensors=True
-        )
+    def _tokenizers(self, family: str) -> dict[str, object]:
+        """CLIP's tokenizer, which no single file contains; both of Stable Diffusion XL's have the same words."""
+        folder = self.hub.folder(TOKENIZER_SOURCE, pick=tokenizer_files)
+        tokenizers: dict[str, object] = {"tokenizer": CLIPTokenizer.from_pretrained(folder)}
+        if family == "sdxl":
+            # Laion's text encoder was trained on texts that end in zeros and not in end marks.
+            tokenizers["tokenizer_2"] = CLIPTokenizer.from_pretrained(folder, pad_token="!")  # noqa: S106, a token
+        return tokenizers
+
+    def _add_adapter(self, adapter: Adapter, components: _Components) -> None:
+        """Add a LoRA to the weights themselves, so that sampling knows nothing of it."""
+        file = _lora_file(self.folder(adapter.source, adapter.revision))
+        name = short_name(adapter.source)
+        shapes = read_shapes(file)
+        if not is_lora(shapes):
+            raise UserError(f"The file {file.name!r} is no LoRA: give a whole model as the model, not as an adapter.")
+        theirs, ours = lora_text_width(shapes), components.unet.config.cross_attention_dim
+        if theirs not in {None, ours}:
+            raise UserError(
+                f"The LoRA {name!r} was made for another base (text width {theirs}, the model's is {ours}): "
+                "choose one that was trained on the model's own family."
+            )
+        with _errors_in_one_sentence(adapter.source):
+            components.load_lora_weights(file.parent, weight_name=file.name, adapter_name="lora")
+            components.set_adapters("lora", adapter.weight)
+            components.fuse_lora(adapter_names=["lora"])
+            components.unload_lora_weights()
+
+    def unet(self, source: str, revision: str | None) -> UNet2DConditionModel:
+        """A UNet that lies alone in a folder, or in the "unet" folder of a whole model."""
+        path = self.folder(source, revision)
+        path = path if (path / "config.json").is_file() else path / "unet"
+        with _errors_in_one_sentence(source):
+            return UNet2DConditionModel.from_pretrained(
+                path, dtype=self.dtype, use_safetensors=True, variant=variant_of(path)
+            )
+
+    def controlnet(self, source: str, revision: str | None) -> ControlNetModel:
+        """A ControlNet in its folder."""
+        path = self.folder(source, revision)
+        with _errors_in_one_sentence(source):
+            return ControlNetModel.from_pretrained(
+                path, dtype=self.dtype, use_safetensors=True, variant=variant_of(path)
+            )
+
+    def detector(self, checkpoint: DetectorCheckpoint) -> list[Network]:
+        """The detector's networks, its own first."""
+        # Imported here because transformers takes seconds over them, and most runs need no detector.
+        from transformers import AutoModelForDepthEstimation, RTDetrForObjectDetection, VitPoseForPoseEstimation
+
+        if checkpoint.task == "depth":
+            return [self._network(AutoModelForDepthEstimation, checkpoint.source, checkpoint.revision)]
+        return [
+            self._network(VitPoseForPoseEstimation, checkpoint.source, checkpoint.revision),
+            self._network(RTDetrForObjectDetection, checkpoint.box_source, checkpoint.box_revision),
+        ]
+
+    def _network(self, model_class: type[PreTrainedModel], source: str, revision: str | None) -> Network:
+        from transformers import AutoImageProcessor
+
+        path = self.folder(source, revision)
+        with _errors_in_one_sentence(source):
+            processor = AutoImageProcessor.from_pretrained(path)
+            model = model_class.from_pretrained(path, use_safetensors=True, dtype=torch.float32)
+        return Network(model.eval(), processor)
 
 
-def _load_controlnet(checkpoint: Checkpoint, dtype: torch.dtype) -> ControlNetModel:
-    source = checkpoint.controlnet
-    with _errors_in_one_sentence(source):
-        return ControlNetModel.from_pretrained(
-            source, revision=checkpoint.controlnet_revision, dtype=dtype, use_safetensors=True
-        )
+def _without_checker(pipeline_class: type[DiffusionPipeline]) -> dict[str, object]:
+    """The safety checker is no part of sampling, and Stable Diffusion XL's pipeline has no place for it."""
+    if pipeline_class is StableDiffusionXLPipeline:
+        return {"add_watermarker": False}
+    return {"safety_checker": None, "requires_safety_checker": False}
 
 
-def _load_detector(checkpoint: DetectorCheckpoint, device: torch.device) -> list[Network]:
-    """The detector's networks, its own first."""
-    # Imported here because transformers takes seconds over them, and most runs need no detector.
-    from transformers import AutoModelForDepthEstimation, RTDetrForObjectDetection, VitPoseForPoseEstimation
-
-    if checkpoint.task == "depth":
-        return [_load_network(AutoModelForDepthEstimation, checkpoint.source, checkpoint.revision, device)]
-    return [
-        _load_network(VitPoseForPoseEstimation, checkpoint.source, checkpoint.revision, device),
-        _load_network(RTDetrForObjectDetection, checkpoint.box_source, checkpoint.box_revision, device),
-    ]
-
-
-def _load_network(
-    model_class: type[PreTrainedModel], source: str, revision: str | None, device: torch.device
-) -> Network:
-    from transformers import AutoImageProcessor
-
-    with _errors_in_one_sentence(source):
-        processor = AutoImageProcessor.from_pretrained(source, revision=revision)
-        model = model_class.from_pretrained(source, revision=revision, use_safetensors=True, dtype=torch.float32)
-    return Network(model.eval().to(device), processor)
+def _lora_file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    files = sorted(path.glob("*.safetensors"))
+    if len(files) != 1:
+        raise UserError(f"The folder {path.name!r} holds {len(files)} .safetensors files: name the LoRA's own file.")
+    return files[0]
 
 
 @contextmanager
@@ -342,20 +462,12 @@ def _errors_in_one_sentence(source: str) -> Iterator[None]:
     """Every reason why reading weights fails becomes a UserError."""
     try:
         yield
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"The model {source!r} could not be loaded ({reason}): give a known name, a folder in "
-            "diffusers layout, a .safetensors file or a Hub id, and check that it is complete."
+            f"The model {short_name(source)!r} could not be read ({reason.rstrip('.')}): check that it is complete "
+            "and of the kind that is asked for."
         ) from error
-
-
-def _refuse_other_kinds(path: Path) -> None:
-    """Raises UserError for local models that are of no use here, before anything is read."""
-    if path.suffix == ".safetensors" and not path.is_file():
-        raise UserError(f"The model file {str(path)!r} does not exist: check the path.")
-    if path.is_dir() and not (path / "model_index.json").is_file():
-        raise UserError(f"The folder {str(path)!r} holds no model_index.json: give a folder in diffusers layout.")
 
 
 def _refuse_other_kind_of_unet(checkpoint: Checkpoint, unet: UNet2DConditionModel) -> None:

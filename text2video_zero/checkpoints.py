@@ -216,6 +216,12 @@ def find_checkpoint(name: str, models_folder: Path = MODELS_FOLDER) -> Checkpoin
     return known.checkpoint if known else local_models(models_folder).get(name, Checkpoint(name))
 
 
+def mirrors_of(checkpoint: Checkpoint) -> tuple[Checkpoint, ...]:
+    """Further places with the same weights, for models that are known by name."""
+    known = KNOWN_MODELS.values()
+    return next((model.mirrors for model in known if model.checkpoint.source == checkpoint.source), ())
+
+
 def find_detector(name: str) -> DetectorCheckpoint:
     """The detector of a known name; raises UserError for other names."""
     if name not in KNOWN_DETECTORS:

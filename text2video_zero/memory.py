@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
 KEPT_SHARE = 0.6  # of all memory, for weights that wait for their next run; the rest is for the run itself
 
@@ -30,3 +31,34 @@ def total_bytes(device: torch.device) -> int:
 def weight_budget(device: torch.device) -> int:
     """Bytes that loaded weights may fill on a device."""
     return int(KEPT_SHARE * total_bytes(device))
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What a loaded pipeline holds.
+
+    parts: bytes of each network, by an id that pipelines share where they share the network.
+    in_use: a run has it, so that it must stay.
+    """
+
+    parts: Mapping[int, int]
+    in_use: bool = False
+
+
+def to_send_away(holdings: Sequence[Holding], wanted: Holding, budget: int) -> list[int]:
+    """Numbers of the holdings that leave so that the rest fits into `budget` bytes together with the wanted one.
+
+    holdings: the least recently used first, which is the order in which they leave. Those in use never do, nor
+    do those that would free nothing the wanted one does not need itself; so the rest may still be too much.
+    """
+    leaving: list[int] = []
+    for number, holding in enumerate(holdings):
+        staying = [other.parts for index, other in enumerate(holdings) if index not in leaving]
+        needed: dict[int, int] = {}
+        for parts in (*staying, wanted.parts):
+            needed |= parts
+        if sum(needed.values()) <= budget:
+            break
+        if not holding.in_use and holding.parts.keys() - wanted.parts.keys():
+            leaving.append(number)
+    return leaving

@@ -1,0 +1,116 @@
+"""How Stable Diffusion is built: the configuration that a single .safetensors file leaves unsaid."""
+
+from __future__ import annotations
+
+import json
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from text2video_zero.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+# A component: the library and class that diffusers' index names, and where it differs from the class's defaults
+Component = tuple[str, str, dict[str, Any]]
+
+NOISE_LEVELS = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+AUTOENCODER = {
+    "block_out_channels": [128, 256, 512, 512],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+}
+CLIP_LARGE = {
+    "model_type": "clip_text_model",
+    "vocab_size": 49408,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "max_position_embeddings": 77,
+    "projection_dim": 768,
+    "hidden_act": "quick_gelu",
+}
+CLIP_BIG_G = {
+    **CLIP_LARGE,
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+    "projection_dim": 1280,
+    "hidden_act": "gelu",
+}
+LAYOUTS: Mapping[str, Mapping[str, Component]] = MappingProxyType(
+    {
+        "sd1": {
+            "unet": ("diffusers", "UNet2DConditionModel", {"sample_size": 64, "cross_attention_dim": 768}),
+            "vae": ("diffusers", "AutoencoderKL", {**AUTOENCODER, "sample_size": 512}),
+            "text_encoder": ("transformers", "CLIPTextModel", CLIP_LARGE),
+            "tokenizer": ("transformers", "CLIPTokenizer", {}),
+            "scheduler": ("diffusers", "DDIMScheduler", NOISE_LEVELS),
+        },
+        "sdxl": {
+            "unet": (
+                "diffusers",
+                "UNet2DConditionModel",
+                {
+                    "sample_size": 128,
+                    "block_out_channels": [320, 640, 1280],
+                    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+                    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+                    "transformer_layers_per_block": [1, 2, 10],
+                    "attention_head_dim": [5, 10, 20],
+                    "cross_attention_dim": 2048,
+                    "use_linear_projection": True,
+                    "addition_embed_type": "text_time",
+                    "addition_time_embed_dim": 256,
+                    "projection_class_embeddings_input_dim": 2816,
+                },
+            ),
+            "vae": (
+                "diffusers",
+                "AutoencoderKL",
+                {**AUTOENCODER, "sample_size": 1024, "scaling_factor": 0.13025, "force_upcast": True},
+            ),
+            "text_encoder": ("transformers", "CLIPTextModel", CLIP_LARGE),
+            "text_encoder_2": ("transformers", "CLIPTextModelWithProjection", CLIP_BIG_G),
+            "tokenizer": ("transformers", "CLIPTokenizer", {}),
+            "tokenizer_2": ("transformers", "CLIPTokenizer", {}),
+            "scheduler": ("diffusers", "DDIMScheduler", NOISE_LEVELS),
+        },
+    }
+)
+CONFIG_NAMES = {"scheduler": "scheduler_config.json"}
+
+
+def write_layout(folder: Path, family: str, in_channels: int = 4) -> None:
+    """Write the configuration of a family into a folder, in diffusers layout without weights and vocabulary.
+
+    in_channels: of the UNet, 8 for Instruct-Pix2Pix. Raises UserError for a family whose single files do not
+    tell all that is needed.
+    """
+    if family not in LAYOUTS:
+        raise UserError(
+            "A Stable Diffusion 2.x model in a single file does not say what its UNet predicts: give it as a folder "
+            "in diffusers layout."
+        )
+    pipeline = {"sd1": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}[family]
+    index: dict[str, object] = {"_class_name": pipeline}
+    for name, (library, class_name, config) in LAYOUTS[family].items():
+        index[name] = [library, class_name]
+        channels = {"in_channels": in_channels} if name == "unet" else {}
+        (folder / name).mkdir(parents=True)
+        path = folder / name / CONFIG_NAMES.get(name, "config.json")
+        path.write_text(json.dumps({"_class_name": class_name, **config, **channels}), encoding="utf-8")
+    (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
