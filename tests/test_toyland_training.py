@@ -29,7 +29,7 @@ TINY = Recipe(
     autoencoder=AutoencoderShape(channels=(8, 8, 8, 8), layers=1, crop=32, whole_share=0.5),
     clip=ClipShape(text_width=16, text_layers=1, vision_width=16, vision_layers=1, heads=2, projection=8),
     unet=UnetShape(channels=(16, 32), attention=(True, False), heads=(2, 2)),
-    plans={"autoencoder": replace(PLAN, batch=8, ema=0.0), "judge": PLAN, "clip": PLAN, "unet": PLAN},
+    plans={"autoencoder": replace(PLAN, batch=8, ema=0.0), "decoder": PLAN, "judge": PLAN, "clip": PLAN, "unet": PLAN},
 )
 
 

@@ -33,8 +33,9 @@ class Plan:
 class AutoencoderShape:
     """AutoencoderKL: a level more than halvings, so four levels are factor 8.
 
-    latent_noise: standard deviation of the noise that the decoder learns to tolerate. crop: side of
-    the training crops in pixels; the last `whole_share` of the training sees whole pictures.
+    latent_noise: standard deviation of the noise that the decoder learns to tolerate; sampled_noise:
+    the greatest one, for scaled latents, in its last training alone. crop: side of the training
+    crops in pixels; the last `whole_share` of the training sees whole pictures.
     """
 
     channels: tuple[int, ...]
@@ -42,6 +43,7 @@ class AutoencoderShape:
     latent_channels: int = 4
     kl_weight: float = 1e-4
     latent_noise: float = 0.05
+    sampled_noise: float = 0.15
     mask_weight: float = 2.0
     edge_weight: float = 1.0
     crop: int = 64
@@ -103,9 +105,10 @@ PRESETS: dict[str, Recipe] = {
         unet=UnetShape(channels=(64, 128, 128), attention=(True, True, False),
                        heads=(2, 4, 4)),
         plans={
-            "autoencoder": Plan(steps=16_000, minutes=30, batch=8, rate=2e-3),
-            "judge": Plan(steps=1_500, minutes=5, batch=64, rate=2e-3),
-            "clip": Plan(steps=1_500, minutes=5, batch=96, rate=1e-3),
+            "autoencoder": Plan(steps=16_000, minutes=26, batch=8, rate=2e-3),
+            "decoder": Plan(steps=2_000, minutes=8, batch=4, rate=1e-3),
+            "judge": Plan(steps=1_500, minutes=3, batch=64, rate=2e-3),
+            "clip": Plan(steps=1_500, minutes=3.5, batch=96, rate=1e-3),
             "unet": Plan(steps=4_000, minutes=60, batch=16, rate=1e-3, ema=0.998),
         },
     ),
@@ -117,6 +120,7 @@ PRESETS: dict[str, Recipe] = {
                        heads=(4, 4, 4)),
         plans={
             "autoencoder": Plan(steps=120_000, batch=32, rate=1e-3, warmup=1_000),
+            "decoder": Plan(steps=40_000, batch=32, rate=5e-4),
             "judge": Plan(steps=10_000, batch=128, rate=1e-3),
             "clip": Plan(steps=20_000, batch=256, rate=5e-4),
             "unet": Plan(steps=200_000, batch=128, rate=5e-4, warmup=2_000, ema=0.9995),

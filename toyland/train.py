@@ -32,7 +32,7 @@ from toyland.export import (
 from toyland.latents import Latents, encode_pictures, fit_latent_rgb, load_latents, scale_latents
 from toyland.texts import corpus
 from toyland.tokenizer import build_tokenizer
-from toyland.train_autoencoder import build_autoencoder, train_autoencoder
+from toyland.train_autoencoder import build_autoencoder, train_autoencoder, train_decoder
 from toyland.train_clip import build_clip, token_table, train_clip
 from toyland.train_judge import build_judge, save_judge, train_judge
 from toyland.train_unet import build_scheduler, build_unet, train_unet
@@ -92,7 +92,8 @@ class Family:
     def autoencoder(self) -> AutoencoderKL:
         """The autoencoder with its scaling factor."""
         model = build_autoencoder(self.recipe.autoencoder, self.recipe.size)
-        load_trained(model, self._checkpoint("autoencoder"))
+        tuned = self._checkpoint("decoder")
+        load_trained(model, tuned if tuned.exists() else self._checkpoint("autoencoder"))
         model.to(self.device).eval()
         scale_latents(model, self.pictures, self.device)
         return model
@@ -133,6 +134,11 @@ class Family:
         train_unet(self.recipe, self.latents, tokens, self.tokenizer, self.text_encoder,
                    self._checkpoint("unet"), self.device)
 
+    def train_decoder(self) -> None:
+        """Latents to pixels once more, with the encoder as it is."""
+        train_decoder(self.recipe, self.pictures, self.latents.values, self.autoencoder,
+                      self._checkpoint("decoder"))
+
     def export(self) -> None:
         """Write the family; the UNet may still be in training in another process."""
         recipe, latents = self.recipe, self.latents
@@ -157,11 +163,12 @@ STAGES: dict[str, Callable[[Family], object]] = {
     "autoencoder": Family.train_autoencoder,
     "latents": lambda family: family.latents,
     "unet": Family.train_unet,
+    "decoder": Family.train_decoder,
     "export": Family.export,
 }
 """In an order in which each finds what it builds on."""
 
-_SHARED = ("clip", "judge", "autoencoder", "unet")
+_SHARED = ("clip", "judge", "autoencoder", "unet", "decoder")
 
 
 def _work_on(rank: int, stage: str, family: Family, workers: int, meeting: str) -> None:

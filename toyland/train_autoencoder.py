@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from toyland.config import AutoencoderShape, Recipe
     from toyland.dataset import Pictures
 
-__all__ = ["build_autoencoder", "reconstruction_loss", "to_pixels", "train_autoencoder"]
+__all__ = [
+    "build_autoencoder", "reconstruction_loss", "to_pixels", "train_autoencoder", "train_decoder",
+]
 
 _LEFT_AT_RANDOM = 0.25
 _SCALES = 4
@@ -119,3 +121,29 @@ def train_autoencoder(
         return reconstruction_loss(made, images, masks, shape) + shape.kl_weight * rate
 
     return train(model, loss, plan, checkpoint, seed=recipe.seed)
+
+
+def train_decoder(
+    recipe: Recipe, pictures: Pictures, latents: Tensor, model: AutoencoderKL, checkpoint: Path,
+) -> AutoencoderKL:
+    """Train the decoder alone further, on whole pictures, beside or after the UNet.
+
+    latents: scaled means (n, 4, h, w) of the pictures; the encoder that made them stays as it is.
+    Their noise is stronger than before: what a UNet samples is not what the encoder would give.
+    """
+    shape, plan = recipe.autoencoder, recipe.plans["decoder"]
+    device = model.device
+    for part in (model.encoder, model.quant_conv):
+        part.requires_grad_(False)
+
+    def loss(generator: torch.Generator, _progress: float) -> Tensor:
+        rows = torch.randint(len(latents), (plan.batch,), generator=generator)
+        images = to_pixels(pictures.images[rows.numpy()]).to(device)
+        masks = torch.tensor(pictures.masks[rows.numpy()])[:, None].float().div_(255).to(device)
+        clean = latents[rows].float()
+        strength = shape.sampled_noise * torch.rand(plan.batch, 1, 1, 1, generator=generator)
+        noisy = clean + strength * torch.randn(clean.shape, generator=generator)
+        made = model.decode(noisy.to(device) / model.config.scaling_factor).sample
+        return reconstruction_loss(made, images, masks, shape)
+
+    return train(model, loss, plan, checkpoint, seed=recipe.seed + 4)
