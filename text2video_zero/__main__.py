@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TextIO
 
 from text2video_zero import __version__
-from text2video_zero.checkpoints import KNOWN_MODELS, TOYLAND, find_checkpoint
+from text2video_zero.checkpoints import KNOWN_MODELS, TOYLAND, checkpoint_for
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, Notice, Progress
 from text2video_zero.requests import REQUESTS, FieldSpec, Kind, Request
@@ -189,7 +189,7 @@ def sample(request: Request, model: str, device: str | None, line: ProgressLine)
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     with (
-        ModelManager(device).lend(find_checkpoint(model)) as pipeline,
+        ModelManager(device).lend(checkpoint_for(request.task, model)) as pipeline,
         closing(generate(request, pipeline)) as events,
     ):
         for event in events:
