@@ -58,7 +58,7 @@ class Run:
             outputs=outputs,
             inputs_kwargs=controls.inputs,
             preprocess=False,
-            queue=False,
+            concurrency_limit=None,
             show_progress="hidden",
             api_visibility="private",
         )
@@ -97,13 +97,14 @@ class Run:
             api_description=describe(self.request),
         )
 
-    def check(self, model: str, **values: Any) -> Update:
-        """Before the queue: tell mistakes at once, otherwise clear the stage."""
+    def check(self, model: str, **values: Any) -> Iterator[Update]:
+        """Before the wait for the device: tell mistakes at once, otherwise clear the stage."""
         try:
             self._job(model, values)
         except UserError as error:
+            yield {self.result.status: stage.line(str(error), "failed")}
             raise gr.Error(str(error), print_exception=False) from error
-        return {
+        yield {
             self.controls.run: gr.update(interactive=False),
             self.controls.stop: gr.update(interactive=True),
             self.result.stage: gr.update(value=stage.busy(), visible=True),

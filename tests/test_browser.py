@@ -1,0 +1,176 @@
+"""A real browser on the real page: what a person does and sees."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+
+from tests.served import served
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="the browser tests need Chromium: apt-get install chromium"),
+]
+
+SCREENSHOTS = Path(__file__).parent / "screenshots"
+TASK = "#text-to-video"
+PATIENCE = 90_000
+"""Milliseconds: a busy machine loads a page of a hundred files slowly."""
+
+PLAYING = f"""() => {{
+    const video = document.querySelector('{TASK}-video video');
+    return video && video.readyState >= 2 && video.videoWidth > 0;
+}}"""
+MOVING = f"() => document.querySelector('{TASK}-video video').currentTime"
+
+
+@pytest.fixture(scope="module")
+def address(tiny_checkpoint, tmp_path_factory):
+    with served(tiny_checkpoint, tmp_path_factory.mktemp("outputs")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """The page at the width of a laptop; `page.requested` lists what it asked for."""
+    yield from opened(browser, address, width=1280, height=900)
+
+
+@pytest.fixture
+def phone(browser, address):
+    yield from opened(browser, address, width=390, height=844)
+
+
+def opened(browser, address, width, height):
+    context = browser.new_context(viewport={"width": width, "height": height}, locale="en-US", accept_downloads=True)
+    context.set_default_timeout(PATIENCE)
+    tab = context.new_page()
+    tab.requested, tab.errors = [], []
+    tab.on("request", lambda request: tab.requested.append(request.url))
+    tab.on("pageerror", lambda error: tab.errors.append(str(error)))
+    tab.goto(address)
+    tab.locator(f"{TASK}-run").wait_for()
+    yield tab
+    context.close()
+
+
+def ask(page, *, prompt, frames=4, steps=20):
+    page.locator(f"{TASK}-prompt textarea").fill(prompt)
+    page.locator(f"{TASK}-frames input").fill(str(frames))
+    page.get_by_role("button", name="Sampling").click()
+    page.locator(f"{TASK}-steps input").fill(str(steps))
+    page.locator(f"{TASK}-steps input").blur()
+    page.locator(f"{TASK}-run").click()
+
+
+def keep(page, name):
+    SCREENSHOTS.mkdir(exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+
+def test_a_prompt_becomes_a_playing_video_after_a_preview(page):
+    ask(page, prompt="a red panda dancing in the snow", steps=60)
+    page.locator(".stage-preview img").first.wait_for(state="attached")
+    keep(page, "preview")
+    page.wait_for_function(PLAYING)
+    began = page.evaluate(MOVING)
+    page.wait_for_function(f"before => ({MOVING})() !== before", arg=began)
+    assert "Done in" in page.locator(f"{TASK}-status").inner_text()
+    keep(page, "video")
+    hosts = {urlparse(url).hostname for url in page.requested if url.startswith(("http:", "https:", "ws:", "wss:"))}
+    assert hosts == {"127.0.0.1"}
+    assert page.errors == []
+
+
+def test_every_form_of_the_video_can_be_downloaded_and_its_seed_used_again(page):
+    ask(page, prompt="a fox", steps=4)
+    for form in ("mp4", "gif", "zip"):
+        button = page.locator(f"button{TASK}-download-{form}, {TASK}-download-{form} button").first
+        sync_api.expect(button).to_be_enabled(timeout=PATIENCE)
+        with page.expect_download() as download:
+            button.click()
+        assert download.value.suggested_filename.endswith(f".{form}")
+        assert Path(download.value.path()).stat().st_size > 100
+    page.get_by_role("button", name="How this video was made").click()
+    used = page.locator(f"{TASK}-seed-used input").input_value()
+    page.get_by_role("button", name="Last", exact=True).click()
+    sync_api.expect(page.locator(f"{TASK}-seed input")).to_have_value(used)
+    page.get_by_role("button", name="Random", exact=True).click()
+    sync_api.expect(page.locator(f"{TASK}-seed input")).to_have_value("-1")
+
+
+def test_stop_keeps_the_last_preview_and_the_next_run_works(page):
+    ask(page, prompt="a fox", frames=8, steps=300)
+    page.locator(".stage-preview img").first.wait_for(state="attached")
+    page.locator(f"{TASK}-stop").click()
+    sync_api.expect(page.locator(f"{TASK}-status")).to_have_text("Stopped.", timeout=PATIENCE)
+    sync_api.expect(page.locator(f"{TASK}-run")).to_be_enabled()
+    page.wait_for_timeout(1000)  # nothing of the stopped run may still arrive
+    assert page.locator(f"{TASK}-status").inner_text().strip() == "Stopped."
+    assert page.locator(".stage-preview img").is_visible()
+    keep(page, "stopped")
+    page.locator(f"{TASK}-steps input").fill("4")
+    page.locator(f"{TASK}-steps input").blur()
+    page.locator(f"{TASK}-run").click()
+    page.wait_for_function(PLAYING)
+
+
+def test_mistakes_are_told_on_the_page_in_one_sentence(page):
+    page.locator(f"{TASK}-run").click()
+    page.locator(".status.failed").get_by_text("Prompt is empty: write what you want to see.").wait_for()
+    page.locator(f"{TASK}-size input").fill("500x300")
+    page.keyboard.press("Enter")
+    ask(page, prompt="a fox", steps=4)
+    page.locator(".status.failed").get_by_text(
+        "Size is 500x300, but sides must be multiples of 8: use 496x304."
+    ).wait_for()
+    page.locator(f"{TASK}-size input").fill("64x64")
+    page.keyboard.press("Enter")
+    page.locator(f"{TASK}-model input").fill("/no/such/model.safetensors")
+    page.keyboard.press("Enter")
+    page.locator(f"{TASK}-run").click()
+    page.locator(".status.failed").get_by_text("does not exist").wait_for()
+    keep(page, "mistake")
+    assert "Traceback" not in page.content()
+    sync_api.expect(page.locator(f"{TASK}-run")).to_be_enabled()
+
+
+def test_an_example_fills_the_prompt_and_runs_nothing(page):
+    page.get_by_text("a blue robot walking on the moon").click()
+    sync_api.expect(page.locator(f"{TASK}-prompt textarea")).to_have_value("a blue robot walking on the moon")
+    assert page.locator(f"{TASK}-status").inner_text().strip() == ""
+
+
+def test_a_camera_preset_moves_the_sliders_and_a_slider_moved_by_hand_leaves_it(page):
+    page.get_by_role("button", name="Motion").click()
+    page.locator(f"{TASK}-presets").get_by_text("Still", exact=True).click()
+    pan = page.locator(f"{TASK}-pan_x input[type=number]")
+    sync_api.expect(pan).to_have_value("0")
+    pan.fill("0.1")
+    pan.blur()
+    sync_api.expect(page.locator(f"{TASK}-presets label.selected")).to_have_count(0)
+
+
+def test_on_a_phone_the_video_comes_right_below_the_prompt(phone):
+    ask(phone, prompt="a fox", steps=4)
+    phone.wait_for_function(PLAYING)
+    keep(phone, "phone")
+    boxes = [phone.locator(f"{TASK}-{part}").bounding_box() for part in ("prompt", "video", "presets")]
+    tops = [box["y"] for box in boxes]
+    assert tops == sorted(tops)
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in boxes)
