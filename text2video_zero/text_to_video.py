@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from text2video_zero.attention import FrameMemory, attention_of
-from text2video_zero.foreground import CrossAttentionDetector
+from text2video_zero.foreground import CrossAttentionDetector, SalientObjectDetector
 from text2video_zero.guidance import TextGuidance, encoded_prompts, negative_branch
 from text2video_zero.motion import CameraPath, CameraPose, forward_noise, warp
 from text2video_zero.narration import Narrator
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from text2video_zero.events import Event
+    from text2video_zero.foreground import ForegroundDetector
     from text2video_zero.pipeline import Pipeline
     from text2video_zero.requests import TextToVideoRequest
 
@@ -35,17 +36,22 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
     schedule = Schedule.of(request.sampler, request.steps, components.scheduler)
     with attention_of(request, components.unet) as memory:
         run = ClipRun(request, pipeline, schedule, guidance, memory)
-        start, index = yield from run.start()
         if not request.smooth_background:
-            return Sampled((yield from run.denoised(start, index)), request)
-        detector = CrossAttentionDetector(
-            pipeline, request.prompt, request.foreground_words, request.frames, len(embeddings)
-        )
+            return Sampled((yield from run.denoised(*(yield from run.start()))), request)
+        # Before the first step, so that a word or a library that is missing is told at once.
+        detector = _foreground_detector(request, pipeline, branches=len(embeddings))
+        start, index = yield from run.start()
         with detector.observing():
             first_pass = yield from run.denoised(start, index)
         masks = detector.masks(first_pass)
         start = smoothed_latents(start, masks, run.poses(), request.smoothing_strength, request.resampling)
         return Sampled((yield from run.denoised(start, index, stage="Smoothing the background")), request)
+
+
+def _foreground_detector(request: TextToVideoRequest, pipeline: Pipeline, branches: int) -> ForegroundDetector:
+    if request.foreground_detector == "salient object":
+        return SalientObjectDetector(pipeline.components.vae)
+    return CrossAttentionDetector(pipeline, request.prompt, request.foreground_words, request.frames, branches)
 
 
 @dataclass

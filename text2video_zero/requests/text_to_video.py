@@ -10,6 +10,7 @@ from text2video_zero.requests.fields import CONSISTENCY, MOTION, choice, decimal
 from text2video_zero.requests.video import VideoRequest
 
 RESAMPLING = ("smooth", "nearest")
+FOREGROUND_DETECTORS = ("attention", "salient object")
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,19 @@ class TextToVideoRequest(VideoRequest):
         section=CONSISTENCY,
         step=0.05,
     )
+    foreground_detector: str = choice(
+        "attention",
+        FOREGROUND_DETECTORS,
+        "Foreground detector",
+        "Attention finds what the foreground words name and needs nothing more. Salient object finds what stands "
+        "out, with a network that must be installed (requirements-extras.txt) and downloads 5 MB.",
+        section=CONSISTENCY,
+    )
     foreground_words: str = text(
         "",
         "Foreground words",
-        "Words of the prompt that name the foreground. Blank: the words before the first verb or preposition.",
+        "Words of the prompt that name the foreground, for the detector by attention. Blank: its first noun and "
+        "the words that go with it.",
         section=CONSISTENCY,
     )
 
