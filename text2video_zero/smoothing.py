@@ -38,7 +38,8 @@ def smoothed_latents(
     for latent, mask, pose in zip(latents, masks, poses, strict=True):
         carried_mask = warp(masks[:1], pose, "nearest")[0]
         share = strength * (1 - mask) * (1 - carried_mask)
-        smoothed.append(latent + share * (warp(latents[0], pose, resampling) - latent))
+        # lerp is exact at both ends: share 0 and share 1 copy bit for bit.
+        smoothed.append(torch.lerp(latent, warp(latents[0], pose, resampling), share.expand_as(latent)))
     return torch.stack(smoothed)
 
 
