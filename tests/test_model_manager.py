@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from safetensors.torch import load_file
 from transformers import CLIPTextModel
 
 from model_manager import ModelManager
-from text2video_zero.checkpoints import Checkpoint
+from tests.fake_hub import FakeHub
+from tests.tiny_models import write_lora, write_single_file
+from text2video_zero.checkpoints import Adapter, Checkpoint
 from text2video_zero.errors import UserError
+from text2video_zero.hub import Hub
+from text2video_zero.memory import Holding, to_send_away, weight_bytes
 
 
 class LoadCount:
@@ -151,3 +159,186 @@ class TestDetectors:
     def test_an_unknown_detector_is_refused(self, own_manager):
         with pytest.raises(UserError, match="'sonar' is not known: choose one of depth"):
             own_manager.lend_detector("sonar").__enter__()
+
+
+def take(manager, checkpoint):
+    """Lend and give back at once."""
+    with manager.lend(checkpoint) as pipeline:
+        return pipeline
+
+
+class TestEviction:
+    @pytest.fixture
+    def sizes(self, own_manager, checkpoints):
+        """Bytes of the base and of a ControlNet."""
+        pipeline = take(own_manager, checkpoints["pose"])
+        parts = [part for part in pipeline.components.components.values() if isinstance(part, torch.nn.Module)]
+        return weight_bytes(parts), weight_bytes([pipeline.controlnet])
+
+    def test_the_least_recently_used_goes_first(self, checkpoints, sizes):
+        base, controlnet = sizes
+        manager = ModelManager("cpu", device_budget=base + 2 * controlnet)
+        for name in ("pose", "edge", "pose", "depth"):
+            take(manager, checkpoints[name])
+        assert [name for name in checkpoints if manager.is_loaded(checkpoints[name])] == ["pose", "depth"]
+        with loads() as counts:
+            take(manager, checkpoints["edge"])
+        assert counts == {"UNet2DConditionModel": 0, "AutoencoderKL": 0, "CLIPTextModel": 0, "ControlNetModel": 1}
+        assert [name for name in checkpoints if manager.is_loaded(checkpoints[name])] == ["edge", "depth"]
+
+    def test_what_is_in_use_stays(self, checkpoints):
+        manager = ModelManager("cpu", device_budget=0)
+        with manager.lend(checkpoints["pose"]) as pose:
+            take(manager, checkpoints["edge"])
+            assert manager.is_loaded(checkpoints["pose"])
+            with manager.lend(checkpoints["pose"]) as again:
+                assert again is pose
+        take(manager, checkpoints["depth"])
+        assert not manager.is_loaded(checkpoints["pose"])
+
+    def test_what_went_comes_back_the_same(self, checkpoints):
+        manager = ModelManager("cpu", device_budget=0)
+        before = {
+            name: value.clone() for name, value in take(manager, checkpoints["edge"]).controlnet.state_dict().items()
+        }
+        take(manager, checkpoints["pose"])
+        after = take(manager, checkpoints["edge"]).controlnet.state_dict()
+        assert all(torch.equal(after[name], value) for name, value in before.items())
+
+    @pytest.mark.parametrize(
+        ("holdings", "wanted", "budget", "leaving"),
+        [
+            ([{1: 5, 2: 3}, {1: 5, 3: 3}], {1: 5, 4: 3}, 100, []),
+            ([{1: 5, 2: 3}, {1: 5, 3: 3}], {1: 5, 4: 3}, 11, [0]),
+            ([{1: 5, 2: 3}, {1: 5, 3: 3}], {1: 5, 4: 3}, 8, [0, 1]),
+            ([{1: 5}, {1: 5, 3: 3}], {1: 5, 4: 3}, 8, [1]),
+            ([{1: 5}, {2: 5}], {3: 50}, 20, [0, 1]),
+            ([], {3: 50}, 20, []),
+        ],
+    )
+    def test_who_leaves(self, holdings, wanted, budget, leaving):
+        held = [Holding(parts) for parts in holdings]
+        assert to_send_away(held, Holding(wanted), budget) == leaving
+        in_use = [Holding(parts, in_use=True) for parts in holdings]
+        assert to_send_away(in_use, Holding(wanted), budget) == []
+
+
+class TestFailures:
+    def test_a_failed_load_leaves_the_manager_as_it_was(self, checkpoints, tmp_path, tiny_checkpoint):
+        manager = ModelManager("cpu", device_budget=0)
+        text = take(manager, checkpoints["text"])
+        broken = tmp_path / "broken"
+        shutil.copytree(tiny_checkpoint, broken)
+        file = broken / "unet" / "diffusion_pytorch_model.safetensors"
+        file.write_bytes(file.read_bytes()[:-100])
+        with pytest.raises(UserError, match="'diffusion_pytorch_model[.]safetensors' ends at byte"):
+            take(manager, Checkpoint(str(broken)))
+        assert take(manager, checkpoints["text"]) is text
+        take(manager, checkpoints["pose"])
+
+    def test_a_failure_in_a_run_gives_the_pipeline_back(self, own_manager, checkpoints):
+        def fail():
+            with own_manager.lend(checkpoints["pose"]):
+                raise RuntimeError("injected")
+
+        with pytest.raises(RuntimeError, match="injected"):
+            fail()
+        own_manager.device_budget = 0
+        take(own_manager, checkpoints["edge"])
+        assert not own_manager.is_loaded(checkpoints["pose"])
+
+    def test_a_patch_left_behind_is_told(self, own_manager, checkpoints):
+        def forget():
+            with own_manager.lend(checkpoints["text"]) as pipeline:
+                pipeline.components.unet.set_attn_processor(AttnProcessor())
+
+        with pytest.raises(RuntimeError, match=r"left \d+ patched attention layers behind"):
+            forget()
+
+    @pytest.mark.parametrize(
+        ("source", "sentence"),
+        [
+            ("/no/such/folder", "The model '/no/such/folder' does not exist"),
+            ("missing.safetensors", "The model 'missing.safetensors' does not exist"),
+            ("{empty}", "The folder 'empty' holds no model_index.json"),
+            ("{picture}", "'picture.safetensors' is broken or no safetensors file"),
+            ("{video}", "The folder 'video' holds a StableVideoDiffusionPipeline"),
+            ("{lora}", "The file 'lora.safetensors' is a LoRA"),
+            ("{pickled}", "The model 'pickled' could not be read"),
+        ],
+    )
+    def test_each_reason_is_one_sentence(self, own_manager, source, sentence, tmp_path, tiny_checkpoint):
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "picture.safetensors").write_bytes(b"\x89PNG" * 10)
+        (tmp_path / "video").mkdir()
+        (tmp_path / "video" / "model_index.json").write_text('{"_class_name": "StableVideoDiffusionPipeline"}')
+        write_lora(tmp_path / "lora.safetensors", tiny_checkpoint)
+        shutil.copytree(tiny_checkpoint, tmp_path / "pickled")
+        weights = tmp_path / "pickled" / "unet" / "diffusion_pytorch_model.safetensors"
+        weights.rename(weights.with_name("diffusion_pytorch_model.bin"))
+        names = {"picture": "picture.safetensors", "lora": "lora.safetensors"}
+        places = {name: tmp_path / names.get(name, name) for name in ("empty", "picture", "video", "lora", "pickled")}
+        with pytest.raises(UserError, match=sentence) as caught:
+            take(own_manager, Checkpoint(source.format(**places)))
+        assert str(caught.value).rstrip(".").count(". ") == 0
+        assert "\n" not in str(caught.value)
+
+    def test_a_controlnet_of_another_family_is_refused(self, own_manager, checkpoints, tmp_path):
+        wide = UNet2DConditionModel.load_config(checkpoints["text"].source, subfolder="unet")
+        unet = UNet2DConditionModel.from_config(wide, cross_attention_dim=1024)
+        ControlNetModel.from_unet(unet).save_pretrained(tmp_path / "sd2-edges")
+        other = Checkpoint(checkpoints["text"].source, controlnet=str(tmp_path / "sd2-edges"))
+        with pytest.raises(UserError, match=r"'sd2-edges' \(Stable Diffusion 2.x\) does not fit the model"):
+            take(own_manager, other)
+
+
+class TestSources:
+    def test_a_single_file_holds_the_same_weights_as_its_folder(self, own_manager, checkpoints, tmp_path):
+        path = write_single_file(tmp_path / "mine.safetensors", Path(checkpoints["text"].source))
+        single, folder = take(own_manager, Checkpoint(str(path))), take(own_manager, checkpoints["text"])
+        for name in ("unet", "vae", "text_encoder"):
+            ours = getattr(single.components, name).state_dict()
+            theirs = getattr(folder.components, name).state_dict()
+            assert ours.keys() == theirs.keys()
+            assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+        assert single.components.tokenizer("a red panda") == folder.components.tokenizer("a red panda")
+
+    def test_loras_add_up_and_leave_the_plain_model_alone(self, own_manager, checkpoints, tmp_path):
+        base = checkpoints["text"].source
+        files = [
+            write_lora(tmp_path / name / "style.safetensors", Path(base), seed=seed) for seed, name in enumerate("ab")
+        ]
+        plain = take(own_manager, checkpoints["text"])
+        layer = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+        before = plain.components.unet.get_submodule(layer).weight.clone()
+        adapters = (Adapter(str(files[0]), 0.5), Adapter(str(files[1].parent), -0.25))
+        tuned = take(own_manager, Checkpoint(base, adapters=adapters))
+        expected = before.clone()
+        for file, weight in zip(files, (0.5, -0.25), strict=True):
+            lora = load_file(file)
+            expected += weight * lora[f"unet.{layer}.lora_B.weight"] @ lora[f"unet.{layer}.lora_A.weight"]
+        assert torch.allclose(tuned.components.unet.get_submodule(layer).weight, expected, atol=1e-5)
+        assert torch.equal(plain.components.unet.get_submodule(layer).weight, before)
+        assert tuned.components.vae is plain.components.vae
+        assert set(tuned.components.unet.state_dict()) == set(plain.components.unet.state_dict())
+
+    def test_a_lora_of_another_base_is_refused(self, own_manager, checkpoints, tmp_path):
+        base = checkpoints["text"].source
+        file = write_lora(tmp_path / "wide.safetensors", Path(base), text_width=768)
+        with pytest.raises(UserError, match=r"'wide' was made for another base \(text width 768, the model's is 16\)"):
+            take(own_manager, Checkpoint(base, adapters=(Adapter(str(file)),)))
+
+    def test_a_hub_id_is_downloaded_once_and_a_mirror_stands_in(self, tiny_checkpoint, tmp_path, monkeypatch):
+        mirrored = Checkpoint("owner/gone")
+        monkeypatch.setattr(
+            "model_manager.mirrors_of", lambda checkpoint: (Checkpoint("owner/tiny"),) if checkpoint == mirrored else ()
+        )
+        with FakeHub({"owner/tiny": tiny_checkpoint}).running() as hub:
+            manager = ModelManager("cpu", hub=Hub(hub.endpoint, tmp_path / "cache"))
+            direct = take(manager, Checkpoint("owner/tiny"))
+            served = len(hub.served)
+            assert served > 5
+            assert take(manager, mirrored).native_size == direct.native_size
+            assert len(hub.served) == served
+            with pytest.raises(UserError, match="'owner/unknown' is not on the Hub"):
+                take(manager, Checkpoint("owner/unknown"))

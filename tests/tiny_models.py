@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 from transformers import (
     DepthAnythingConfig,
     DepthAnythingForDepthEstimation,
@@ -126,3 +128,107 @@ def write_box_detector(folder: Path) -> Path:
     RTDetrForObjectDetection(config).save_pretrained(folder)
     RTDetrImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
     return folder
+
+
+RESNET_NAMES = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+UNET_NAMES = {
+    "conv_in": "input_blocks.0.0",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "mid_block.resnets.0": "middle_block.0",
+    "mid_block.attentions.0": "middle_block.1",
+    "mid_block.resnets.1": "middle_block.2",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+VAE_ATTENTION_NAMES = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+
+
+def write_single_file(path: Path, model: Path) -> Path:
+    """A whole SD-1.x model in one .safetensors file, under the names of the original code.
+
+    The model must be of the tiny one's shape: one layer and attention in each block of the UNet. Its
+    configuration is laid beside the file, which alone would be taken for one of full size.
+    """
+    parts = {}
+    for name, prefix, rename in (
+        ("unet/diffusion_pytorch_model", "model.diffusion_model.", _original_unet_name),
+        ("vae/diffusion_pytorch_model", "first_stage_model.", _original_vae_name),
+        ("text_encoder/model", "cond_stage_model.transformer.", _original_text_name),
+    ):
+        for key, weight in load_file(model / f"{name}.safetensors").items():
+            original = rename(key)
+            is_map = prefix == "first_stage_model." and ".attn_1." in original and ".norm." not in original
+            # The original's attention in the VAE is made of 1x1 convolutions.
+            parts[prefix + original] = weight[..., None, None] if is_map and weight.ndim == 2 else weight
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: weight.contiguous() for name, weight in parts.items()}, path)
+    shutil.copytree(model, path.with_suffix(""), ignore=shutil.ignore_patterns("*.safetensors"))
+    return path
+
+
+def _replaced(key: str, names: dict[str, str]) -> str:
+    for name, original in names.items():
+        if f".{name}." in f".{key}":
+            return f".{key}".replace(f".{name}.", f".{original}.").removeprefix(".")
+    return key
+
+
+def _original_unet_name(key: str) -> str:
+    block = re.match(r"(down|up)_blocks\.(\d)\.(resnets|attentions|downsamplers|upsamplers)\.(\d)\.", key)
+    if block is None:
+        key = _replaced(key, UNET_NAMES)
+    else:
+        side, level, part, layer = block[1], int(block[2]), block[3], int(block[4])
+        rest = key[block.end() :]
+        if side == "down":
+            number, place = 1 + 2 * level + layer, {"resnets": 0, "attentions": 1}.get(part)
+            new = f"input_blocks.{number}.{place}." if place is not None else f"input_blocks.{2 * level + 2}.0.op."
+            rest = rest.removeprefix("conv.") if place is None else rest
+        else:
+            number = 2 * level + (layer if part != "upsamplers" else 1)
+            new = f"output_blocks.{number}.{ {'resnets': 0, 'attentions': 1, 'upsamplers': 2}[part] }."
+        key = new + rest
+        if part != "resnets":
+            return key
+    return _replaced(key, RESNET_NAMES) if "transformer_blocks" not in key else key
+
+
+def _original_vae_name(key: str) -> str:
+    key = re.sub(r"decoder\.up_blocks\.(\d)", lambda match: f"decoder.up.{3 - int(match[1])}", key)
+    key = re.sub(r"encoder\.down_blocks\.", "encoder.down.", key).replace(".resnets.", ".block.")
+    key = key.replace("mid_block.block.0", "mid.block_1").replace("mid_block.block.1", "mid.block_2")
+    key = key.replace(".downsamplers.0.", ".downsample.").replace(".upsamplers.0.", ".upsample.")
+    key = key.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
+    if "mid_block.attentions.0." in key:
+        key = _replaced(key.replace("mid_block.attentions.0.", "mid.attn_1."), VAE_ATTENTION_NAMES)
+    return key
+
+
+def _original_text_name(key: str) -> str:
+    return key if key.startswith("text_model.") else f"text_model.{key}"
+
+
+def write_lora(path: Path, model: Path, *, rank: int = 2, seed: int = 7, text_width: int | None = None) -> Path:
+    """A LoRA of the UNet's attention in diffusers' own format.
+
+    text_width: trained on another base whose text embeddings are that wide.
+    """
+    unet = UNet2DConditionModel.from_pretrained(model, subfolder="unet")
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name, layer in unet.named_modules():
+        if name.endswith(("to_q", "to_k", "to_v")):
+            columns = text_width if text_width and "attn2" in name and not name.endswith("to_q") else layer.in_features
+            weights[f"unet.{name}.lora_A.weight"] = torch.randn(rank, columns, generator=generator)
+            weights[f"unet.{name}.lora_B.weight"] = torch.randn(layer.out_features, rank, generator=generator)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(weights, path)
+    return path
