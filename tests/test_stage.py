@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from serving.menu import ModelMenu
+from tabs import stage
+from tabs.tab import Presets
+from tabs.text_to_video import TEXT_TO_VIDEO
+from tabs.words import unknown_words_note, word_list
+from text2video_zero.events import Preview, Progress
+from text2video_zero.requests import TextToVideoRequest
+
+
+def decoded(data_url):
+    return Image.open(io.BytesIO(base64.b64decode(data_url.removeprefix("data:image/webp;base64,"))))
+
+
+def frames(count, height=8, width=16):
+    """Each frame of one colour, all different, so that an encoder cannot merge them."""
+    return np.broadcast_to(
+        np.linspace(0, 255, count).astype(np.uint8)[:, None, None, None], (count, height, width, 3)
+    ).copy()
+
+
+def test_a_preview_is_one_endless_animation_that_keeps_the_video_s_shape_and_pace():
+    picture = decoded(stage.animation(frames(8), fps=4))
+    picture.load()
+    assert (picture.n_frames, picture.size, picture.info["loop"]) == (8, (16, 8), 0)
+    assert picture.info["duration"] == 250
+    assert "aspect-ratio:16/8" in stage.preview(Preview(frames(2)), fps=4)
+
+
+def test_a_long_preview_is_thinned_out_and_takes_as_long_as_the_video():
+    picture = decoded(stage.animation(frames(240), fps=24))
+    assert picture.n_frames == stage.PREVIEW_FRAMES
+    picture.seek(1)
+    picture.load()
+    assert picture.info["duration"] == pytest.approx(10_000 / stage.PREVIEW_FRAMES, abs=1)
+
+
+def test_a_single_frame_is_a_preview_too():
+    assert decoded(stage.animation(frames(1), fps=8)).size == (16, 8)
+
+
+def test_progress_says_stage_count_share_and_time_left():
+    line = stage.progress(Progress("Denoising", 12, 48, 31.4))
+    assert all(part in line for part in ("Denoising", "12 of 48", "width:25.0%", "about 31 s left"))
+    assert "left" not in stage.progress(Progress("Denoising", 1, 48))
+    assert "unmeasured" in stage.progress(Progress("Loading", 0, 1))
+
+
+def test_messages_cannot_bring_html_into_the_page():
+    for made in (
+        stage.line("<script>", "failed"),
+        stage.empty("<script>"),
+        stage.progress(Progress("<script>", 0, 1)),
+    ):
+        assert "<script>" not in made
+        assert "&lt;script&gt;" in made
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0, "1 s"), (42.3, "42 s"), (150, "2 min"), (3000, "50 min"), (9000, "2.5 h")]
+)
+def test_durations_are_said_as_a_person_would(seconds, said):
+    assert stage.duration(seconds) == said
+
+
+@pytest.fixture
+def wordy(tmp_path):
+    """A menu with a model of a few words."""
+    words = {"subjects": {"panda": ["bear"]}, "places": {"snow": []}, "other": {"a": [], "in": [], "the": []}}
+    (tmp_path / "vocabulary.json").write_text(json.dumps(words))
+    return ModelMenu(str(tmp_path), free=True)
+
+
+def test_the_note_names_the_words_that_the_model_has_never_seen(wordy):
+    assert unknown_words_note(wordy, wordy.default, "a panda in the snow") == ""
+    note = unknown_words_note(wordy, wordy.default, "a panda plays <b>violin</b>")
+    assert "<b>plays</b>" in note
+    assert "<b>violin</b>" in note
+    assert unknown_words_note(wordy, "sd-1.5", "a violin") == ""
+    assert unknown_words_note(wordy, "", None) == ""
+
+
+def test_the_list_shows_words_by_role_where_there_is_one(wordy):
+    assert "panda" in word_list(wordy, wordy.default)
+    assert word_list(wordy, "sd-1.5") == ""
+
+
+def test_every_camera_preset_is_a_valid_request_and_the_defaults_are_one_of_them():
+    presets = TEXT_TO_VIDEO.presets
+    for name, values in presets.table.items():
+        assert TextToVideoRequest(prompt="a fox", **values)
+        assert presets.matching(values) == name
+    defaults = {name: default for name, default, _ in TextToVideoRequest.declarations() if name in presets.fields}
+    assert presets.matching(defaults)
+    assert Presets("", "", {"still": {"zoom": 0.0}}).matching({"zoom": 0.1}) is None
+
+
+def test_every_example_is_a_valid_request():
+    for example in TEXT_TO_VIDEO.examples:
+        assert TextToVideoRequest(**example)
