@@ -1,0 +1,226 @@
+"""`python -m benchmarks.smoothing`: how well the foreground is found, and what smoothing the background does.
+
+True masks of generated pictures are not known, so the detector is held against Toyland's renderer: rendered
+scenes are encoded, brought to the noise of several timesteps and shown to the UNet with their caption. Then
+clips are sampled, each without and with smoothing from the same start, and their steadiness is compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import cv2
+import numpy as np
+import torch
+
+from model_manager import ModelManager
+from text2video_zero.attention import attention_of
+from text2video_zero.checkpoints import find_checkpoint
+from text2video_zero.decoding import decoded_frames
+from text2video_zero.evaluation.metrics import flow_warp_error, iou, pose_warp_error
+from text2video_zero.foreground import CrossAttentionDetector
+from text2video_zero.guidance import TextGuidance, encoded_prompts, negative_branch
+from text2video_zero.motion import forward_noise
+from text2video_zero.requests import TextToVideoRequest
+from text2video_zero.sampling import frame_noise
+from text2video_zero.schedule import Schedule
+from text2video_zero.smoothing import dilated, smoothed_latents
+from text2video_zero.text_to_video import ClipRun
+from toyland.captions import caption
+from toyland.world import SUBJECTS, Scene, random_scene, render
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from text2video_zero.events import Event
+    from text2video_zero.pipeline import Pipeline
+
+Value = TypeVar("Value")
+
+TIMESTEPS = (941, 841, 741, 641, 541, 441, 341, 241, 141, 41)
+DISC_RADIUS = 0.3  # of the frame's side: the best of 0.2, 0.25, … on the renderer's masks
+
+
+@dataclass(frozen=True)
+class MaskScores:
+    """IoU with the true mask of one rendered scene, on the grid of the latents."""
+
+    subject: str
+    attention: float
+    whole_frame: float
+    disc: float
+
+
+@dataclass(frozen=True)
+class ClipScores:
+    """One clip without (first) and with (second) smoothing.
+
+    background, foreground: error against the first frame moved as the camera did, `pose_warp_error`.
+    flow: error along the optical flow, whole frame, `flow_warp_error`.
+    detail: energy of the background's second derivative, as a check that steadier is not only blurred.
+    changed_background, changed_foreground: mean absolute difference between the two clips.
+    """
+
+    prompt: str
+    seed: int
+    background: tuple[float, float]
+    foreground: tuple[float, float]
+    flow: tuple[float, float]
+    detail: tuple[float, float]
+    changed_background: float
+    changed_foreground: float
+
+
+def drawn_scenes(count: int, seed: int) -> list[tuple[Scene, str]]:
+    """Random scenes with their captions, as many of every subject as of any other (but for a rest)."""
+    rng = np.random.default_rng(seed)
+    scenes = [random_scene(rng, subject=SUBJECTS[number % len(SUBJECTS)]) for number in range(count)]
+    return [(scene, caption(scene, rng)) for scene in scenes]
+
+
+def mask_scores(pipeline: Pipeline, scene: Scene, text: str, seed: int) -> MaskScores:
+    """How well the detector finds the subject of a rendered scene."""
+    components = pipeline.components
+    rendering = render(scene, pipeline.native_size.width)
+    pixels = torch.from_numpy(rendering.image).permute(2, 0, 1)[None].float() / 127.5 - 1
+    clean = components.vae.encode(pixels).latent_dist.mean * components.vae.config.scaling_factor
+    noise = frame_noise(seed, 0, clean.shape, "cpu")
+    guidance = TextGuidance(components.unet, encoded_prompts(components, text, None), 1.0)
+    detector = CrossAttentionDetector(pipeline, text, "", frames=1, branches=1)
+    with detector.observing():
+        for timestep in TIMESTEPS:
+            noisy = forward_noise(clean, noise, 1.0, components.scheduler.alphas_cumprod[timestep].item())
+            guidance(noisy, timestep, slice(0, 1))
+    found = detector.masks(clean)[0].numpy()
+    height, width = found.shape
+    truth = cv2.resize(rendering.mask, (width, height), interpolation=cv2.INTER_AREA)
+    return MaskScores(
+        scene.subject, iou(found, truth), iou(np.ones_like(truth), truth), iou(centred_disc(height, width), truth)
+    )
+
+
+def centred_disc(height: int, width: int) -> np.ndarray:
+    """A mask (height, width) that knows nothing of the picture."""
+    y, x = np.mgrid[:height, :width]
+    return np.hypot(y - (height - 1) / 2, x - (width - 1) / 2) <= DISC_RADIUS * min(height, width)
+
+
+def clip_scores(pipeline: Pipeline, request: TextToVideoRequest) -> ClipScores:
+    """Sample a clip without and with smoothing, from one start, and compare."""
+    components = pipeline.components
+    embeddings = encoded_prompts(
+        components, request.prompt, negative_branch(request.negative_prompt, request.guidance_scale)
+    )
+    guidance = TextGuidance(components.unet, embeddings, request.guidance_scale)
+    schedule = Schedule.of(request.sampler, request.steps, components.scheduler)
+    detector = CrossAttentionDetector(pipeline, request.prompt, "", request.frames, len(embeddings))
+    with attention_of(request, components.unet) as memory:
+        run = ClipRun(request, pipeline, schedule, guidance, memory)
+        start, index = returned(run.start())
+        with detector.observing():
+            plain = returned(run.denoised(start, index))
+        masks = detector.masks(plain)
+        start = smoothed_latents(start, masks, run.poses(), request.smoothing_strength, request.resampling)
+        smoothed = returned(run.denoised(start, index))
+    clips = [np.stack(list(decoded_frames(components.vae, latents))) for latents in (plain, smoothed)]
+    factor = pipeline.latent_factor
+    foreground = masks.numpy().repeat(factor, 1).repeat(factor, 2)
+    background = 1 - dilated(masks).numpy().repeat(factor, 1).repeat(factor, 2)
+    changed = np.abs(clips[0].astype(float) - clips[1]).mean(-1) / 255
+    return ClipScores(
+        prompt=request.prompt,
+        seed=request.seed,
+        background=tuple(pose_warp_error(clip, run.poses(), background) for clip in clips),
+        foreground=tuple(pose_warp_error(clip, run.poses(), foreground) for clip in clips),
+        flow=tuple(flow_warp_error(clip) for clip in clips),
+        detail=tuple(detail(clip, background) for clip in clips),
+        changed_background=float(changed[background > 0.5].mean()),
+        changed_foreground=float(changed[foreground > 0.5].mean()),
+    )
+
+
+def returned(run: Generator[Event, None, Value]) -> Value:
+    """What a run returns, its events passed over."""
+    while True:
+        try:
+            next(run)
+        except StopIteration as finished:
+            return finished.value
+
+
+def detail(frames: np.ndarray, mask: np.ndarray) -> float:
+    """Root mean square of the Laplacian within a mask (f, h, w), in shares of the colour range."""
+    edges = np.stack([cv2.Laplacian(frame, cv2.CV_32F) for frame in frames]) / 255
+    return float(np.sqrt(np.square(edges)[mask > 0.5].mean()))
+
+
+def mask_table(scores: Sequence[MaskScores]) -> str:
+    """Markdown: mean IoU by subject."""
+    lines = ["| subject | scenes | attention | whole frame | centred disc |", "|---|---|---|---|---|"]
+    for subject in [*SUBJECTS, "all"]:
+        rows = [score for score in scores if subject in {score.subject, "all"}]
+        if rows:
+            means = [np.mean([getattr(row, name) for row in rows]) for name in ("attention", "whole_frame", "disc")]
+            lines.append(f"| {subject} | {len(rows)} | {' | '.join(f'{mean:.3f}' for mean in means)} |")
+    return "\n".join(lines)
+
+
+def clip_table(scores: Sequence[ClipScores]) -> str:
+    """Markdown: mean ± standard error without and with smoothing, and of the paired difference."""
+    lines = ["| measure | without | with | difference | lower in |", "|---|---|---|---|---|"]
+    for name in ("background", "foreground", "flow", "detail"):
+        pairs = np.array([getattr(score, name) for score in scores])
+        pairs = pairs[np.isfinite(pairs).all(1)]
+        difference = pairs[:, 1] - pairs[:, 0]
+        cells = [plus_minus(values) for values in (pairs[:, 0], pairs[:, 1], difference)]
+        lines.append(f"| {name} | {' | '.join(cells)} | {np.count_nonzero(difference < 0)} of {len(pairs)} |")
+    for name in ("changed_background", "changed_foreground"):
+        values = np.array([getattr(score, name) for score in scores])
+        lines.append(f"| {name.replace('_', ' ')} | | {plus_minus(values[np.isfinite(values)])} | | |")
+    return "\n".join(lines)
+
+
+def plus_minus(values: np.ndarray) -> str:
+    """Mean ± standard error, in thousandths of the colour range."""
+    if len(values) < 2:
+        return "too few"
+    return f"{1000 * values.mean():.2f} ± {1000 * values.std(ddof=1) / np.sqrt(len(values)):.2f}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print the tables, and keep the rows if asked."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.smoothing", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="toyland", help="a model that knows Toyland's words")
+    parser.add_argument("--scenes", type=int, default=120)
+    parser.add_argument("--clips", type=int, default=24)
+    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--seed", type=int, default=1000)
+    parser.add_argument("--out", type=Path, help="JSON file for all rows")
+    chosen = parser.parse_args(arguments)
+    with ModelManager("cpu").lend(find_checkpoint(chosen.model)) as pipeline, torch.inference_mode():
+        masks = [
+            mask_scores(pipeline, scene, text, chosen.seed + number)
+            for number, (scene, text) in enumerate(drawn_scenes(chosen.scenes, chosen.seed))
+        ]
+        print(mask_table(masks), flush=True)
+        clips = [
+            clip_scores(
+                pipeline,
+                TextToVideoRequest(
+                    prompt=text, steps=chosen.steps, seed=chosen.seed + number, size=pipeline.native_size
+                ),
+            )
+            for number, (_, text) in enumerate(drawn_scenes(chosen.clips, chosen.seed + 1))
+        ]
+        print(f"\nin thousandths of the colour range\n\n{clip_table(clips)}")
+    if chosen.out:
+        rows = {"masks": [asdict(score) for score in masks], "clips": [asdict(score) for score in clips]}
+        chosen.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
