@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from text2video_zero.__main__ import main
 from text2video_zero.checkpoints import Checkpoint
 from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps, Finished, Notice
 from text2video_zero.generate import generate, sample
 from text2video_zero.requests import DepthRequest, DreamBoothRequest, EdgeRequest, InstructPix2PixRequest, PoseRequest
+from text2video_zero.video import read_settings
 
 CONTROLLED = {"edge": EdgeRequest, "pose": PoseRequest, "depth": DepthRequest}
 
@@ -95,6 +97,29 @@ class TestInstructed:
     def test_the_clip_decides_the_length(self, editor, clip):
         request = sampled(order(InstructPix2PixRequest, clip, frames=100, first_frame=7), editor).request
         assert request.frames == 3
+
+
+class TestCommandLine:
+    @pytest.mark.parametrize("task", ["edge", "pose", "depth", "dreambooth"])
+    def test_controlled_tasks(self, tiny_checkpoint, tiny_controlnets, clip, tmp_path, task, capsys):
+        control = "edge" if task == "dreambooth" else task
+        output = tmp_path / "out.mp4"
+        arguments = f"{task} --clip {clip} --model {tiny_checkpoint} --controlnet {tiny_controlnets[control]}"
+        arguments += f" --ready-made yes --frames 2 --steps 4 --device cpu --output {output}"
+        assert main([*arguments.split(), "--prompt", "a red fox"]) == 0
+        assert capsys.readouterr().out.strip() == str(output)
+        assert read_settings(output)["task"] == task
+
+    def test_instructed(self, tiny_editor, clip, tmp_path):
+        output = tmp_path / "out.mp4"
+        arguments = f"instruct-pix2pix --clip {clip} --model {tiny_editor} --frames 2 --steps 4 --device cpu"
+        assert main([*arguments.split(), "--prompt", "make it snow", "--output", str(output)]) == 0
+        assert read_settings(output)["request"]["prompt"] == "make it snow"
+
+    def test_a_missing_clip_is_told_in_one_line(self, tiny_editor, capsys):
+        arguments = f"instruct-pix2pix --clip nowhere.mp4 --model {tiny_editor} --device cpu --prompt snow"
+        assert main(arguments.split()) == 2
+        assert capsys.readouterr().err.strip().splitlines()[-1].startswith("There is no clip nowhere.mp4")
 
 
 class TestControlled:

@@ -78,7 +78,7 @@ class TestDeclarations:
     @pytest.mark.parametrize(("task", "request_type"), REQUESTS.items())
     def test_a_task_goes_by_its_name(self, task, request_type):
         assert request_type.task == task
-        assert re.fullmatch(r"[a-z]+(-[a-z]+)*", task)
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", task)
 
     def test_the_papers_values_are_the_defaults(self):
         request = TextToVideoRequest(prompt="a panda")

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TextIO
 
 from text2video_zero import __version__
-from text2video_zero.checkpoints import KNOWN_MODELS, TOYLAND, checkpoint_for
+from text2video_zero.checkpoints import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND, checkpoint_for, known_model
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, Notice, Progress
-from text2video_zero.requests import REQUESTS, FieldSpec, Kind, Request
+from text2video_zero.requests import REQUESTS, ControlledRequest, FieldSpec, Kind, Request
 from text2video_zero.video import (
     Video,
     check_destination,
@@ -28,6 +28,8 @@ from text2video_zero.video import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from text2video_zero.checkpoints import Checkpoint
 
 OUTPUTS = Path("outputs")
 FIELD = "field "  # no option of the command itself has a blank in its name, so fields cannot clash with them
@@ -47,8 +49,9 @@ class ListModels(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         """Act on the option."""
-        width = max(map(len, KNOWN_MODELS))
-        for model in KNOWN_MODELS.values():
+        models = (*KNOWN_MODELS.values(), *DREAMBOOTH_STYLES.values())
+        width = max(len(model.name) for model in models)
+        for model in models:
             print(f"{model.name:{width}}  {model.note}")
         parser.exit()
 
@@ -129,7 +132,7 @@ def build_parser() -> argparse.ArgumentParser:
             parents=[everywhere],
             allow_abbrev=False,
         )
-        _add_run_options(task)
+        _add_run_options(task, request_type)
         _add_fields(task, request_type)
     return parser
 
@@ -146,7 +149,7 @@ def run(arguments: argparse.Namespace) -> Path:
         check_frames_directory(arguments.frames_dir)
     with ProgressLine(sys.stderr, quiet=arguments.quiet) as line:
         line.note(f"Seed {request.seed}")
-        video = sample(request, model, arguments.device, line)
+        video = sample(request, checkpoint_of(request, model, arguments), arguments.device, line)
         path = save_or_keep_frames(video, output)
         if arguments.frames_dir is not None:
             video.save_frames(arguments.frames_dir)
@@ -168,15 +171,23 @@ def order(arguments: argparse.Namespace) -> tuple[Request, str]:
     if not isinstance(stored, dict):
         raise UserError(f"{arguments.settings.name} holds no request: choose a video that this app has saved.")
     fields = {name for name, _, _ in request_type.declarations()}
-    suited = KNOWN_MODELS[model].defaults if model in KNOWN_MODELS else {}
+    known = known_model(model)
+    suited = known.defaults if known else {}
     defaults = {name: value for name, value in suited.items() if name in fields}
     given = {name.removeprefix(FIELD): value for name, value in vars(arguments).items() if name.startswith(FIELD)}
     return request_type.from_dict({**defaults, **stored, **given}).with_concrete_seed(), model
 
 
-def sample(request: Request, model: str, device: str | None, line: ProgressLine) -> Video:
+def checkpoint_of(request: Request, model: str, arguments: argparse.Namespace) -> Checkpoint:
+    """Return what the request's task needs of the model."""
+    if isinstance(request, ControlledRequest):
+        return checkpoint_for(request.task, model, control=request.control, controlnet=arguments.controlnet)
+    return checkpoint_for(request.task, model)
+
+
+def sample(request: Request, checkpoint: Checkpoint, device: str | None, line: ProgressLine) -> Video:
     """Load the model, run the request and return the video, telling on the line how far it is."""
-    line.note(f"Loading the model {model}")
+    line.note(f"Loading the model {checkpoint.name}")
     # Imported here because torch and diffusers take many seconds, which --help and every mistake in the
     # options are spared; and because the engine as a whole does not depend on who lends it models.
     import diffusers.utils.logging
@@ -189,7 +200,7 @@ def sample(request: Request, model: str, device: str | None, line: ProgressLine)
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     with (
-        ModelManager(device).lend(checkpoint_for(request.task, model)) as pipeline,
+        ModelManager(device).lend(checkpoint) as pipeline,
         closing(generate(request, pipeline)) as events,
     ):
         for event in events:
@@ -203,13 +214,19 @@ def sample(request: Request, model: str, device: str | None, line: ProgressLine)
     raise RuntimeError("the run ended without a video")
 
 
-def _add_run_options(parser: argparse.ArgumentParser) -> None:
+def _add_run_options(parser: argparse.ArgumentParser, request_type: type[Request]) -> None:
     group = parser.add_argument_group("Model and files")
     group.add_argument(
         "--model",
         metavar="NAME",
         help="a known name (see --list-models), a folder, a .safetensors file or a Hub id; default toyland",
     )
+    if issubclass(request_type, ControlledRequest):
+        group.add_argument(
+            "--controlnet",
+            metavar="NAME",
+            help="a folder, a .safetensors file or a Hub id; default the one of the model's family",
+        )
     group.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps; default the best there is")
     group.add_argument(
         "--output",

@@ -140,6 +140,7 @@ DREAMBOOTH_STYLES: Mapping[str, KnownModel] = MappingProxyType(
             Checkpoint(f"PAIR/text2video-zero-controlnet-canny-{style}"),
             f"{look} style of the original demo, on Stable Diffusion 1.5, 512x512",
             trigger=trigger,
+            defaults=MappingProxyType({"quality_prompt": f"{trigger}, best quality, extremely detailed"}),
         )
         for style, look, trigger in (
             ("anime", "anime", "1girl"),
@@ -212,8 +213,13 @@ KNOWN_DETECTORS: Mapping[str, DetectorCheckpoint] = MappingProxyType(
 def find_checkpoint(name: str, models_folder: Path = MODELS_FOLDER) -> Checkpoint:
     """The text-to-video checkpoint of a known name, a name in models/, a path or a Hub id; nothing is loaded."""
     name = name.strip()
-    known = KNOWN_MODELS.get(name) or DREAMBOOTH_STYLES.get(name)
+    known = known_model(name)
     return known.checkpoint if known else local_models(models_folder).get(name, Checkpoint(name))
+
+
+def known_model(name: str) -> KnownModel | None:
+    """The entry of a name in the tables of models and styles."""
+    return KNOWN_MODELS.get(name) or DREAMBOOTH_STYLES.get(name)
 
 
 def mirrors_of(checkpoint: Checkpoint) -> tuple[Checkpoint, ...]:
@@ -293,13 +299,41 @@ def _looks_like_a_model(path: Path) -> bool:
     return path.suffix == ".safetensors" if path.is_file() else (path / "model_index.json").is_file()
 
 
+def offered_models(task: str) -> tuple[KnownModel, ...]:
+    """The known models that a task can be run with; for dreambooth the styles come first."""
+    styles = tuple(DREAMBOOTH_STYLES.values()) if task == "dreambooth" else ()
+    models = (*styles, *KNOWN_MODELS.values())
+    if task == "instruct-pix2pix":
+        return tuple(model for model in models if editor_of(model.family))
+    if task == "text-to-video":
+        return models
+    control = "edge" if task == "dreambooth" else task
+    return tuple(model for model in models if controlnets_of(model.family, control))
+
+
+def controlnets_of(family: str, control: str) -> tuple[str, ...]:
+    """Folders and Hub ids of the ControlNets of a family, the default first; embedded ones only if they are there."""
+    return tuple(source for source in CONTROLNETS.get(family, {}).get(control, ()) if _can_be_had(source))
+
+
+def editor_of(family: str) -> Checkpoint | None:
+    """The Instruct-Pix2Pix model of a family; an embedded one only if it is there."""
+    editor = INSTRUCT_PIX2PIX_MODELS.get(family)
+    return editor if editor and _can_be_had(editor.unet or editor.source) else None
+
+
+def _can_be_had(source: str) -> bool:
+    """True of Hub ids; what is embedded has an absolute path, and is there or not."""
+    return not Path(source).is_absolute() or Path(source).is_dir()
+
+
 def _controlnet_for(model: str, base: Checkpoint, control: str) -> str:
     family = family_of(base)
-    offered = CONTROLNETS.get(family, {}).get(control)
+    offered = controlnets_of(family, control)
     if not offered:
         raise UserError(
             f"For {control} control of {model!r} ({FAMILY_NAMES[family]}) no ControlNet is known: choose a model of "
-            f"{' or '.join(FAMILY_NAMES[name] for name in CONTROLNETS if control in CONTROLNETS[name])}."
+            f"{' or '.join(FAMILY_NAMES[name] for name in CONTROLNETS if controlnets_of(name, control))}."
         )
     return offered[0]
 
@@ -308,9 +342,10 @@ def _editor_for(model: str, base: Checkpoint) -> Checkpoint:
     if model not in KNOWN_MODELS and model not in DREAMBOOTH_STYLES:
         return replace(base, kind=INSTRUCT_PIX2PIX)
     family = family_of(base)
-    if family not in INSTRUCT_PIX2PIX_MODELS:
+    editor = editor_of(family)
+    if editor is None:
         raise UserError(
             f"For edits by {model!r} ({FAMILY_NAMES[family]}) no Instruct-Pix2Pix model is known: choose "
-            f"{' or '.join(name for name, known in KNOWN_MODELS.items() if known.family in INSTRUCT_PIX2PIX_MODELS)}."
+            f"{' or '.join(known.name for known in offered_models('instruct-pix2pix'))}."
         )
-    return replace(INSTRUCT_PIX2PIX_MODELS[family], adapters=base.adapters)
+    return replace(editor, adapters=base.adapters)

@@ -12,7 +12,18 @@ from text2video_zero.requests.instructed import InstructPix2PixRequest
 from text2video_zero.requests.text_to_video import TextToVideoRequest
 from text2video_zero.requests.video import ClipRequest, VideoRequest
 
-REQUESTS: dict[str, type[VideoRequest]] = {request.task: request for request in (TextToVideoRequest,)}
+# By task, in the order in which they are offered.
+REQUESTS: dict[str, type[VideoRequest]] = {
+    request.task: request
+    for request in (
+        TextToVideoRequest,
+        PoseRequest,
+        EdgeRequest,
+        DepthRequest,
+        DreamBoothRequest,
+        InstructPix2PixRequest,
+    )
+}
 
 __all__ = [
     "REQUESTS",
