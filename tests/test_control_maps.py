@@ -337,7 +337,7 @@ class TestAnnotators:
     """controlnet-aux's detectors, with random weights in the files that they ask for."""
 
     @pytest.mark.slow
-    def test_openpose(self, tmp_path, frames):
+    def test_openpose(self, tmp_path, frames, monkeypatch):
         open_pose = pytest.importorskip("controlnet_aux.open_pose")
         from controlnet_aux.open_pose.body import bodypose_model
         from controlnet_aux.open_pose.face import FaceNet
@@ -349,9 +349,20 @@ class TestAnnotators:
             state = {key.split(".", 1)[1]: value for key, value in model.state_dict().items()}
             torch.save(state, tmp_path / f"{name}_pose_model.pth")
         torch.save(FaceNet().state_dict(), tmp_path / "facenet.pth")
-        mapper = OpenPoseMapper(open_pose.OpenposeDetector.from_pretrained(str(tmp_path)), hands_and_face=True)
+        detector = open_pose.OpenposeDetector.from_pretrained(str(tmp_path))
+        mapper = OpenPoseMapper(detector, hands_and_face=True)
         with pytest.raises(UserError, match="No person"):  # noise sees nobody
             mapper.maps(frames[:1])
+        # So somebody is put in, at whose face another network looks; hands would take minutes.
+        picture = render(SCENES[0], 256)
+        joints = [open_pose.Keypoint(float(x) * 256, float(y) * 256) for x, y, _ in picture.skeleton]
+        joints[4] = joints[7] = None
+        person = open_pose.BodyResult(joints, 1.0, 16)
+        monkeypatch.setattr(detector.body_estimation, "format_body_result", lambda *_: [person])
+        drawn = mapper.maps(picture.image[None])[0]
+        without_wrists = picture.skeleton * 1
+        without_wrists[[4, 7], 2] = 0
+        assert drawn[draw_skeletons(without_wrists[None], 256, 256).any(-1)].any(-1).all()
 
     def test_what_openpose_finds_is_drawn(self, frames):
         open_pose = pytest.importorskip("controlnet_aux.open_pose")
