@@ -39,15 +39,14 @@ class ModelMenu:
 
     def checkpoint(self, name: str | None) -> Checkpoint:
         """What to load for a name; raises UserError where the name is blank or not on offer."""
-        name = (name or "").strip()
-        if not name:
+        if not isinstance(name, str) or not name.strip():
             raise UserError(f"Model is empty: choose one of {', '.join(model.name for model in self.models)}.")
         if not self.free and self._known(name) is None:
             raise UserError(
                 f"The model {name!r} is not offered here: choose one of "
                 f"{', '.join(model.name for model in self.models)}."
             )
-        return find_checkpoint(name)
+        return find_checkpoint(name.strip())
 
     def note(self, name: str | None) -> str:
         """One line about a model, blank where nothing is known."""
@@ -62,9 +61,9 @@ class ModelMenu:
     def vocabulary(self, name: str | None) -> Vocabulary | None:
         """The words that a model knows, where somebody wrote them down."""
         model = self._known(name)
-        if model is None and not (self.free and name and name.strip()):
+        if model is None and not (self.free and isinstance(name, str) and name.strip()):
             return None
         return Vocabulary.read(Path(self.checkpoint(name).source))
 
     def _known(self, name: str | None) -> KnownModel | None:
-        return next((model for model in self.models if model.name == (name or "").strip()), None)
+        return next((model for model in self.models if name and model.name == name.strip()), None)

@@ -7,12 +7,15 @@ them itself, so that page, API and command line say the same sentence about the 
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections.abc import Iterator  # noqa: TC003 - Gradio reads the annotations of its handlers
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.components import Component
 
 from serving.jobs import FORMS, Job, Stored, complete
 from tabs import stage
@@ -20,28 +23,30 @@ from text2video_zero.errors import UserError
 from text2video_zero.events import Preview, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from gradio.components import Component
-
     from serving.jobs import Runner, VideoStore
     from serving.menu import ModelMenu
     from tabs.tab import Controls, Result
     from text2video_zero.requests import Request
 
-    Update = dict[Component, Any]
+Update = dict[Component, Any]
 
 LOG = logging.getLogger(__name__)
 
 GPU = "gpu"
 """Name of the queue that the runs of all tabs share."""
 
+STOP_SECONDS = 600
+"""How long Stop waits for the step that is being computed; at large sizes on a CPU one takes minutes."""
+
 PLAYABLE = next(iter(FORMS))
 
 
 @dataclass(frozen=True)
 class Run:
-    """The handlers of one tab."""
+    """The handlers of one tab.
+
+    running: session of a page -> set when its run has ended.
+    """
 
     request: type[Request]
     runner: Runner
@@ -49,6 +54,7 @@ class Run:
     menu: ModelMenu
     controls: Controls
     result: Result
+    running: dict[str, threading.Event] = field(default_factory=dict)
 
     def connect(self) -> None:
         """Connect the buttons of the page, and the same run as an endpoint for programs."""
@@ -73,12 +79,14 @@ class Run:
             show_progress_on=self.result.status,
             api_visibility="private",
         )
+        # Two listeners: Gradio cancels outside its queue alone, but only the queue keeps what Stop says behind
+        # the last words of the run.
+        controls.stop.click(None, cancels=running, queue=False, api_visibility="private")
         controls.stop.click(
             self.stop,
             self.result.stage,
             outputs=outputs,
-            cancels=running,
-            queue=False,
+            concurrency_limit=None,
             show_progress="hidden",
             api_visibility="private",
         )
@@ -113,8 +121,15 @@ class Run:
             **dict.fromkeys(self.result.downloads.values(), gr.update(value=None, interactive=False)),
         }
 
-    def run(self, model: str, **values: Any) -> Iterator[Update]:
+    def run(self, model: str, request: gr.Request, **values: Any) -> Iterator[Update]:
         """Run a job and fill the page with what happens."""
+        ended = self.running[request.session_hash] = threading.Event()
+        try:
+            yield from self._run(model, values)
+        finally:
+            ended.set()
+
+    def _run(self, model: str, values: dict[str, Any]) -> Iterator[Update]:
         began = time.monotonic()
         seen = False
         try:
@@ -151,10 +166,13 @@ class Run:
         except Exception as error:
             raise gr.Error(explain(error), print_exception=False) from error
 
-    def stop(self, picture: str) -> Update:
-        """The page after Stop; the event's `cancels` closes the run. What was seen last stays."""
+    def stop(self, picture: str, request: gr.Request) -> Iterator[Update]:
+        """The page after Stop, which closes the run within a step. What was seen last stays."""
+        yield {self.controls.stop: gr.update(interactive=False), self.result.status: stage.stopping()}
+        if (ended := self.running.pop(request.session_hash, None)) is not None:
+            ended.wait(STOP_SECONDS)
         left = stage.empty() if picture == stage.busy() else gr.skip()
-        return {**self._idle(), self.result.stage: left, self.result.status: stage.line("Stopped.", "stopped")}
+        yield {**self._idle(), self.result.stage: left, self.result.status: stage.line("Stopped.", "stopped")}
 
     def _job(self, model: str, values: dict[str, Any]) -> Job:
         return Job(self.request.from_dict(values).with_concrete_seed(), self.menu.checkpoint(model))

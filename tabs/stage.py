@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from text2video_zero.events import Progress
+
 if TYPE_CHECKING:
-    from text2video_zero.events import Preview, Progress
+    from text2video_zero.events import Preview
 
 PREVIEW_FRAMES = 24
 """Frames of a preview at most: it is drawn many times in a run and nobody studies it frame by frame."""
@@ -53,20 +55,22 @@ def animation(frames: np.ndarray, fps: int) -> str:
 
 def queued() -> str:
     """The status of a job in the queue; Gradio shows the place beside it."""
-    return (
-        '<div class="status queued" role="status"><p><strong>Waiting for a free place</strong></p>'
-        '<div class="bar"><i class="unmeasured"></i></div></div>'
-    )
+    return progress(Progress("Waiting for a free place", 0, 1), "queued")
 
 
-def progress(event: Progress) -> str:
+def stopping() -> str:
+    """The status between a click on Stop and the end of the step that is being computed."""
+    return progress(Progress("Stopping after this step", 0, 1))
+
+
+def progress(event: Progress, kind: str = "running") -> str:
     """One line and a bar: what is going on, how far it is, and how long it will take."""
     countable = event.of > 1
     count = f"<span>{event.step} of {event.of}</span>" if countable else ""
     left = "" if event.seconds_left is None else f'<span class="left">about {duration(event.seconds_left)} left</span>'
     bar = f'<i style="width:{100 * event.step / event.of:.1f}%"></i>' if countable else '<i class="unmeasured"></i>'
     return (
-        f'<div class="status" role="status"><p><strong>{html.escape(event.stage)}</strong>{count}{left}</p>'
+        f'<div class="status {kind}" role="status"><p><strong>{html.escape(event.stage)}</strong>{count}{left}</p>'
         f'<div class="bar">{bar}</div></div>'
     )
 

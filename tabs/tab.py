@@ -273,9 +273,10 @@ def _connect_model(
     declared = {name: default for name, default, _ in request.declarations()}
     suited = [name for name in declared if any(name in known.defaults for known in KNOWN_MODELS.values())]
 
-    def suit(model: str) -> list[Any]:
-        values = declared | dict(menu.defaults(model))
-        return [gr.update(info=_model_info(menu, model)), *(shown(values[name]) for name in suited)]
+    def suit(name: str) -> dict[Component, Any]:
+        values = declared | dict(menu.defaults(name))
+        suiting = {fields[field]: shown(values[field]) for field in suited}
+        return {model: gr.update(info=_model_info(menu, name)), **suiting}
 
     model.change(
         suit,
