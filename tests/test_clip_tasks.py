@@ -9,11 +9,12 @@ import torch
 
 from text2video_zero.__main__ import main
 from text2video_zero.checkpoints import Checkpoint
+from text2video_zero.clips import probe
 from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps, Finished, Notice
 from text2video_zero.generate import generate, sample
 from text2video_zero.requests import DepthRequest, DreamBoothRequest, EdgeRequest, InstructPix2PixRequest, PoseRequest
-from text2video_zero.video import read_settings
+from text2video_zero.video import read_settings, run_ffmpeg
 
 CONTROLLED = {"edge": EdgeRequest, "pose": PoseRequest, "depth": DepthRequest}
 
@@ -120,6 +121,19 @@ class TestCommandLine:
         arguments = f"instruct-pix2pix --clip nowhere.mp4 --model {tiny_editor} --device cpu --prompt snow"
         assert main(arguments.split()) == 2
         assert capsys.readouterr().err.strip().splitlines()[-1].startswith("There is no clip nowhere.mp4")
+
+
+class TestSound:
+    @pytest.mark.parametrize("keep_sound", [True, False])
+    def test_goes_with_the_video_if_it_is_wanted(self, controlled, clip, tmp_path, keep_sound):
+        loud = tmp_path / "loud.mp4"
+        tone = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1.25"]
+        run_ffmpeg(["-i", str(clip), *tone, "-c:v", "copy", "-c:a", "aac", "-shortest", str(loud)])
+        video = list(generate(order(EdgeRequest, loud, frames=4, keep_sound=keep_sound), controlled))[-1].video
+        saved = video.save(tmp_path / "video.mp4")
+        assert probe(saved).has_audio is keep_sound
+        assert probe(saved).frames == 4
+        assert read_settings(saved)["request"]["keep_sound"] is keep_sound
 
 
 class TestControlled:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from text2video_zero.clips import read_clip
 from text2video_zero.events import Event, Notice
+from text2video_zero.video import Sound
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -35,3 +36,8 @@ def read(request: ClipRequest, pipeline: Pipeline) -> Generator[Event, None, Cli
 def concrete(request: ClipRequest, clip: Clip) -> ClipRequest:
     """The request with the seed, size and number of frames that it will really run with."""
     return dataclasses.replace(request.with_concrete_seed(), size=clip.size, frames=len(clip.frames))
+
+
+def sound_of(request: ClipRequest, clip: Clip) -> Sound | None:
+    """The clip's sound, if the video shall keep it."""
+    return Sound(Path(request.clip), clip.start) if request.keep_sound else None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from text2video_zero.attention import attention_of
-from text2video_zero.clip_input import concrete, read
+from text2video_zero.clip_input import concrete, read, sound_of
 from text2video_zero.control_source import control_maps
 from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps, Event
@@ -51,4 +51,4 @@ def sample_controlled(request: ControlledRequest, pipeline: Pipeline) -> Generat
     narrator = Narrator(pipeline.latent_rgb, request.frames * request.steps, request.frames, request.steps)
     with attention_of(request, components.unet, pipeline.controlnet) as memory:
         loop = denoise(latents, schedule, range(request.steps), guidance, memory, request.chunk_size)
-        return Sampled((yield from narrator.told(loop, "Denoising")), request)
+        return Sampled((yield from narrator.told(loop, "Denoising")), request, sound_of(request, clip))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from text2video_zero.attention import attention_of
-from text2video_zero.clip_input import concrete, read
+from text2video_zero.clip_input import concrete, read, sound_of
 from text2video_zero.errors import UserError
 from text2video_zero.events import Event, Progress
 from text2video_zero.guidance import InstructGuidance, encoded_prompts
@@ -54,7 +54,7 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
             request.chunk_size,
             step_noise=lambda index: noise_of_step(request, pipeline, draw=index + 1),
         )
-        return Sampled((yield from narrator.told(loop, "Denoising")), request)
+        return Sampled((yield from narrator.told(loop, "Denoising")), request, sound_of(request, clip))
 
 
 def noise_of_step(request: InstructPix2PixRequest, pipeline: Pipeline, draw: int) -> torch.Tensor:

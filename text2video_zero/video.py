@@ -42,6 +42,14 @@ BT709 = (
 )
 
 
+@dataclass(frozen=True)
+class Sound:
+    """Where a video's sound comes from: a clip, from `start` seconds on. A clip may have none."""
+
+    clip: Path
+    start: float = 0.0
+
+
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value; a video equals itself alone
 class Video:
     """A finished clip and how to make it again.
@@ -49,12 +57,14 @@ class Video:
     frames: (f, h, w, 3) uint8 RGB, at least one frame and one pixel.
     fps: frames per second, a whole number from 1 on.
     settings: JSON values; they travel in every file that `save` writes.
+    sound: what an .mp4 plays beside the frames, None for silence.
     Raises ValueError for anything else: whoever made the frames has a bug.
     """
 
     frames: np.ndarray
     fps: int
     settings: dict[str, Any]
+    sound: Sound | None = None
 
     def __post_init__(self) -> None:
         frames = self.frames
@@ -72,11 +82,15 @@ class Video:
         nothing behind, when the suffix is unknown or the file cannot be written.
         """
         path = Path(path)
-        write = FORMATS[_known_suffix(path)]
+        suffix = _known_suffix(path)
         with readable_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with renamed_when_whole(path) as temporary:
-                write(self, temporary)
+                FORMATS[suffix](self, temporary)
+                if self.sound and suffix == ".mp4":
+                    from text2video_zero.clips import mux_audio  # reading clips rests on this module
+
+                    mux_audio(temporary, self.sound.clip, self.sound.start)
         return path
 
     def save_frames(self, directory: Path) -> list[Path]:
