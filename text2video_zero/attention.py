@@ -49,6 +49,16 @@ class FrameMemory:
         finally:
             self.recording = False
 
+    @contextmanager
+    def chunk_pass(self) -> Iterator[None]:
+        """While this is open, the model sees a chunk; one that fails half-way leaves the frame before as it was."""
+        before = dict(self.previous)
+        try:
+            yield
+        except BaseException:
+            self.previous = before
+            raise
+
     def clear(self) -> None:
         """Forget the last timestep."""
         self.anchors.clear()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
+from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from text2video_zero.pipeline import Pipeline
     from text2video_zero.requests import Size, VideoRequest
     from text2video_zero.schedule import Schedule, StepNoise
+    from text2video_zero.video import Sound
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,14 @@ class ChunkDone:
 
 @dataclass(frozen=True)
 class Sampled:
-    """What a task's sampling comes to: latents (f, c, h, w), and the request with nothing left open in it."""
+    """What a task's sampling comes to.
+
+    latents: (f, c, h, w).  request: with nothing left open in it.  sound: what the clip sounds like, if wanted.
+    """
 
     latents: torch.Tensor
     request: VideoRequest
+    sound: Sound | None = None
 
 
 def latent_shape(size: Size, pipeline: Pipeline) -> tuple[int, int, int]:
@@ -75,18 +82,29 @@ def denoise(
 
     latents are variance-preserving before and after. memory is that of an open `cross_frame_attention`, None
     for ordinary self-attention. Closing the generator stops before the next chunk.
+
+    A chunk that does not fit into the memory is taken in halves, and so are all after it, with the same result.
+    Raises UserError when not even a single frame fits, or when a frame's numbers are not finite.
     """
     solver = schedule.solver(steps.start, step_noise)
     latents = latents * schedule.latent_scale(steps.start)
     for number, index in enumerate(steps, start=1):
         shown = solver.model_input(latents, index)
         timestep = schedule.timesteps[index]
-        outputs = []
-        for frames in _anchor_first(len(latents), chunk_size):
-            if outputs:
+        outputs: list[torch.Tensor] = []
+        begin = 0
+        while begin < len(latents):
+            frames = slice(begin, min(begin + chunk_size, len(latents)) if begin else 1)  # the anchor goes alone
+            try:
+                with _attending(memory, anchor=not begin):
+                    outputs.append(predict_noise(shown[frames], timestep, frames))
+            except torch.OutOfMemoryError as error:
+                chunk_size = _halved(frames, error)
+                continue
+            _refuse_non_finite(outputs[-1], begin, number)
+            begin = frames.stop
+            if begin < len(latents):
                 yield ChunkDone(number, len(steps), len(outputs[-1]), None)
-            with memory.anchor_pass() if memory and not outputs else nullcontext():
-                outputs.append(predict_noise(shown[frames], timestep, frames))
         output = torch.cat(outputs)
         in_paper_scale = latents / schedule.latent_scale(index)
         clean, _ = schedule.clean_and_noise(output, index, in_paper_scale)
@@ -95,5 +113,29 @@ def denoise(
     return latents / schedule.latent_scale(steps.stop)
 
 
-def _anchor_first(frames: int, chunk_size: int) -> list[slice]:
-    return [slice(0, 1), *(slice(begin, begin + chunk_size) for begin in range(1, frames, chunk_size))]
+def _attending(memory: FrameMemory | None, *, anchor: bool) -> AbstractContextManager[None]:
+    if memory is None:
+        return nullcontext()
+    return memory.anchor_pass() if anchor else memory.chunk_pass()
+
+
+def _halved(frames: slice, error: torch.OutOfMemoryError) -> int:
+    """The chunk size to go on with after a chunk of these frames did not fit; the result does not depend on it."""
+    count = frames.stop - frames.start
+    if count == 1:
+        raise UserError(
+            "The memory does not hold even one frame at a time: choose a smaller size, close other programs that "
+            "use the device, or run on the CPU (--device cpu)."
+        ) from error
+    return count // 2
+
+
+def _refuse_non_finite(noise: torch.Tensor, begin: int, step: int) -> None:
+    """Raises UserError, naming the frame, rather than sampling on towards a black picture."""
+    finite = noise.isfinite().flatten(1).all(1)
+    if not finite.all():
+        frame = begin + int(finite.logical_not().nonzero()[0])
+        raise UserError(
+            f"Frame {frame} came out of step {step} with numbers that are not finite: use another seed or a lower "
+            "guidance scale, or run in full precision (--device cpu)."
+        )
