@@ -18,6 +18,7 @@ from tests.tiny_models import (
     write_editor,
     write_editor_unet,
     write_pose_detector,
+    write_xl_model,
 )
 from text2video_zero.checkpoints import Checkpoint, DetectorCheckpoint
 from text2video_zero.pipeline import Pipeline
@@ -156,3 +157,9 @@ def tiny_detectors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Detect
         "depth": DetectorCheckpoint(str(depth), "depth"),
         "pose": DetectorCheckpoint(str(pose), "pose", box_source=str(boxes)),
     }
+
+
+@pytest.fixture(scope="session")
+def tiny_xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole Stable Diffusion XL model of random weights; native size 64x64, factor 8."""
+    return write_xl_model(tmp_path_factory.mktemp("xl") / "tiny-xl", write_tokenizer(tmp_path_factory.mktemp("words")))

@@ -11,13 +11,16 @@ from text2video_zero import __version__
 from text2video_zero.controlled import sample_controlled
 from text2video_zero.decoding import decoded_frames
 from text2video_zero.events import Event, Finished, Progress
+from text2video_zero.guidance import negative_branch
 from text2video_zero.instructed import sample_instructed
 from text2video_zero.requests import ControlledRequest, InstructPix2PixRequest, TextToVideoRequest
+from text2video_zero.sdxl import added_conditions
 from text2video_zero.text_to_video import sample_text_to_video
 from text2video_zero.video import Video, probe_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from contextlib import AbstractContextManager
 
     from text2video_zero.pipeline import Pipeline
     from text2video_zero.requests import VideoRequest
@@ -37,20 +40,29 @@ def generate(request: VideoRequest, pipeline: Pipeline) -> Iterator[Event]:
     for frame in decoded_frames(pipeline.components.vae, sampled.latents):
         frames.append(frame)
         yield Progress("Decoding", len(frames), len(sampled.latents))
-    yield Finished(Video(np.stack(frames), sampled.request.fps, settings(sampled.request, pipeline)))
+    made_by = settings(sampled.request, pipeline)
+    yield Finished(Video(np.stack(frames), sampled.request.fps, made_by, sampled.sound))
 
 
 def sample(request: VideoRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
     """Final latents of a request of any task."""
     match request:
         case TextToVideoRequest():
-            return (yield from sample_text_to_video(request, pipeline))
+            with _conditions(request, pipeline, request.prompt):
+                return (yield from sample_text_to_video(request, pipeline))
         case ControlledRequest():
-            return (yield from sample_controlled(request, pipeline))
+            with _conditions(request, pipeline, request.full_prompt):
+                return (yield from sample_controlled(request, pipeline))
         case InstructPix2PixRequest():
             return (yield from sample_instructed(request, pipeline))
         case _:
             raise TypeError(f"no task makes a video of a {type(request).__name__}")
+
+
+def _conditions(
+    request: TextToVideoRequest | ControlledRequest, pipeline: Pipeline, prompt: str
+) -> AbstractContextManager[None]:
+    return added_conditions(pipeline, prompt, negative_branch(request.negative_prompt, request.guidance_scale))
 
 
 def settings(request: VideoRequest, pipeline: Pipeline) -> dict[str, object]:

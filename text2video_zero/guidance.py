@@ -22,9 +22,10 @@ def encoded_prompts(components: StableDiffusionPipeline, prompt: str, negative_p
     negative_prompt: None leaves its branch out, for sampling without guidance.
     """
     guided = negative_prompt is not None
-    positive, negative = components.encode_prompt(
+    # Stable Diffusion XL returns summaries too, which `sdxl` adds; and to it a blank stands for zeros.
+    positive, negative, *_ = components.encode_prompt(
         prompt=prompt,
-        negative_prompt=negative_prompt,
+        negative_prompt=negative_prompt or None,
         device=components.unet.device,
         num_images_per_prompt=1,
         do_classifier_free_guidance=guided,
