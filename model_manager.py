@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import platform
 import tempfile
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -18,19 +20,25 @@ from safetensors import SafetensorError
 from transformers import CLIPTokenizer
 
 from text2video_zero.checkpoints import (
+    CONTROLNETS,
+    DREAMBOOTH_STYLES,
     FAMILY_NAMES,
     INSTRUCT_PIX2PIX,
+    KNOWN_DETECTORS,
+    KNOWN_MODELS,
+    MODELS_FOLDER,
     TEXT_TO_IMAGE,
     family_of_unet,
     find_detector,
+    local_models,
     mirrors_of,
     short_name,
 )
 from text2video_zero.errors import UserError
-from text2video_zero.hub import Hub, needed_files, tokenizer_files
+from text2video_zero.hub import GIB, Hub, needed_files, tokenizer_files
 from text2video_zero.layouts import write_layout
 from text2video_zero.map_cache import MapCache
-from text2video_zero.memory import Holding, to_send_away, weight_budget, weight_bytes
+from text2video_zero.memory import Holding, memory_of, to_send_away, weight_budget, weight_bytes
 from text2video_zero.pipeline import Detector, Network, Pipeline
 from text2video_zero.preview import LatentRGB
 from text2video_zero.vocabulary import Vocabulary
@@ -60,6 +68,7 @@ PIPELINE_CLASSES = {
     "StableDiffusionInstructPix2PixPipeline": StableDiffusionPipeline,
     "StableDiffusionXLPipeline": StableDiffusionXLPipeline,
 }
+CHECKED_PACKAGES = ("torch", "diffusers", "transformers", "peft", "gradio")
 TOKENIZER_SOURCE = "openai/clip-vit-large-patch14"
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 
@@ -126,6 +135,34 @@ class ModelManager:
     def is_loaded(self, checkpoint: Checkpoint) -> bool:
         """Whether lending the checkpoint would read nothing from disk."""
         return checkpoint in self._loans
+
+    def self_check(self) -> list[str]:
+        """What there is to work with, a line each: device, memory, versions, and the models that need no network."""
+        free, total = (amount / GIB for amount in memory_of(self.device))
+        versions = (f"{package} {version(package)}" for package in CHECKED_PACKAGES)
+        known = {model.name: model.checkpoint.source for model in (*KNOWN_MODELS.values(), *DREAMBOOTH_STYLES.values())}
+        parts = {
+            **{
+                f"ControlNet {source}": source
+                for controls in CONTROLNETS.values()
+                for source, *_ in controls.values()
+                if not Path(source).is_absolute()
+            },
+            **{f"detector {name}": detector.source for name, detector in KNOWN_DETECTORS.items()},
+        }
+        return [
+            f"Device: {self.describe_device()} ({self.device}), {str(self.dtype).removeprefix('torch.')}",
+            f"Memory: {free:.1f} of {total:.1f} GB free, up to {self.device_budget / GIB:.1f} GB for models",
+            f"Versions: Python {platform.python_version()}, {', '.join(versions)}",
+            *(f"Model {name}: {self._whereabouts(source)}" for name, source in known.items()),
+            *(f"Model {name}: here, in {MODELS_FOLDER.name}/" for name in local_models()),
+            *(f"{name[0].upper()}{name[1:]}: {self._whereabouts(source)}" for name, source in parts.items()),
+        ]
+
+    def _whereabouts(self, source: str) -> str:
+        if Path(source).is_absolute():
+            return "here" if Path(source).is_dir() else "missing"
+        return "here" if self._reader.hub.is_here(source) else "would be downloaded"
 
     @contextmanager
     def lend(self, checkpoint: Checkpoint) -> Iterator[Pipeline]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -231,7 +232,7 @@ class TestFailures:
         shutil.copytree(tiny_checkpoint, broken)
         file = broken / "unet" / "diffusion_pytorch_model.safetensors"
         file.write_bytes(file.read_bytes()[:-100])
-        with pytest.raises(UserError, match="'diffusion_pytorch_model[.]safetensors' ends at byte"):
+        with pytest.raises(UserError, match=r"'diffusion_pytorch_model[.]safetensors' ends at byte"):
             take(manager, Checkpoint(str(broken)))
         assert take(manager, checkpoints["text"]) is text
         take(manager, checkpoints["pose"])
@@ -342,3 +343,14 @@ class TestSources:
             assert len(hub.served) == served
             with pytest.raises(UserError, match="'owner/unknown' is not on the Hub"):
                 take(manager, Checkpoint("owner/unknown"))
+
+
+def test_the_self_check_says_what_there_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("model_manager.local_models", lambda: {"my-model": Checkpoint("models/my-model")})
+    lines = ModelManager("cpu", hub=Hub("http://127.0.0.1:9", tmp_path / "cache")).self_check()
+    assert lines[0] == "Device: CPU (cpu), float32"
+    assert re.fullmatch(r"Memory: [\d.]+ of [\d.]+ GB free, up to [\d.]+ GB for models", lines[1])
+    assert f"torch {torch.__version__.split('+')[0]}" in lines[2]
+    assert "Model sd-1.5: would be downloaded" in lines
+    assert "Model my-model: here, in models/" in lines
+    assert "Detector depth: would be downloaded" in lines

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import psutil
 import torch
 
 if TYPE_CHECKING:
@@ -21,16 +21,17 @@ def weight_bytes(modules: Iterable[torch.nn.Module]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def total_bytes(device: torch.device) -> int:
-    """All memory of a device; a machine's own memory for the CPU and for devices that share it."""
+def memory_of(device: torch.device) -> tuple[int, int]:
+    """Free and total bytes of a device; of the machine for the CPU and for devices that share its memory."""
     if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return torch.cuda.mem_get_info(device)
+    machine = psutil.virtual_memory()
+    return machine.available, machine.total
 
 
 def weight_budget(device: torch.device) -> int:
     """Bytes that loaded weights may fill on a device."""
-    return int(KEPT_SHARE * total_bytes(device))
+    return int(KEPT_SHARE * memory_of(device)[1])
 
 
 @dataclass(frozen=True)
