@@ -22,7 +22,7 @@ from toyland.training import progress_of, train
 PLAN = Plan(steps=2, batch=2, rate=1e-3, warmup=1, ema=0.9)
 TINY = Recipe(
     size=64,
-    pictures=6,
+    pictures=12,
     judge_pictures=4,
     captions=2,
     judge_channels=(8, 8),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from toyland.world import ACTIONS
+
 __all__ = ["PRESETS", "AutoencoderShape", "ClipShape", "Plan", "Recipe", "UnetShape", "hurried"]
 
 
@@ -74,14 +76,18 @@ class UnetShape:
     heads: tuple[int, ...]
     layers: int = 1
     norm_groups: int = 16
-    mask_weight: float = 2.0
+    mask_weight: float = 4.0
     min_snr_gamma: float = 5.0
     caption_dropout: float = 0.1
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A preset: the world's size and number of pictures, every shape, every plan."""
+    """A preset: the world's size and number of pictures, every shape, every plan.
+
+    taught_actions, taught_facings: the part of the world that the UNet is shown; fewer poses are
+    learned sooner. Captions keep all words.
+    """
 
     size: int
     pictures: int
@@ -90,6 +96,8 @@ class Recipe:
     clip: ClipShape
     unet: UnetShape
     plans: dict[str, Plan]
+    taught_actions: tuple[str, ...] = ACTIONS
+    taught_facings: tuple[int, ...] = (1, -1)
     seed: int = 0
     captions: int = 4
     sampling_steps: int = 50
@@ -100,6 +108,7 @@ class Recipe:
 PRESETS: dict[str, Recipe] = {
     "cpu": Recipe(
         size=128, pictures=30_000, judge_pictures=9_000,
+        taught_actions=("standing", "walking", "dancing", "jumping"), taught_facings=(1,),
         autoencoder=AutoencoderShape(channels=(16, 32, 64, 128), layers=1),
         clip=ClipShape(text_width=96, text_layers=4, vision_width=128, vision_layers=3),
         unet=UnetShape(channels=(64, 128, 128), attention=(True, True, False),

@@ -131,7 +131,12 @@ class Family:
         """Noise in latents, by text."""
         tokens = token_table(
             self.pictures, self.tokenizer, self.recipe.captions, self.recipe.seed)
-        train_unet(self.recipe, self.latents, tokens, self.tokenizer, self.text_encoder,
+        taught = torch.tensor([
+            row for row, scene in enumerate(self.pictures.scenes)
+            if scene.action in self.recipe.taught_actions
+            and scene.facing in self.recipe.taught_facings
+        ])
+        train_unet(self.recipe, self.latents, tokens, taught, self.tokenizer, self.text_encoder,
                    self._checkpoint("unet"), self.device)
 
     def train_decoder(self) -> None:

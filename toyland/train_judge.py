@@ -10,7 +10,6 @@ import itertools
 import json
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -21,6 +20,8 @@ from toyland.world import COLORS, PLACES, SUBJECTS, Scene
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import numpy as np
 
     from toyland.config import Recipe
     from toyland.dataset import Pictures
@@ -107,7 +108,7 @@ def verdicts(judge: Judge, images: np.ndarray, batch: int = 64) -> dict[str, Ten
     """Class numbers by head, each int64 (n,), of pictures uint8 (n, h, w, 3)."""
     found: dict[str, list[Tensor]] = {name: [] for name in HEADS}
     for start in range(0, len(images), batch):
-        pixels = torch.from_numpy(np.ascontiguousarray(images[start : start + batch]))
+        pixels = torch.tensor(images[start : start + batch])
         for name, logits in judge(pixels.permute(0, 3, 1, 2).float() / 255).items():
             found[name].append(logits.argmax(1))
     return {name: torch.cat(parts) for name, parts in found.items()}

@@ -34,7 +34,7 @@ _EMPTY_SHARE = 0.6
 _DROPPED_TEXTS = 512
 # Forms are decided at high and middle noise: a part of the steps is drawn from there alone.
 _FORMING = (300, 950)
-_FORMING_SHARE = 0.35
+_FORMING_SHARE = 0.5
 
 
 def build_scheduler() -> DDIMScheduler:
@@ -107,10 +107,13 @@ def noise_loss(
 
 
 def train_unet(
-    recipe: Recipe, latents: Latents, tokens: Tensor, tokenizer: CLIPTokenizer,
+    recipe: Recipe, latents: Latents, tokens: Tensor, taught: Tensor, tokenizer: CLIPTokenizer,
     text_encoder: CLIPTextModel, checkpoint: Path, device: str,
 ) -> UNet2DConditionModel:
-    """Train, resume or only load the UNet; tokens: int16 (n, captions, length)."""
+    """Train, resume or only load the UNet; tokens: int16 (n, captions, length).
+
+    taught: int64, the rows of latents and tokens to learn from.
+    """
     shape, plan = recipe.unet, recipe.plans["unet"]
     torch.manual_seed(recipe.seed)
     unet = build_unet(shape, recipe.clip.text_width, *latents.values.shape[1:3]).to(device)
@@ -121,7 +124,7 @@ def train_unet(
     dropped = DroppedTexts(tokenizer, recipe.seed)
 
     def loss(generator: torch.Generator, _progress: float) -> Tensor:
-        rows = torch.randint(len(latents.values), (plan.batch,), generator=generator)
+        rows = taught[torch.randint(len(taught), (plan.batch,), generator=generator)]
         version = torch.randint(tokens.shape[1], (plan.batch,), generator=generator)
         words = dropped.replace(tokens[rows, version].long(), shape.caption_dropout, generator)
         clean = latents.values[rows].float()
