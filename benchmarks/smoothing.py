@@ -60,7 +60,7 @@ class ClipScores:
     """One clip without (first) and with (second) smoothing.
 
     background, foreground: error against the first frame moved as the camera did, `pose_warp_error`.
-    flow: error along the optical flow, whole frame, `flow_warp_error`.
+    background_flow, foreground_flow: error along the optical flow, wherever things went, `flow_warp_error`.
     detail: energy of the background's second derivative, as a check that steadier is not only blurred.
     changed_background, changed_foreground: mean absolute difference between the two clips.
     """
@@ -69,7 +69,8 @@ class ClipScores:
     seed: int
     background: tuple[float, float]
     foreground: tuple[float, float]
-    flow: tuple[float, float]
+    background_flow: tuple[float, float]
+    foreground_flow: tuple[float, float]
     detail: tuple[float, float]
     changed_background: float
     changed_foreground: float
@@ -136,7 +137,8 @@ def clip_scores(pipeline: Pipeline, request: TextToVideoRequest) -> ClipScores:
         seed=request.seed,
         background=tuple(pose_warp_error(clip, run.poses(), background) for clip in clips),
         foreground=tuple(pose_warp_error(clip, run.poses(), foreground) for clip in clips),
-        flow=tuple(flow_warp_error(clip) for clip in clips),
+        background_flow=tuple(flow_warp_error(clip, background) for clip in clips),
+        foreground_flow=tuple(flow_warp_error(clip, foreground) for clip in clips),
         detail=tuple(detail(clip, background) for clip in clips),
         changed_background=float(changed[background > 0.5].mean()),
         changed_foreground=float(changed[foreground > 0.5].mean()),
@@ -172,12 +174,14 @@ def mask_table(scores: Sequence[MaskScores]) -> str:
 def clip_table(scores: Sequence[ClipScores]) -> str:
     """Markdown: mean ± standard error without and with smoothing, and of the paired difference."""
     lines = ["| measure | without | with | difference | lower in |", "|---|---|---|---|---|"]
-    for name in ("background", "foreground", "flow", "detail"):
+    for name in ("background", "foreground", "background_flow", "foreground_flow", "detail"):
         pairs = np.array([getattr(score, name) for score in scores])
         pairs = pairs[np.isfinite(pairs).all(1)]
         difference = pairs[:, 1] - pairs[:, 0]
         cells = [plus_minus(values) for values in (pairs[:, 0], pairs[:, 1], difference)]
-        lines.append(f"| {name} | {' | '.join(cells)} | {np.count_nonzero(difference < 0)} of {len(pairs)} |")
+        lines.append(
+            f"| {name.replace('_', ' ')} | {' | '.join(cells)} | {np.count_nonzero(difference < 0)} of {len(pairs)} |"
+        )
     for name in ("changed_background", "changed_foreground"):
         values = np.array([getattr(score, name) for score in scores])
         lines.append(f"| {name.replace('_', ' ')} | | {plus_minus(values[np.isfinite(values)])} | | |")

@@ -9,7 +9,9 @@ import sys
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor
+from torch.nn import functional
 
 from text2video_zero.attention import cross_frame_attention
 from text2video_zero.errors import UserError
@@ -17,6 +19,8 @@ from text2video_zero.foreground import (
     CrossAttentionDetector,
     ListeningProcessor,
     SalientObjectDetector,
+    lent_among_alike,
+    outlining_layers,
 )
 from text2video_zero.guidance import TextGuidance, encoded_prompts
 from text2video_zero.requests import Size, TextToVideoRequest
@@ -61,13 +65,15 @@ def heard(pipeline, latents, *, branches=2, chunks=(FRAMES,), steps=1):
 
 
 class TestWhatIsHeard:
-    def test_positions_are_those_of_the_foreground_words(self, pipeline):
+    def test_positions_are_those_of_the_foreground_words_and_of_the_end(self, pipeline):
         tokenizer = pipeline.components.tokenizer
         encoded = tokenizer(PROMPT).input_ids
-        tokens = [tokenizer.decode(encoded[index]).strip() for index in detector(pipeline).tokens]
-        assert tokens == ["red", "panda"]
-        tokens = [tokenizer.decode(encoded[index]).strip() for index in detector(pipeline, words="snow").tokens]
-        assert tokens == ["snow"]
+
+        def texts(found):
+            return [[tokenizer.decode(encoded[index]).strip() for index in group] for group in found.groups]
+
+        assert texts(detector(pipeline)) == [["panda"], [tokenizer.eos_token]]
+        assert texts(detector(pipeline, words="snow red")) == [["red", "snow"]]
 
     def test_it_is_the_attention_by_definition(self, pipeline, latents):
         """Against diffusers' own attention scores, layer by layer."""
@@ -86,13 +92,12 @@ class TestWhatIsHeard:
                     for tensor in (attn.to_q(hidden_states), attn.to_k(encoder_hidden_states))
                 )
                 scores = attn.get_attention_scores(query, key).unflatten(0, (2, FRAMES, attn.heads))
-                expected[self.name] = scores[1].mean(1)[..., found.tokens].sum(-1)
+                for number, tokens in enumerate(found.groups):
+                    expected[f"{self.name} {number}"] = scores[1].mean(1)[..., tokens].sum(-1)
                 return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask)
 
         original = dict(unet.attn_processors)
-        unet.set_attn_processor(
-            {name: Plain(name) if ".attn2." in name else processor for name, processor in original.items()}
-        )
+        unet.set_attn_processor(original | {name: Plain(name) for name in outlining_layers(unet)})
         predicted(guidance(pipeline), latents)
         unet.set_attn_processor(original)
         with found.observing():
@@ -108,8 +113,15 @@ class TestWhatIsHeard:
     def test_a_single_branch_is_heard_like_the_branch_of_the_prompt(self, pipeline, latents):
         assert torch.allclose(heard(pipeline, latents, branches=1), heard(pipeline, latents), atol=1e-4)
 
-    def test_steps_are_averaged(self, pipeline, latents):
-        assert torch.allclose(heard(pipeline, latents, steps=3), heard(pipeline, latents), atol=1e-5)
+    def test_later_steps_count_more(self, pipeline, latents):
+        found = detector(pipeline)
+        with found.observing():
+            for _ in range(3):
+                predicted(guidance(pipeline), latents)
+        three_steps = dict(found._heat)
+        with found.observing():
+            predicted(guidance(pipeline), latents)
+        assert all(torch.allclose(three_steps[name], 6 * heat) for name, heat in found._heat.items())
 
     @pytest.mark.parametrize("size", [(8, 16), (9, 14), (11, 7), (24, 40)])
     def test_any_size_of_latents(self, pipeline, size):
@@ -171,7 +183,13 @@ class TestTraces:
         before = dict(unet.attn_processors)
         with detector(pipeline).observing():
             changed = {name for name, found in unet.attn_processors.items() if found is not before[name]}
-        assert changed == {name for name in before if name.endswith("attn2.processor")}
+        assert changed == {name for name in before if name.endswith("attn2.processor") and name.startswith("up_")}
+
+    def test_models_for_large_pictures_go_without_their_finest_level(self, pipeline):
+        unet = pipeline.components.unet
+        assert any(name.startswith("up_blocks.1.") for name in outlining_layers(unet))
+        large = UNet2DConditionModel.from_config(unet.config, sample_size=64)
+        assert {name.split(".")[1] for name in outlining_layers(large)} == {"0"}
 
     @pytest.mark.parametrize("error", [None, RuntimeError, GeneratorExit, KeyboardInterrupt])
     def test_leaving_restores_the_processors(self, pipeline, latents, error):
@@ -187,28 +205,56 @@ class TestTraces:
         assert all(unet.attn_processors[name] is processor for name, processor in before.items())
 
 
+def pictured(truth):
+    """Latents (f, 4, h, w) of a picture in which the foreground looks unlike the rest."""
+    shades = torch.tensor([2.0, -1.0, 1.0, 0.5])[:, None, None]
+    return (2 * truth[:, None] - 1) * shades
+
+
 class TestMasks:
-    def planted(self, pipeline, heat):
-        """A detector that has heard these maps (f, h, w) in one layer."""
+    def planted(self, pipeline, heat, latents):
+        """Masks by a detector that has heard these maps (f, h, w) in one layer."""
         found = detector(pipeline, frames=len(heat))
         found.hear("layer", heat.flatten(1))
-        return found.masks(torch.zeros(len(heat), 4, *heat.shape[1:]))
+        return found.masks(latents)
 
-    def test_what_stands_out_is_the_foreground(self, pipeline):
+    @pytest.fixture
+    def truth(self):
         truth = torch.zeros(3, 16, 24)
         for frame in range(3):
             truth[frame, 3:9, 4 + frame : 11 + frame] = 1
+        return truth
+
+    def test_what_stands_out_is_the_foreground(self, pipeline, truth):
         noise = 0.05 * torch.rand(truth.shape, generator=torch.Generator().manual_seed(0))
-        masks = self.planted(pipeline, 0.1 + 0.3 * truth + noise)
+        masks = self.planted(pipeline, 0.1 + 0.3 * truth + noise, pictured(truth))
         assert masks.dtype == torch.float32
         assert torch.equal(masks, truth)
+
+    def test_blurred_attention_with_holes_takes_the_edges_of_the_picture(self, pipeline, truth):
+        heat = functional.avg_pool2d(truth, 5, stride=1, padding=2)
+        heat[:, 5:7, 7:9] = 0
+        assert torch.equal(self.planted(pipeline, heat, pictured(truth)), truth)
+
+    def test_large_grids_are_compared_in_blocks(self, pipeline):
+        truth = torch.zeros(1, 64, 96)
+        truth[0, 16:40, 16:56] = 1
+        masks = self.planted(pipeline, 0.1 + truth, pictured(truth))
+        assert (masks == truth).float().mean() > 0.97
+
+    @pytest.mark.parametrize("size", [(64, 96), (67, 33), (33, 67)])
+    def test_any_size_is_evened_out_within_its_bounds(self, size):
+        heat = torch.rand(2, *size, generator=torch.Generator().manual_seed(0))
+        evened = lent_among_alike(heat, torch.zeros(2, 4, *size))
+        assert evened.shape == heat.shape
+        assert 0 < evened.amin() < evened.amax() < 1
 
     def test_coarse_layers_are_brought_to_the_grid(self, pipeline):
         found = detector(pipeline, frames=1)
         heat = torch.zeros(1, 9, 8)
         heat[0, :5, :4] = 1
         found.hear("layer", heat.flatten(1))
-        mask = found.masks(torch.zeros(1, 4, 17, 15))[0]
+        mask = found.heat(17, 15)[0] > 0.5
         assert mask[:8, :6].all()
         assert not mask[11:].any()
 
@@ -218,11 +264,14 @@ class TestMasks:
         found = detector(pipeline, frames=1)
         found.hear("fine", fine.flatten(1))
         found.hear("coarse", torch.tensor([[0.0, 0.0, 0.0, 9.0]]))
-        assert torch.equal(found.masks(torch.zeros(1, 4, 8, 8)), fine)
+        assert torch.equal(found.heat(8, 8), fine)
 
     def test_attention_without_form_is_no_foreground(self, pipeline):
-        assert not self.planted(pipeline, torch.full((2, 8, 8), 0.3)).any()
-        assert self.planted(pipeline, torch.full((2, 8, 8), float("nan"))).isfinite().all()
+        latents = torch.randn(2, 4, 8, 8)
+        assert not self.planted(pipeline, torch.full((2, 8, 8), 0.3), latents).any()
+        nowhere = torch.full((2, 8, 8), float("nan"))
+        assert self.planted(pipeline, nowhere, latents).isfinite().all()
+        assert self.planted(pipeline, torch.rand(2, 8, 8), latents * float("nan")).isfinite().all()
 
     def test_a_layer_that_is_no_halving_is_a_bug(self, pipeline):
         found = detector(pipeline, frames=1)
@@ -239,7 +288,7 @@ class TestWords:
 
     @pytest.mark.parametrize("prompt", ["красная панда", "パンダ", "ein Pandabär im Schnee", "Ａ pańda", "🐼", "…"])
     def test_any_language_gives_positions(self, pipeline, prompt):
-        assert detector(pipeline, prompt=prompt).tokens
+        assert all(detector(pipeline, prompt=prompt).groups)
 
     def test_they_are_refused_before_the_first_step(self, pipeline):
         request = TextToVideoRequest(prompt=PROMPT, smooth_background=True, foreground_words="hippopotamus")

@@ -35,13 +35,15 @@ def test_without_strength_both_clips_are_the_same(pipeline):
         prompt="a red panda", steps=4, seed=1, frames=3, size=Size(128, 128), smoothing_strength=0.0
     )
     scores = smoothing.clip_scores(pipeline, request)
-    assert scores.flow[0] == scores.flow[1]
+    assert scores.foreground_flow[0] == scores.foreground_flow[1]
     assert np.nanmax([scores.changed_background, scores.changed_foreground, 0]) == 0
 
 
 def test_tables_give_means_standard_errors_and_pairs():
     clips = [
-        smoothing.ClipScores("a panda", seed, (0.010, lower), (0.02, 0.02), (0.1, 0.1), (0.3, 0.3), 0.05, 0.01)
+        smoothing.ClipScores(
+            "a panda", seed, (0.010, lower), (0.02, 0.02), (0.1, 0.1), (0.1, 0.1), (0.3, 0.3), 0.05, 0.01
+        )
         for seed, lower in enumerate((0.006, 0.008, 0.010))
     ]
     lines = smoothing.clip_table(clips).splitlines()

@@ -1,6 +1,7 @@
 """Which words of a prompt name what is in the foreground: the first noun phrase, by rules for English captions.
 
-"a photo of a red panda dancing in the snow" -> red, panda. No grammar is known here, only little words and
+"a photo of a red panda dancing in the snow" -> panda. Adjectives are left out: models look at a colour
+wherever there is some of it. No grammar is known here, only little words and
 endings; whoever writes differently says the foreground words himself.
 """
 
@@ -27,7 +28,6 @@ FRAMING = re.compile(
 
 class _Role(Enum):
     NOUN = auto()
-    ADJECTIVE = auto()
     PASSED_OVER = auto()
     LEADS_ELSEWHERE = auto()  # a preposition
     ENDS_PHRASE = auto()
@@ -62,7 +62,7 @@ NOUNS_IN_ING = _words(
 ROLES: Mapping[str, _Role] = MappingProxyType(
     dict.fromkeys(DETERMINERS, _Role.PASSED_OVER)
     | dict.fromkeys(VERBS | frozenset(",.;:!?"), _Role.ENDS_PHRASE)
-    | dict.fromkeys(ADJECTIVES, _Role.ADJECTIVE)
+    | dict.fromkeys(ADJECTIVES, _Role.PASSED_OVER)
     | dict.fromkeys(NOUNS_IN_ING, _Role.NOUN)
 )
 
@@ -70,7 +70,7 @@ ROLES: Mapping[str, _Role] = MappingProxyType(
 def subject_spans(prompt: str, words: str = "") -> list[tuple[int, int]]:
     """Spans (begin, end) in the prompt of the words that name the foreground; at least one.
 
-    words: said by the person, in any order and case; blank stands for the first noun phrase, without articles,
+    words: said by the person, in any order and case; blank stands for the nouns of the first noun phrase,
     up to a verb, a preposition or a comma. A place that leads the prompt ("in the snow, a red panda") is
     skipped. Where no noun phrase is found, all but the little words count. Raises UserError when none of the
     given words stands in the prompt.
@@ -81,7 +81,7 @@ def subject_spans(prompt: str, words: str = "") -> list[tuple[int, int]]:
     matches = list(WORD.finditer(prompt, framing.end() if framing else 0))
     words_alone = [match for match in matches if match[0][0].isalnum()]
     telling = [match for match in words_alone if match[0].lower() not in LITTLE_WORDS]
-    found = _first_noun_phrase(matches) or telling or words_alone
+    found = _first_nouns(matches) or telling or words_alone
     return [match.span() for match in found] or [(0, len(prompt))]
 
 
@@ -97,24 +97,20 @@ def _spans_of_given(prompt: str, words: str) -> list[tuple[int, int]]:
     return sorted(spans)
 
 
-def _first_noun_phrase(matches: list[re.Match[str]]) -> list[re.Match[str]]:
-    phrase: list[re.Match[str]] = []
-    has_noun = False
+def _first_nouns(matches: list[re.Match[str]]) -> list[re.Match[str]]:
+    nouns: list[re.Match[str]] = []
     index = 0
     while index < len(matches):
-        role = _role(matches, index, has_noun=has_noun)
-        if role in {_Role.LEADS_ELSEWHERE, _Role.ENDS_PHRASE}:
-            if has_noun:
-                return phrase
-            phrase = []
-            if role is _Role.LEADS_ELSEWHERE:
-                index = _end_of_place(matches, index)
-                continue
-        elif role in {_Role.NOUN, _Role.ADJECTIVE}:
-            phrase.append(matches[index])
-            has_noun = has_noun or role is _Role.NOUN
+        role = _role(matches, index, has_noun=bool(nouns))
+        if role in {_Role.LEADS_ELSEWHERE, _Role.ENDS_PHRASE} and nouns:
+            break
+        if role is _Role.LEADS_ELSEWHERE:
+            index = _end_of_place(matches, index)
+            continue
+        if role is _Role.NOUN:
+            nouns.append(matches[index])
         index += 1
-    return phrase
+    return nouns
 
 
 def _role(matches: list[re.Match[str]], index: int, *, has_noun: bool) -> _Role:
@@ -123,7 +119,7 @@ def _role(matches: list[re.Match[str]], index: int, *, has_noun: bool) -> _Role:
         return _Role.PASSED_OVER if index > 0 else _Role.LEADS_ELSEWHERE
     if word in PREPOSITIONS:
         after_determiner = index > 0 and matches[index - 1][0].lower() in DETERMINERS
-        return _Role.ADJECTIVE if after_determiner else _Role.LEADS_ELSEWHERE  # "an underwater robot"
+        return _Role.PASSED_OVER if after_determiner else _Role.LEADS_ELSEWHERE  # "an underwater robot"
     if word in ROLES:
         return ROLES[word]
     if len(word) >= 5 and word.endswith("ing"):
