@@ -120,8 +120,7 @@ class TextToVideoRequest(VideoRequest):
     foreground_words: str = text(
         "",
         "Foreground words",
-        "Words of the prompt that name the foreground, for the detector by attention. Blank: its first noun and "
-        "the words that go with it.",
+        "Words of the prompt that name the foreground, for the detector by attention. Blank: what it names first.",
         section=CONSISTENCY,
     )
 
