@@ -361,6 +361,8 @@ class _Reader:
             read = self._single_file if path.is_file() else self._whole_folder
             components = read(path, parts)
         _refuse_other_kind_of_unet(checkpoint, components.unet)
+        if components.vae.config.force_upcast and isinstance(components, StableDiffusionXLPipeline):
+            components.vae.to(torch.float32)  # it overflows in half precision, on every picture
         for adapter in checkpoint.adapters:
             self._add_adapter(adapter, components)
         return components, path

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from unittest import mock
 
+import imageio
 import numpy as np
 import pytest
 import torch
@@ -21,8 +22,10 @@ from tests.fake_hub import FakeHub
 from tests.tiny_models import write_lora, write_single_file
 from text2video_zero.checkpoints import Adapter, Checkpoint
 from text2video_zero.errors import UserError
+from text2video_zero.generate import generate
 from text2video_zero.hub import Hub
 from text2video_zero.memory import Holding, to_send_away, weight_bytes
+from text2video_zero.requests import EdgeRequest, Size, TextToVideoRequest
 
 
 class LoadCount:
@@ -354,3 +357,31 @@ def test_the_self_check_says_what_there_is(tmp_path, monkeypatch):
     assert "Model sd-1.5: would be downloaded" in lines
     assert "Model my-model: here, in models/" in lines
     assert "Detector depth: would be downloaded" in lines
+
+
+def frames_of(manager, checkpoint, request):
+    """The frames of a whole run."""
+    with manager.lend(checkpoint) as pipeline:
+        return list(generate(request, pipeline))[-1].video.frames
+
+
+@pytest.mark.slow
+def test_a_random_walk_gives_what_a_fresh_manager_gives(checkpoints, tiny_xl, tmp_path):
+    clip = tmp_path / "clip.gif"
+    pictures = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3), np.uint8)
+    imageio.mimwrite(clip, pictures)
+    common = {"prompt": "a red fox", "frames": 3, "steps": 4, "seed": 5, "size": Size(64, 64)}
+    base = checkpoints["text"].source
+    lora = write_lora(tmp_path / "style.safetensors", Path(base))
+    stops = [
+        (checkpoints["text"], TextToVideoRequest(**common)),
+        (checkpoints["edge"], EdgeRequest(**common, clip=str(clip))),
+        (Checkpoint(str(tiny_xl)), TextToVideoRequest(**common)),
+        (Checkpoint(base, adapters=(Adapter(str(lora)),)), TextToVideoRequest(**common)),
+    ]
+    expected = [frames_of(ModelManager("cpu"), *stop) for stop in stops]
+    assert len({frames.tobytes() for frames in expected}) == len(stops)
+    for budget in (0, None):
+        manager = ModelManager("cpu", device_budget=budget)
+        for index in np.random.default_rng(1).integers(0, len(stops), 5):
+            assert np.array_equal(frames_of(manager, *stops[index]), expected[index])

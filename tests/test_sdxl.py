@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionXLPipeline
 
+from model_manager import ModelManager
 from text2video_zero.checkpoints import Checkpoint
 from text2video_zero.generate import sample
 from text2video_zero.requests import Size, TextToVideoRequest
@@ -60,3 +63,11 @@ def test_the_result_does_not_depend_on_the_chunk_size_and_no_trace_is_left(xl):
     whole = sampled(order(**request), xl)
     assert torch.allclose(sampled(order(**request, chunk_size=1), xl), whole, atol=1e-4)
     assert not xl.components.unet._forward_pre_hooks
+
+
+def test_the_vae_stays_in_full_precision_where_the_rest_is_in_half(tiny_xl, monkeypatch):
+    manager = ModelManager("cpu")
+    monkeypatch.setattr(manager, "_reader", dataclasses.replace(manager._reader, dtype=torch.float16))
+    with manager.lend(Checkpoint(str(tiny_xl))) as lent:
+        assert lent.components.vae.dtype == torch.float32
+        assert lent.components.unet.dtype == lent.components.text_encoder_2.dtype == torch.float16
