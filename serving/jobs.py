@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from text2video_zero.events import Finished, Preview, Progress
+from text2video_zero.events import Finished, Progress
 from text2video_zero.video import save_or_keep_frames, unique_path
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class VideoStore:
 
 def complete(
     job: Job, runner: Runner, store: VideoStore, forms: tuple[str, ...] = tuple(FORMS)
-) -> Iterator[Progress | Preview | Stored]:
+) -> Iterator[Event | Stored]:
     """Run a job and keep what it makes. The runner is free for the next job before the files are written."""
     video = None
     with closing(runner.run(job)) as events:

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from text2video_zero.checkpoints import KNOWN_MODELS, Checkpoint, KnownModel, find_checkpoint
+from text2video_zero.checkpoints import KNOWN_MODELS, Checkpoint, KnownModel, checkpoint_for, offered_models
 from text2video_zero.errors import UserError
 from text2video_zero.vocabulary import Vocabulary
 
@@ -23,22 +23,34 @@ class ModelMenu:
     free: whether any folder, .safetensors file or Hub id may be typed. Strangers must not: a path
         would let them read this machine's files, an id would let them fill its disk.
     models: the known models that are offered by name.
+    task: what they are offered for; decides what is loaded beside them.
     """
 
     default: str
     free: bool
     models: tuple[KnownModel, ...] = tuple(KNOWN_MODELS.values())
+    task: str = "text-to-video"
 
     def __post_init__(self) -> None:
         self.checkpoint(self.default)
+
+    def of_task(self, task: str) -> ModelMenu:
+        """The menu of another task: of the known models those that can do it, and a first one among them."""
+        models = offered_models(task)
+        can_stay = self._known(self.default) is None or self.default in {model.name for model in models}
+        default = self.default if can_stay else models[0].name
+        return ModelMenu(default, self.free, models, task)
 
     def names(self) -> list[str]:
         """Names to choose from, the default among them."""
         names = [model.name for model in self.models]
         return names if self.default in names else [self.default, *names]
 
-    def checkpoint(self, name: str | None) -> Checkpoint:
-        """What to load for a name; raises UserError where the name is blank or not on offer."""
+    def checkpoint(self, name: str | None, control: str = "") -> Checkpoint:
+        """What to load for a name; raises UserError where the name is blank or not on offer.
+
+        control: what shapes the video in a task that leaves the choice, "edge", "pose" or "depth".
+        """
         if not isinstance(name, str) or not name.strip():
             raise UserError(f"Model is empty: choose one of {', '.join(model.name for model in self.models)}.")
         if not self.free and self._known(name) is None:
@@ -46,7 +58,7 @@ class ModelMenu:
                 f"The model {name!r} is not offered here: choose one of "
                 f"{', '.join(model.name for model in self.models)}."
             )
-        return find_checkpoint(name.strip())
+        return checkpoint_for(self.task, name.strip(), control=control or "edge")
 
     def note(self, name: str | None) -> str:
         """One line about a model, blank where nothing is known."""

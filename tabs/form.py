@@ -30,6 +30,9 @@ def widget(  # noqa: PLR0911 - one for each kind
     """
     shared = {"label": spec.label, "info": spec.help, "elem_id": f"{task}-{name}", "interactive": True}
     match spec.kind:
+        case Kind.CLIP:
+            del shared["info"]  # a video has no room for it
+            return gr.Video(sources=["upload", "webcam"], buttons=[], **shared)
         case Kind.TEXT:
             return gr.Textbox(default, lines=spec.lines, max_lines=max(spec.lines, 6), **shared)
         case Kind.INTEGER if spec.maximum - spec.minimum > LONGEST_SLIDER:
@@ -55,6 +58,22 @@ def shown(value: Any) -> Any:
     return "" if value is None else value
 
 
+def given(request: type[Request], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as the request takes them, from widgets' unprocessed ones: of an uploaded clip only its path.
+
+    Gradio itself refuses paths that are not of files which this page was given.
+    """
+    kinds = {name: spec.kind for name, _, spec in request.declarations()}
+    return {name: _path(value) if kinds.get(name) is Kind.CLIP else value for name, value in values.items()}
+
+
+def _path(upload: Any) -> Any:
+    """The path of an uploaded file; blank while there is none."""
+    if upload is None:
+        return ""
+    return upload.get("path", "") if isinstance(upload, dict) else getattr(upload, "path", upload)
+
+
 def sections(request: type[Request], leave_out: Iterable[str] = ()) -> dict[str, list[str]]:
     """Section -> names of its fields, both in the order of the declaration."""
     hidden = set(leave_out)
@@ -65,7 +84,7 @@ def sections(request: type[Request], leave_out: Iterable[str] = ()) -> dict[str,
     return named
 
 
-def required_texts(request: type[Request]) -> list[str]:
+def required(request: type[Request]) -> list[str]:
     """The fields without which nothing can begin; they stand on top of the form."""
     return [name for name, _, spec in request.declarations() if spec.required]
 
@@ -75,7 +94,7 @@ def rows(specs: Mapping[str, FieldSpec]) -> list[list[str]]:
     layout: list[list[str]] = []
     open_row = False
     for name, spec in specs.items():
-        alone = spec.kind is Kind.TEXT
+        alone = spec.kind in {Kind.TEXT, Kind.CLIP}
         if open_row and not alone:
             layout[-1].append(name)
             open_row = False

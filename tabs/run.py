@@ -19,13 +19,16 @@ from gradio.components import Component
 
 from serving.jobs import FORMS, Job, Stored, complete
 from tabs import stage
+from tabs.form import given
 from text2video_zero.errors import UserError
-from text2video_zero.events import Preview, Progress
+from text2video_zero.events import ControlMaps, Notice, Preview, Progress
+from text2video_zero.requests import ControlledRequest
 
 if TYPE_CHECKING:
     from serving.jobs import Runner, VideoStore
     from serving.menu import ModelMenu
     from tabs.tab import Controls, Result
+    from text2video_zero.events import Event
     from text2video_zero.requests import Request
 
 Update = dict[Component, Any]
@@ -117,6 +120,7 @@ class Run:
             self.controls.stop: gr.update(interactive=True),
             self.result.stage: gr.update(value=stage.busy(), visible=True),
             self.result.video: gr.update(value=None, visible=False),
+            self.result.control_maps: gr.update(value="", visible=False),
             self.result.status: stage.queued(),
             **dict.fromkeys(self.result.downloads.values(), gr.update(value=None, interactive=False)),
         }
@@ -175,10 +179,18 @@ class Run:
         yield {**self._idle(), self.result.stage: left, self.result.status: stage.line("Stopped.", "stopped")}
 
     def _job(self, model: str, values: dict[str, Any]) -> Job:
-        return Job(self.request.from_dict(values).with_concrete_seed(), self.menu.checkpoint(model))
+        request = self.request.from_dict(given(self.request, values)).with_concrete_seed()
+        control = request.control if isinstance(request, ControlledRequest) else ""
+        return Job(request, self.menu.checkpoint(model, control))
 
-    def _update(self, event: Progress | Preview | Stored, job: Job, seconds: float) -> Update:
+    def _update(self, event: Event | Stored, job: Job, seconds: float) -> Update:
         match event:
+            case Notice():
+                gr.Info(event.text)
+                return {self.result.stage: gr.skip()}
+            case ControlMaps():
+                picture = stage.control_maps(event, job.request.fps)
+                return {self.result.control_maps: gr.update(value=picture, visible=True)}
             case Progress():
                 return {self.result.status: stage.progress(event)}
             case Preview():

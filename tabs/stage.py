@@ -13,7 +13,7 @@ from PIL import Image
 from text2video_zero.events import Progress
 
 if TYPE_CHECKING:
-    from text2video_zero.events import Preview
+    from text2video_zero.events import ControlMaps, Preview
 
 PREVIEW_FRAMES = 24
 """Frames of a preview at most: it is drawn many times in a run and nobody studies it frame by frame."""
@@ -38,6 +38,15 @@ def preview(event: Preview, fps: int) -> str:
     return (
         f'<div class="stage-preview" style="aspect-ratio:{width}/{height}">'
         f'<img alt="Preview of the video while it is being made" src="{animation(event.frames, fps)}"></div>'
+    )
+
+
+def control_maps(event: ControlMaps, fps: int) -> str:
+    """What shapes the video, small and at the video's speed."""
+    height, width = event.frames.shape[1:3]
+    return (
+        f'<figure class="control-maps"><img alt="Control map" style="aspect-ratio:{width}/{height}" '
+        f'src="{animation(event.frames, fps)}"><figcaption>Control map</figcaption></figure>'
     )
 
 

@@ -6,17 +6,16 @@ a click and a video.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from serving.jobs import FORMS
 from tabs import stage
-from tabs.form import required_texts, rows, sections, shown, widget
+from tabs.form import required, rows, sections, shown, widget
 from tabs.run import Run
 from tabs.words import unknown_words_note, word_list
-from text2video_zero.checkpoints import KNOWN_MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,6 +92,7 @@ class Result:
 
     stage: gr.HTML
     video: gr.Video
+    control_maps: gr.HTML
     status: gr.HTML
     downloads: dict[str, gr.DownloadButton]
     seed: gr.Number
@@ -101,14 +101,24 @@ class Result:
     @property
     def outputs(self) -> list[Component]:
         """All of them, for events that fill some."""
-        return [self.stage, self.video, self.status, *self.downloads.values(), self.seed, self.settings]
+        return [
+            self.stage,
+            self.video,
+            self.control_maps,
+            self.status,
+            *self.downloads.values(),
+            self.seed,
+            self.settings,
+        ]
 
 
 def build_tab(tab: Tab, services: Services) -> None:
     """Render a tab and connect it. Call inside gr.Tabs."""
     task = tab.request.task
-    declared = {name: (default, spec) for name, default, spec in tab.request.declarations()}
-    first = required_texts(tab.request)
+    services = replace(services, menu=services.menu.of_task(task))
+    suited = services.menu.defaults(services.menu.default)
+    declared = {name: (suited.get(name, default), spec) for name, default, spec in tab.request.declarations()}
+    first = required(tab.request)
     with gr.Tab(tab.request.title, id=task), gr.Row(elem_classes="columns"):
         with gr.Column(elem_classes="ask"):
             fields = {name: widget(name, *declared[name], task) for name in first}
@@ -219,6 +229,7 @@ def _build_result(task: str) -> Result:
         elem_id=f"{task}-video",
         elem_classes="stage-video",
     )
+    control_maps = gr.HTML(visible=False, elem_id=f"{task}-control-maps")
     status = gr.HTML(stage.READY, elem_id=f"{task}-status", elem_classes="status-slot")
     with gr.Row(elem_classes="downloads"):
         downloads = {
@@ -230,7 +241,7 @@ def _build_result(task: str) -> Result:
     with gr.Accordion("How this video was made", open=False):
         seed = gr.Number(label="Seed", precision=0, interactive=False, elem_id=f"{task}-seed-used")
         settings = gr.JSON(label="Settings", elem_id=f"{task}-settings")
-    return Result(picture, video, status, downloads, seed, settings)
+    return Result(picture, video, control_maps, status, downloads, seed, settings)
 
 
 def _connect_words(
@@ -271,7 +282,7 @@ def _connect_model(
 ) -> None:
     """Choosing a model fills in what suits it, and takes back what suited the one before."""
     declared = {name: default for name, default, _ in request.declarations()}
-    suited = [name for name in declared if any(name in known.defaults for known in KNOWN_MODELS.values())]
+    suited = [name for name in declared if any(name in known.defaults for known in menu.models)]
 
     def suit(name: str) -> dict[Component, Any]:
         values = declared | dict(menu.defaults(name))

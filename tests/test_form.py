@@ -3,21 +3,31 @@ from __future__ import annotations
 import gradio as gr
 import pytest
 
-from tabs.form import required_texts, rows, sections, shown, widget
-from text2video_zero.requests import REQUESTS, Kind, TextToVideoRequest
+from tabs.form import required, rows, sections, shown, widget
+from tabs.text_to_video import TEXT_TO_VIDEO
+from text2video_zero.requests import Kind, TextToVideoRequest
 
-FIELDS = [(request, *declared) for request in REQUESTS.values() for declared in request.declarations()]
-
-
-def widget_of(request, name):
-    default, spec = {name: (default, spec) for name, default, spec in request.declarations()}[name]
-    with gr.Blocks():
-        return widget(name, default, spec, request.task)
+OFFERED = (TEXT_TO_VIDEO.request,)
+FIELDS = [(request, *declared) for request in OFFERED for declared in request.declarations()]
 
 
-@pytest.mark.parametrize(("request_type", "name", "default", "spec"), FIELDS, ids=lambda value: str(value)[:40])
-def test_every_field_has_a_widget_with_the_declared_label_default_and_range(request_type, name, default, spec):
-    made = widget_of(request_type, name)
+@pytest.fixture(scope="module")
+def widgets():
+    """Every widget of every tab that the app offers, by request and field."""
+    with gr.Blocks(analytics_enabled=False):
+        return {(request, name): widget(name, default, spec, request.task) for request, name, default, spec in FIELDS}
+
+
+@pytest.fixture(scope="module")
+def form(widgets):
+    return {name: made for (request, name), made in widgets.items() if request is TextToVideoRequest}
+
+
+@pytest.mark.parametrize(
+    ("request_type", "name", "default", "spec"), FIELDS, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_every_field_has_a_widget_with_the_declared_label_default_and_range(widgets, request_type, name, default, spec):
+    made = widgets[request_type, name]
     assert made.label == spec.label
     assert made.info == spec.help
     assert made.value == shown(default)
@@ -28,25 +38,25 @@ def test_every_field_has_a_widget_with_the_declared_label_default_and_range(requ
         assert [value for _, value in made.choices] == list(spec.choices)
 
 
-def test_what_the_untouched_form_shows_makes_the_default_request():
-    values = {name: widget_of(TextToVideoRequest, name).value for name, _, _ in TextToVideoRequest.declarations()}
+def test_what_the_untouched_form_shows_makes_the_default_request(form):
+    values = {name: made.value for name, made in form.items()}
     assert TextToVideoRequest.from_dict(values | {"prompt": "a fox"}) == TextToVideoRequest(prompt="a fox")
 
 
-def test_a_range_too_wide_for_a_slider_is_typed():
-    assert isinstance(widget_of(TextToVideoRequest, "frames"), gr.Number)
-    assert isinstance(widget_of(TextToVideoRequest, "fps"), gr.Slider)
+def test_a_range_too_wide_for_a_slider_is_typed(form):
+    assert isinstance(form["frames"], gr.Number)
+    assert isinstance(form["fps"], gr.Slider)
 
 
-def test_the_form_offers_sizes_that_the_request_takes_and_lets_others_be_typed():
-    made = widget_of(TextToVideoRequest, "size")
+def test_the_form_offers_sizes_that_the_request_takes_and_lets_others_be_typed(form):
+    made = form["size"]
     assert made.allow_custom_value
     for _, size in made.choices:
         assert shown(TextToVideoRequest(prompt="a fox", size=size).to_dict()["size"]) == size
 
 
 def test_sections_hold_every_field_once_and_the_required_text_stands_apart():
-    first = required_texts(TextToVideoRequest)
+    first = required(TextToVideoRequest)
     grouped = sections(TextToVideoRequest, leave_out=first)
     names = [name for name, _, _ in TextToVideoRequest.declarations()]
     assert first == ["prompt"]
