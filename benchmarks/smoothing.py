@@ -24,7 +24,7 @@ from text2video_zero.decoding import decoded_frames
 from text2video_zero.evaluation.metrics import flow_warp_error, iou, pose_warp_error
 from text2video_zero.foreground import CrossAttentionDetector
 from text2video_zero.guidance import TextGuidance, encoded_prompts, negative_branch
-from text2video_zero.motion import forward_noise
+from text2video_zero.motion import PAPER_SPEED, forward_noise
 from text2video_zero.requests import TextToVideoRequest
 from text2video_zero.sampling import frame_noise
 from text2video_zero.schedule import Schedule
@@ -202,6 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--scenes", type=int, default=120)
     parser.add_argument("--clips", type=int, default=24)
     parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--pan", type=float, default=PAPER_SPEED, help="camera, in frames per frame, right and down")
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--out", type=Path, help="JSON file for all rows")
     chosen = parser.parse_args(arguments)
@@ -210,16 +211,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             mask_scores(pipeline, scene, text, chosen.seed + number)
             for number, (scene, text) in enumerate(drawn_scenes(chosen.scenes, chosen.seed))
         ]
-        print(mask_table(masks), flush=True)
-        clips = [
-            clip_scores(
-                pipeline,
-                TextToVideoRequest(
-                    prompt=text, steps=chosen.steps, seed=chosen.seed + number, size=pipeline.native_size
-                ),
+        print(mask_table(masks), flush=True)  # the clips take minutes
+        clips = []
+        for number, (_, text) in enumerate(drawn_scenes(chosen.clips, chosen.seed + 1)):
+            request = TextToVideoRequest(
+                prompt=text,
+                steps=chosen.steps,
+                seed=chosen.seed + number,
+                size=pipeline.native_size,
+                pan_x=chosen.pan,
+                pan_y=chosen.pan,
             )
-            for number, (_, text) in enumerate(drawn_scenes(chosen.clips, chosen.seed + 1))
-        ]
+            clips.append(clip_scores(pipeline, request))
         print(f"\nin thousandths of the colour range\n\n{clip_table(clips)}")
     if chosen.out:
         rows = {"masks": [asdict(score) for score in masks], "clips": [asdict(score) for score in clips]}
