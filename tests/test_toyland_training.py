@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from transformers import CLIPModel, CLIPProcessor, CLIPTokenizer
+from transformers import CLIPProcessor, CLIPTokenizer
 
 from toyland.captions import VOCABULARY, caption
 from toyland.config import PRESETS, AutoencoderShape, ClipShape, Plan, Recipe, UnetShape, hurried
@@ -138,11 +138,22 @@ def test_the_exported_folder_is_a_stable_diffusion_pipeline(family):
     assert max(path.stat().st_size for path in family.out.rglob("*") if path.is_file()) < 10_000_000
 
 
-def test_the_exported_text_encoder_and_clip_share_their_weights(family):
-    pipeline, clip = _load(family.out), CLIPModel.from_pretrained(family.out / "clip", dtype=torch.float32)
-    ids = CLIPTokenizer.from_pretrained(family.out / "tokenizer")("a red panda", return_tensors="pt").input_ids
-    ours, theirs = pipeline.text_encoder(ids).last_hidden_state, clip.text_model(ids).last_hidden_state
-    assert torch.allclose(ours, theirs, atol=1e-5)
+def test_the_exported_tokenizer_is_also_in_the_older_format(family):
+    folder = family.out / "tokenizer"
+    vocabulary = json.loads((folder / "vocab.json").read_text("utf-8"))
+    merges = (folder / "merges.txt").read_text("utf-8").splitlines()[1:]
+    assert vocabulary == CLIPTokenizer.from_pretrained(folder).get_vocab()
+    assert all("".join(merge.split()) in vocabulary for merge in merges)
+
+
+def test_the_exported_text_encoder_is_the_one_trained_with_the_unet(family):
+    state = torch.load(family.work / "unet" / "checkpoint.pt", weights_only=True)["average"]
+    weights = _load(family.out).text_encoder.state_dict()
+    assert all(torch.allclose(value, state[f"text_encoder.{name}"], atol=1e-3) for name, value in weights.items())
+    assert any(
+        not torch.allclose(value, family.clip.text_model.state_dict()[name].float(), atol=1e-4)
+        for name, value in weights.items()
+    )
 
 
 def test_the_exported_clip_has_a_processor(family):

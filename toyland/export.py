@@ -10,6 +10,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from toyland.captions import VOCABULARY
+from toyland.tokenizer import save_tokenizer
 from toyland.train_clip import PIXEL_MEAN, PIXEL_STD
 
 if TYPE_CHECKING:
@@ -46,13 +47,14 @@ def export_pipeline(
     )
     pipeline.to("cpu").to(torch.float16)
     pipeline.save_pretrained(out, safe_serialization=True, max_shard_size=_SHARD)
+    save_tokenizer(tokenizer, out / "tokenizer")
 
 
 def export_clip(out: Path, clip: CLIPModel, tokenizer: CLIPTokenizer) -> None:
     """The whole pair with its image processor under clip/, for CLIP scores."""
     folder = out / "clip"
     clip.half().save_pretrained(folder, max_shard_size=_SHARD)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     side = clip.config.vision_config.image_size
     CLIPImageProcessor(
         size={"height": side, "width": side}, crop_size={"height": side, "width": side},

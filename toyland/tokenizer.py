@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["build_tokenizer"]
+__all__ = ["build_tokenizer", "save_tokenizer"]
 
 _WORD_END = "</w>"
 _START, _END = "<|startoftext|>", "<|endoftext|>"
@@ -53,9 +53,15 @@ def build_tokenizer(texts: Iterable[str], length: int, folder: Path) -> CLIPToke
     tokens = [*dict.fromkeys(tokens), _START, _END]
     vocabulary = {token: number for number, token in enumerate(tokens)}
     tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=length)
-    tokenizer.save_pretrained(folder)
-    # The slow, older readers of CLIP's format want these two files.
-    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), "utf-8")
-    lines = ["#version: 0.2", *(f"{first} {second}" for first, second in merges)]
-    (folder / "merges.txt").write_text("\n".join(lines) + "\n", "utf-8")
+    save_tokenizer(tokenizer, folder)
     return CLIPTokenizer.from_pretrained(folder)
+
+
+def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """Save tokenizer.json, and vocab.json and merges.txt for the readers of CLIP's older format."""
+    tokenizer.save_pretrained(folder)
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    vocabulary = json.dumps(model["vocab"], ensure_ascii=False)
+    (folder / "vocab.json").write_text(vocabulary + "\n", "utf-8")
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in model["merges"])]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", "utf-8")

@@ -34,8 +34,8 @@ from toyland.texts import corpus
 from toyland.tokenizer import build_tokenizer
 from toyland.train_autoencoder import build_autoencoder, train_autoencoder, train_decoder
 from toyland.train_clip import build_clip, token_table, train_clip
-from toyland.train_judge import build_judge, save_judge, train_judge
-from toyland.train_unet import build_scheduler, build_unet, train_unet
+from toyland.train_judge import build_judge, labels_of, save_judge, train_judge
+from toyland.train_unet import build_scheduler, build_unet, drawing_parts, train_unet
 from toyland.training import load_trained
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Family:
 
     @cached_property
     def text_encoder(self) -> CLIPTextModel:
-        """The half of the pair that conditions the UNet; never trained again."""
+        """The half of the pair with which the UNet's training starts."""
         return text_encoder_of(self.clip).to(self.device)
 
     def train_judge(self) -> None:
@@ -136,8 +136,8 @@ class Family:
             if scene.action in self.recipe.taught_actions
             and scene.facing in self.recipe.taught_facings
         ])
-        train_unet(self.recipe, self.latents, tokens, taught, self.tokenizer, self.text_encoder,
-                   self._checkpoint("unet"), self.device)
+        train_unet(self.recipe, self.latents, tokens, labels_of(self.pictures.scenes), taught,
+                   self.tokenizer, self.text_encoder, self._checkpoint("unet"), self.device)
 
     def train_decoder(self) -> None:
         """Latents to pixels once more, with the encoder as it is."""
@@ -148,7 +148,7 @@ class Family:
         """Write the family; the UNet may still be in training in another process."""
         recipe, latents = self.recipe, self.latents
         unet = build_unet(recipe.unet, recipe.clip.text_width, *latents.values.shape[1:3])
-        share = load_trained(unet, self._checkpoint("unet"))
+        share = load_trained(drawing_parts(unet, self.text_encoder.cpu()), self._checkpoint("unet"))
         print(f"exporting a UNet that is {100 * share:.0f} % trained", flush=True)
         export_settings(self.out, recipe)
         fit_latent_rgb(latents, self.pictures, self.out / "latent_rgb.json")

@@ -1,5 +1,7 @@
 """The UNet: epsilon prediction on pre-computed latents, conditioned on the CLIP text encoder.
 
+The text encoder is trained with it: what a short contrastive training tells apart (colours, places)
+is not all that drawing needs (a fish and a cat), and telling words apart is cheap.
 The pieces (`text_states`, `noise_loss`) are apart, so that a ControlNet, an edit model or a style
 is a short file that brings its own module and its own condition.
 """
@@ -12,9 +14,11 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from toyland.texts import decoration
+from toyland.train_judge import HEADS
 from toyland.training import train
 
 if TYPE_CHECKING:
@@ -26,8 +30,8 @@ if TYPE_CHECKING:
     from toyland.latents import Latents
 
 __all__ = [
-    "DroppedTexts", "build_scheduler", "build_unet", "draw_timesteps", "noise_loss", "text_states",
-    "train_unet",
+    "AttributeHeads", "DroppedTexts", "build_scheduler", "build_unet", "draw_timesteps",
+    "drawing_parts", "noise_loss", "text_states", "train_unet",
 ]
 
 _EMPTY_SHARE = 0.6
@@ -35,6 +39,8 @@ _DROPPED_TEXTS = 512
 # Forms are decided at high and middle noise: a part of the steps is drawn from there alone.
 _FORMING = (300, 950)
 _FORMING_SHARE = 0.5
+_COSINE_SCALE = 10.0
+_ATTRIBUTE_WEIGHT = 0.05
 
 
 def build_scheduler() -> DDIMScheduler:
@@ -80,10 +86,26 @@ class DroppedTexts:
         return torch.where(dropped, self.tokens[rows], tokens)
 
 
-@torch.no_grad()
 def text_states(text_encoder: CLIPTextModel, tokens: Tensor) -> Tensor:
     """Hidden states (n, length, width) of tokens (n, length), as the UNet is given them."""
     return text_encoder(tokens.to(text_encoder.device)).last_hidden_state
+
+
+class AttributeHeads(nn.ModuleDict):
+    """Cosine classifiers that keep the states of different subjects, colours and places apart."""
+
+    def __init__(self, width: int, classes: dict[str, int]) -> None:
+        super().__init__({name: nn.Linear(width, count, bias=False)
+                          for name, count in classes.items()})
+
+    def loss(self, states: Tensor, labels: dict[str, Tensor]) -> Tensor:
+        """Cross-entropy of states (n, length, width) against labels by head, each (n,)."""
+        mean = functional.normalize(states.float().mean(1), dim=1)
+        return sum(
+            functional.cross_entropy(
+                _COSINE_SCALE * mean @ functional.normalize(head.weight, dim=1).T, labels[name])
+            for name, head in self.items()
+        )
 
 
 def draw_timesteps(count: int, generator: torch.Generator) -> Tensor:
@@ -107,35 +129,49 @@ def noise_loss(
 
 
 def train_unet(
-    recipe: Recipe, latents: Latents, tokens: Tensor, taught: Tensor, tokenizer: CLIPTokenizer,
-    text_encoder: CLIPTextModel, checkpoint: Path, device: str,
-) -> UNet2DConditionModel:
-    """Train, resume or only load the UNet; tokens: int16 (n, captions, length).
+    recipe: Recipe, latents: Latents, tokens: Tensor, labels: dict[str, Tensor], taught: Tensor,
+    tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, checkpoint: Path, device: str,
+) -> nn.ModuleDict:
+    """Train, resume or only load "unet", "text_encoder" and "heads".
 
-    taught: int64, the rows of latents and tokens to learn from.
+    tokens: int16 (n, captions, length); labels: attributes by head, int64 (n,); taught: int64, the
+    rows of latents, tokens and labels to learn from.
     """
     shape, plan = recipe.unet, recipe.plans["unet"]
     torch.manual_seed(recipe.seed)
-    unet = build_unet(shape, recipe.clip.text_width, *latents.values.shape[1:3]).to(device)
+    unet = build_unet(shape, recipe.clip.text_width, *latents.values.shape[1:3])
     if device == "cpu":
         # The fused attention's backward pass in bfloat16 is slower there than plain products.
         unet.set_attn_processor(AttnProcessor())
     alphas = build_scheduler().alphas_cumprod
     dropped = DroppedTexts(tokenizer, recipe.seed)
+    parts = drawing_parts(unet, text_encoder).to(device)
 
     def loss(generator: torch.Generator, _progress: float) -> Tensor:
         rows = taught[torch.randint(len(taught), (plan.batch,), generator=generator)]
         version = torch.randint(tokens.shape[1], (plan.batch,), generator=generator)
-        words = dropped.replace(tokens[rows, version].long(), shape.caption_dropout, generator)
+        texts = tokens[rows, version].long()
+        words = dropped.replace(texts, shape.caption_dropout, generator)
         clean = latents.values[rows].float()
         noise = torch.randn(clean.shape, generator=generator)
         timesteps = draw_timesteps(plan.batch, generator)
         kept = alphas[timesteps].view(-1, 1, 1, 1)
         noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
-        predicted = unet(noisy.to(device), timesteps.to(device),
-                         text_states(text_encoder, words)).sample
+        states = text_states(text_encoder, words)
+        predicted = unet(noisy.to(device), timesteps.to(device), states).sample
         snr = (kept / (1 - kept)).view(-1)
-        return noise_loss(predicted, noise.to(device), latents.masks[rows].float().to(device),
-                          snr.to(device), shape)
+        unnamed = (words != texts).any(1)
+        wanted = {name: label[rows].masked_fill(unnamed, -100).to(device)
+                  for name, label in labels.items()}
+        return _ATTRIBUTE_WEIGHT * parts["heads"].loss(states, wanted) + noise_loss(
+            predicted, noise.to(device), latents.masks[rows].float().to(device), snr.to(device),
+            shape)
 
-    return train(unet, loss, plan, checkpoint, seed=recipe.seed + 3)
+    return train(parts, loss, plan, checkpoint, seed=recipe.seed + 3)
+
+
+def drawing_parts(unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> nn.ModuleDict:
+    """What is trained together: "unet", "text_encoder" and "heads"."""
+    heads = AttributeHeads(
+        text_encoder.config.hidden_size, {name: len(words) for name, words in HEADS.items()})
+    return nn.ModuleDict({"unet": unet, "text_encoder": text_encoder, "heads": heads})
