@@ -39,7 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     options = read_options(argv)
     try:
-        serve(options)
+        if options.check:
+            print("\n".join(open_models(options.device).self_check()))
+        else:
+            serve(options)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
@@ -60,6 +63,7 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--auth", action="append", metavar="USER:PASSWORD", help="ask for a password; may be repeated")
     parser.add_argument("--any-model", action="store_true", help="a shared app, too, loads any model that is typed")
     parser.add_argument("--no-history", action="store_true", help="keep no settings in videos and no runs in browsers")
+    parser.add_argument("--check", action="store_true", help="tell what there is to work with, and exit")
     return parser.parse_args(argv)
 
 

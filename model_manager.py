@@ -28,6 +28,7 @@ from text2video_zero.checkpoints import (
     KNOWN_MODELS,
     MODELS_FOLDER,
     TEXT_TO_IMAGE,
+    Annotator,
     family_of_unet,
     find_detector,
     local_models,
@@ -55,6 +56,7 @@ from text2video_zero.weights import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from controlnet_aux import MidasDetector, OpenposeDetector
     from diffusers import DiffusionPipeline
     from transformers import PreTrainedModel
 
@@ -188,13 +190,20 @@ class ModelManager:
             raise RuntimeError(f"a run left {left_behind} patched attention layers behind")
 
     @contextmanager
-    def lend_detector(self, detector: str | DetectorCheckpoint) -> Iterator[Detector]:
-        """A detector of poses or depth, released when the context ends.
+    def lend_detector(
+        self, detector: str | DetectorCheckpoint | Annotator
+    ) -> Iterator[Detector | OpenposeDetector | MidasDetector]:
+        """A detector of poses or depth, released when the context ends; for an Annotator controlnet-aux's own.
 
-        detector: a known name ("depth", "depth-dpt-hybrid", "pose") or what to load. Raises UserError when it
-        cannot be loaded.
+        detector: a known name ("depth", "depth-dpt-hybrid", "pose", "openpose", "midas") or what to load.
+        Raises UserError when it cannot be loaded.
         """
         checkpoint = find_detector(detector) if isinstance(detector, str) else detector
+        if isinstance(checkpoint, Annotator):
+            with self._loading:
+                annotator = self._reader.annotator(checkpoint).to(self.device)
+            yield annotator
+            return
         with self._loading:
             networks = self._reader.detector(checkpoint)
             for network in networks:
@@ -469,6 +478,22 @@ class _Reader:
             self._network(VitPoseForPoseEstimation, checkpoint.source, checkpoint.revision),
             self._network(RTDetrForObjectDetection, checkpoint.box_source, checkpoint.box_revision),
         ]
+
+    def annotator(self, annotator: Annotator) -> OpenposeDetector | MidasDetector:
+        """A detector of controlnet-aux."""
+        # Imported here because this loads a dozen detectors that nobody asks for.
+        from controlnet_aux import MidasDetector, OpenposeDetector
+
+        path = Path(annotator.source)
+        if not path.is_dir():
+            path = self.hub.folder(annotator.source, pick=lambda offered: sorted(set(annotator.files) & set(offered)))
+        missing = [name for name in annotator.files if not (path / name).is_file()]
+        if missing:
+            raise UserError(f"The folder {path.name!r} lacks {' and '.join(missing)}: download it again.")
+        annotator_class = {"openpose": OpenposeDetector, "midas": MidasDetector}[annotator.name]
+        with _errors_in_one_sentence(annotator.source):
+            # torch refuses to run code that a pickle may hold: plain tensors are all that it reads.
+            return annotator_class.from_pretrained(str(path))
 
     def _network(self, model_class: type[PreTrainedModel], source: str, revision: str | None) -> Network:
         from transformers import AutoImageProcessor

@@ -199,6 +199,28 @@ class DetectorCheckpoint:
     box_revision: str | None = None
 
 
+@dataclass(frozen=True)
+class Annotator:
+    """A detector of controlnet-aux, as the paper's authors used them. Its weights are pickles of plain tensors.
+
+    name: "openpose" or "midas".  source: folder or Hub id.  files: those that it needs of it.
+    """
+
+    name: str
+    source: str
+    files: tuple[str, ...]
+
+
+ANNOTATORS: Mapping[str, Annotator] = MappingProxyType(
+    {
+        name: Annotator(name, "lllyasviel/Annotators", files)
+        for name, files in (
+            ("openpose", ("body_pose_model.pth", "hand_pose_model.pth", "facenet.pth")),
+            ("midas", ("dpt_hybrid-midas-501f0c75.pt",)),
+        )
+    }
+)
+
 KNOWN_DETECTORS: Mapping[str, DetectorCheckpoint] = MappingProxyType(
     {
         "depth": DetectorCheckpoint("depth-anything/Depth-Anything-V2-Small-hf", "depth"),
@@ -228,11 +250,12 @@ def mirrors_of(checkpoint: Checkpoint) -> tuple[Checkpoint, ...]:
     return next((model.mirrors for model in known if model.checkpoint.source == checkpoint.source), ())
 
 
-def find_detector(name: str) -> DetectorCheckpoint:
+def find_detector(name: str) -> DetectorCheckpoint | Annotator:
     """The detector of a known name; raises UserError for other names."""
-    if name not in KNOWN_DETECTORS:
-        raise UserError(f"The detector {name!r} is not known: choose one of {', '.join(KNOWN_DETECTORS)}.")
-    return KNOWN_DETECTORS[name]
+    known = {**KNOWN_DETECTORS, **ANNOTATORS}
+    if name not in known:
+        raise UserError(f"The detector {name!r} is not known: choose one of {', '.join(known)}.")
+    return known[name]
 
 
 def checkpoint_for(

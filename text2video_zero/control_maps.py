@@ -31,15 +31,14 @@ OPENPOSE_LICENCE_NOTE = (
 READY_MADE_NAMES = {"edge": "white edges on black", "pose": "OpenPose skeletons", "depth": "depth maps, near is bright"}
 
 
-def missing_weights(kind: str, detector: str, missing: Sequence[str]) -> UserError:
-    """The sentence for a detector whose weights are not to be had.
+def missing_weights(kind: str, detector: str, reason: UserError) -> UserError:
+    """What to say of a detector that cannot be loaded: the reason, and two ways that need no weights.
 
-    kind: one of KINDS.  detector: its name, as shown.  missing: folders, files or Hub ids that were not found.
+    kind: one of KINDS.  detector: its name, as shown.
     """
     return UserError(
-        f"The {kind} detector {detector} cannot be loaded because {' and '.join(missing)} can be had neither here nor "
-        f"from the Hub: connect this machine once, take edge control, which needs no weights, or give a clip of "
-        f"ready-made {READY_MADE_NAMES[kind]} and say that it is a control map."
+        f"The {kind} detector {detector} cannot be had. {reason} Or take edge control, which needs no weights, or "
+        f"give a clip of ready-made {READY_MADE_NAMES[kind]} and say that it is a control map."
     )
 
 

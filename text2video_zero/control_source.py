@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from text2video_zero.clips import file_hash
 from text2video_zero.control_maps import (
+    OPENPOSE_LICENCE_NOTE,
     CannyMapper,
     ControlMapper,
     DepthMapper,
@@ -15,7 +16,9 @@ from text2video_zero.control_maps import (
     OpenPoseMapper,
     PoseMapper,
     ReadyMade,
+    missing_weights,
 )
+from text2video_zero.errors import UserError
 from text2video_zero.events import Event, Notice, Progress
 from text2video_zero.map_cache import MapKey
 from text2video_zero.ready_made import looks_ready_made
@@ -55,6 +58,8 @@ def control_maps(request: ControlledRequest, clip: Clip, pipeline: Pipeline) -> 
         first_frame=request.first_frame,
         frames=len(clip.frames),
     )
+    if detector_name(request) == "OpenPose":
+        yield Notice(OPENPOSE_LICENCE_NOTE)
     maps = pipeline.map_cache.get(key)
     if maps is None:
         with mapper_of(request, pipeline) as mapper:
@@ -100,7 +105,11 @@ def mapper_of(request: ControlledRequest, pipeline: Pipeline) -> Iterator[Contro
         yield CannyMapper(**settings)
         return
     lent_as, mapper_class = (POSE_MAPPERS | DEPTH_MAPPERS)[detector_name(request)]
-    with pipeline.lend_detector(lent_as) as detector:
+    with ExitStack() as lent:
+        try:
+            detector = lent.enter_context(pipeline.lend_detector(lent_as))
+        except UserError as error:
+            raise missing_weights(request.control, detector_name(request), error) from error
         yield mapper_class(detector, **settings) if mapper_class is OpenPoseMapper else mapper_class(detector)
 
 
