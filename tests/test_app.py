@@ -15,7 +15,7 @@ from gradio_client.exceptions import AppError
 import app
 from tests.served import served
 from text2video_zero.errors import UserError
-from text2video_zero.requests import TextToVideoRequest
+from text2video_zero.requests import REQUESTS, TextToVideoRequest
 from text2video_zero.video import read_settings
 
 ENDPOINT = "/text-to-video"
@@ -42,18 +42,23 @@ def predict(client, **values):
     return client.predict(**({"prompt": "a fox", "frames": 2, "steps": 4} | values), api_name=ENDPOINT)
 
 
-def test_the_one_endpoint_has_every_field_by_name_with_its_default(client):
+def test_every_task_is_an_endpoint_with_each_field_by_name_and_nothing_else_is(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert list(endpoints) == [ENDPOINT]
-    parameters = {parameter["parameter_name"]: parameter for parameter in endpoints[ENDPOINT]["parameters"]}
+    assert sorted(endpoints) == sorted(f"/{task}" for task in REQUESTS)
+    for task, request in REQUESTS.items():
+        names = [parameter["parameter_name"] for parameter in endpoints[f"/{task}"]["parameters"]]
+        assert names == ["model", *(name for name, _, _ in request.declarations())]
+        assert [value["label"] for value in endpoints[f"/{task}"]["returns"]] == ["Video", "Seed", "Settings"]
+
+
+def test_the_endpoint_s_parameters_have_the_declared_defaults_and_types(client):
+    endpoint = client.view_api(return_format="dict", print_info=False)["named_endpoints"][ENDPOINT]
+    parameters = {parameter["parameter_name"]: parameter for parameter in endpoint["parameters"]}
     declared = {name: default for name, default, _ in TextToVideoRequest.declarations()}
-    assert list(parameters) == ["model", *declared]
     assert {name: parameters[name]["parameter_default"] for name in declared} == declared | {"size": ""}
     types = {name: parameter["python_type"]["type"] for name, parameter in parameters.items()}
     assert (types["prompt"], types["frames"], types["fps"], types["seed"]) == ("str", "int", "int", "int")
     assert (types["pan_x"], types["motion"]) == ("float", "bool")
-    returned = [value["label"] for value in endpoints[ENDPOINT]["returns"]]
-    assert returned == ["Video", "Seed", "Settings"]
 
 
 def test_a_program_gets_a_playable_video_whose_settings_make_it_again(client):
