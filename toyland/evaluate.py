@@ -10,10 +10,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
+from PIL import Image
 
 from toyland.captions import caption
 from toyland.dataset import Pictures, scenes
@@ -111,10 +111,10 @@ def reconstruction_quality(
 
 
 def save_grid(images: np.ndarray, path: Path, columns: int) -> None:
-    """Pictures uint8 (n, h, w, 3) side by side in rows of `columns`, as PNG."""
+    """Pictures uint8 (n, h, w, 3) side by side in rows of `columns`, as PNG of 256 colours."""
     rows = [np.concatenate(list(images[i : i + columns]), 1)
             for i in range(0, len(images) - columns + 1, columns)]
-    cv2.imwrite(str(path), np.concatenate(rows)[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    Image.fromarray(np.concatenate(rows)).quantize(256).save(path, optimize=True)
 
 
 def _arguments() -> argparse.Namespace:
@@ -123,7 +123,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=240, help="half of held-out combinations")
     parser.add_argument("--steps", type=int, nargs="+", default=[50])
     parser.add_argument("--guidance-scale", type=float, nargs="+", default=[7.5])
-    parser.add_argument("--grid", type=Path, help="write the first 48 pictures here")
+    parser.add_argument("--grid", type=Path, help="write the first 32 pictures here")
     parser.add_argument("--report", type=Path, help="write scores and confusions here (JSON)")
     return parser.parse_args()
 
@@ -152,7 +152,7 @@ def main() -> None:
             report |= {title: result.right for title, result in rows.items()}
             report[f"{name}, mistakes"] = confusions(judge, images, wanted)
     if options.grid:
-        save_grid(images[:48], options.grid, 8)
+        save_grid(images[:32], options.grid, 8)
     if options.report:
         options.report.write_text(json.dumps(report, indent=1) + "\n")
 
