@@ -133,6 +133,8 @@ def launch_options(store: VideoStore) -> dict[str, Any]:
         "ssr_mode": False,
         "enable_monitoring": False,
         "quiet": True,
+        # Gradio would ask itself for the page and refuse to start when a slow machine takes three seconds to answer.
+        "_frontend": False,
     }
 
 
