@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from toyland.captions import caption
-from toyland.dataset import Pictures, scenes
+from toyland.dataset import Pictures, render_pictures, scenes
 from toyland.train_autoencoder import to_pixels
 from toyland.train_judge import HEADS, Judge, labels_of, load_judge, verdicts
 from toyland.world import SUBJECTS, Scene
@@ -24,6 +25,7 @@ from toyland.world import SUBJECTS, Scene
 __all__ = ["Score", "judge_accuracy", "reconstruction_quality", "sample", "save_grid", "score"]
 
 _SEED = 20_261
+_RENDER_SEED = 4_242
 _BATCH = 20
 
 
@@ -42,7 +44,7 @@ class Score:
 
 def prompt_scenes(count: int, seed: int, *, held_out: bool) -> list[Scene]:
     """Scenes to ask for, as many of every subject as of any other (but for a rest)."""
-    pool = scenes(40 * count, seed, held_out=held_out)
+    pool = scenes(40 * max(count, len(SUBJECTS)), seed, held_out=held_out)
     by_subject = [[s for s in pool if s.subject == subject] for subject in SUBJECTS]
     rows = [scene for several in zip(*by_subject, strict=False) for scene in several]
     return rows[:count]
@@ -123,9 +125,22 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=240, help="half of held-out combinations")
     parser.add_argument("--steps", type=int, nargs="+", default=[50])
     parser.add_argument("--guidance-scale", type=float, nargs="+", default=[7.5])
+    parser.add_argument("--renders", type=int, default=0,
+                        help="first test judge and autoencoder on this many unseen renders")
     parser.add_argument("--grid", type=Path, help="write the first 32 pictures here")
     parser.add_argument("--report", type=Path, help="write scores and confusions here (JSON)")
     return parser.parse_args()
+
+
+def _test_on_renders(pipeline: StableDiffusionPipeline, judge: Judge, count: int) -> None:
+    """Print what the judge gets right of renders and of their reconstructions, and their quality."""
+    with tempfile.TemporaryDirectory() as folder:
+        side = pipeline.vae.config.sample_size
+        pictures = render_pictures(Path(folder), count, side, _RENDER_SEED, held_out=None)
+        back, quality = reconstruction_quality(pipeline, pictures)
+        print(judge_accuracy(judge, pictures).row("renders"))
+        print(score(judge, back, pictures.scenes).row("reconstructions"))
+        print(json.dumps({name: round(value, 4) for name, value in quality.items()}))
 
 
 def main() -> None:
@@ -134,6 +149,8 @@ def main() -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(options.model, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     judge = load_judge(options.model / "judge")
+    if options.renders:
+        _test_on_renders(pipeline, judge, options.renders)
     half = options.prompts // 2
     wanted = [*prompt_scenes(half, _SEED, held_out=False),
               *prompt_scenes(options.prompts - half, _SEED + 1, held_out=True)]

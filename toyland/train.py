@@ -206,7 +206,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=PRESETS, default="cpu")
     parser.add_argument("--out", type=Path, default=Path("assets/toyland"))
-    parser.add_argument("--work-dir", type=Path, default=Path("toyland-work"),
+    parser.add_argument("--work-dir", type=Path, default=Path("outputs/toyland"),
                         help="pictures, latents and checkpoints (some GB)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default=None,
                         help="default: cuda where there is one")
