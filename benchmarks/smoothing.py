@@ -19,12 +19,12 @@ import torch
 
 from model_manager import ModelManager
 from text2video_zero.attention import attention_of
-from text2video_zero.checkpoints import find_checkpoint
+from text2video_zero.checkpoints import find_checkpoint, known_model
 from text2video_zero.decoding import decoded_frames
 from text2video_zero.evaluation.metrics import flow_warp_error, iou, pose_warp_error
 from text2video_zero.foreground import CrossAttentionDetector
 from text2video_zero.guidance import TextGuidance, encoded_prompts, negative_branch
-from text2video_zero.motion import PAPER_SPEED, forward_noise
+from text2video_zero.motion import forward_noise
 from text2video_zero.requests import TextToVideoRequest
 from text2video_zero.sampling import frame_noise
 from text2video_zero.schedule import Schedule
@@ -202,10 +202,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--scenes", type=int, default=120)
     parser.add_argument("--clips", type=int, default=24)
     parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--pan", type=float, default=PAPER_SPEED, help="camera, in frames per frame, right and down")
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--out", type=Path, help="JSON file for all rows")
     chosen = parser.parse_args(arguments)
+    known = known_model(chosen.model)
+    suited = dict(known.defaults) if known else {}  # as the app runs it
     with ModelManager("cpu").lend(find_checkpoint(chosen.model)) as pipeline, torch.inference_mode():
         masks = [
             mask_scores(pipeline, scene, text, chosen.seed + number)
@@ -214,14 +215,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(mask_table(masks), flush=True)  # the clips take minutes
         clips = []
         for number, (_, text) in enumerate(drawn_scenes(chosen.clips, chosen.seed + 1)):
-            request = TextToVideoRequest(
-                prompt=text,
-                steps=chosen.steps,
-                seed=chosen.seed + number,
-                size=pipeline.native_size,
-                pan_x=chosen.pan,
-                pan_y=chosen.pan,
-            )
+            given = {
+                "prompt": text,
+                "steps": chosen.steps,
+                "seed": chosen.seed + number,
+                "size": pipeline.native_size,
+            }
+            request = TextToVideoRequest(**{**suited, **given})
             clips.append(clip_scores(pipeline, request))
         print(f"\nin thousandths of the colour range\n\n{clip_table(clips)}")
     if chosen.out:

@@ -10,8 +10,8 @@ TEXT_TO_VIDEO = Tab(
     request=TextToVideoRequest,
     examples=(
         {"prompt": "a red panda dancing in the snow"},
-        {"prompt": "a blue robot walking on the moon"},
-        {"prompt": "a yellow fish swimming in the ocean"},
+        {"prompt": "an orange fox walking in the meadow"},
+        {"prompt": "a yellow car on the beach"},
         {"prompt": "a white horse standing in a meadow"},
         {"prompt": "an orange cat jumping on a street at night"},
     ),

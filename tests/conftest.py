@@ -23,6 +23,9 @@ from tests.tiny_models import (
 from text2video_zero.checkpoints import Checkpoint, DetectorCheckpoint
 from text2video_zero.pipeline import Pipeline
 
+# Tiny tensors are no work to share: on a busy machine threads that wait for each other cost more than they do.
+torch.set_num_threads(1)
+
 CAPTION_WORDS = ("a", "red", "blue", "panda", "fox", "robot", "dancing", "walking", "in", "on", "the", "snow", "moon")
 
 

@@ -151,8 +151,8 @@ def test_mistakes_are_told_on_the_page_in_one_sentence(page):
 
 
 def test_an_example_fills_the_prompt_and_runs_nothing(page):
-    page.get_by_text("a blue robot walking on the moon").click()
-    sync_api.expect(page.locator(f"{TASK}-prompt textarea")).to_have_value("a blue robot walking on the moon")
+    page.get_by_text("an orange fox walking in the meadow").click()
+    sync_api.expect(page.locator(f"{TASK}-prompt textarea")).to_have_value("an orange fox walking in the meadow")
     assert page.locator(f"{TASK}-status").inner_text().strip() == ""
 
 

@@ -101,6 +101,11 @@ TOYLAND = KnownModel(
     Checkpoint(str(TOYLAND_FOLDER)),
     "embedded picture-book model, works offline on any machine",
     family="toyland",
+    # It decides where things are later than Stable Diffusion does: earlier movement would be undone. Its ground
+    # is level, so the camera goes sideways. Steps and guidance are those that its judge measured.
+    defaults=MappingProxyType(
+        {"steps": 25, "guidance_scale": 4.0, "motion_from": 681, "motion_to": 781, "pan_x": 0.03, "pan_y": 0.0}
+    ),
 )
 STABLE_DIFFUSION_1_5 = KnownModel(
     "sd-1.5",

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LANCZOS_RADIUS = 4
-PAPER_SPEED = 12 / 512  # 12 pixels a frame at 512x512
 
 CAMERA_PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
