@@ -133,7 +133,7 @@ def build_tab(tab: Tab, services: Services) -> None:
             result = _build_result(task)
         seed_buttons = [gr.Button("Random", render=False), gr.Button("Last", render=False)]
         with gr.Column(elem_classes="settings"):
-            presets = _build_presets(tab)
+            presets = _build_presets(tab, {name: default for name, (default, _) in declared.items()})
             later = sections(tab.request, leave_out=first)
             with gr.Group():
                 fields |= _build_fields(later.pop(BASICS, []), declared, task, seed_buttons)
@@ -201,13 +201,12 @@ def _build_words(task: str, menu: ModelMenu) -> tuple[gr.Accordion, gr.HTML]:
         return accordion, gr.HTML(known)
 
 
-def _build_presets(tab: Tab) -> gr.Radio | None:
+def _build_presets(tab: Tab, values: Mapping[str, object]) -> gr.Radio | None:
     if tab.presets is None:
         return None
-    declared = {name: default for name, default, _ in tab.request.declarations()}
     return gr.Radio(
         list(tab.presets.table),
-        value=tab.presets.matching({name: declared[name] for name in tab.presets.fields}),
+        value=tab.presets.matching({name: values[name] for name in tab.presets.fields}),
         label=tab.presets.label,
         info=tab.presets.help,
         elem_id=f"{tab.request.task}-presets",
@@ -300,7 +299,7 @@ def _connect_model(
 
 
 def _connect_presets(tab: Tab, radio: gr.Radio | None, fields: Mapping[str, Component]) -> None:
-    """A preset fills its fields; a field moved by hand shows which preset, if any, still fits."""
+    """A preset fills its fields; a field that moves, by hand or with the model, shows which preset still fits."""
     if tab.presets is None:
         return
     presets, names = tab.presets, tab.presets.fields
@@ -308,7 +307,7 @@ def _connect_presets(tab: Tab, radio: gr.Radio | None, fields: Mapping[str, Comp
     quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     radio.input(lambda preset: [presets.table[preset][name] for name in names], radio, widgets, **quiet)
     gr.on(
-        [moved.input for moved in widgets],
+        [moved.change for moved in widgets],
         lambda *values: presets.matching(dict(zip(names, values, strict=True))),
         widgets,
         radio,
