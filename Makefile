@@ -4,6 +4,8 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 7860
+# How Toyland is trained: cpu, or gpu with ARGS="--device cuda".
+PRESET ?= cpu
 
 UV := $(shell command -v uv 2>/dev/null)
 VENV := .venv
@@ -70,7 +72,7 @@ bench: $(APP_READY)
 	$(RUN) -m benchmarks.sampling $(ARGS)
 
 toyland: $(APP_READY)
-	$(RUN) -m toyland.train --preset cpu --out assets/toyland $(ARGS)
+	$(RUN) -m toyland.train --preset $(PRESET) --out assets/toyland $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from text2video_zero import __main__ as cli
-from text2video_zero import __version__
-from text2video_zero.checkpoints import KNOWN_MODELS, TOYLAND_FOLDER, Checkpoint, KnownModel
+from text2video_zero import __version__, checkpoints
+from text2video_zero.checkpoints import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND_FOLDER, Checkpoint, KnownModel
 from text2video_zero.events import Finished, Notice, Progress
 from text2video_zero.requests import REQUESTS, Kind
 from text2video_zero.video import Video, read_settings
@@ -85,7 +85,7 @@ class TestOptions:
             with pytest.raises(SystemExit) as stopped:
                 cli.main(argv)
             assert stopped.value.code == 0
-            assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(KNOWN_MODELS)
+            assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [*KNOWN_MODELS, *DREAMBOOTH_STYLES]
 
     def test_version(self, capsys):
         with pytest.raises(SystemExit):
@@ -268,7 +268,8 @@ class TestOrders:
         model = KnownModel(
             "brisk", Checkpoint("nobody/brisk"), "", defaults=MappingProxyType({"steps": 20, "depth": 1})
         )
-        monkeypatch.setattr(cli, "KNOWN_MODELS", {"brisk": model})
+        for module in (cli, checkpoints):
+            monkeypatch.setattr(module, "KNOWN_MODELS", {"brisk": model})
 
     @pytest.mark.usefixtures("known")
     def test_a_known_models_defaults_give_way_to_what_is_given(self):
