@@ -85,7 +85,8 @@ class TestOptions:
             with pytest.raises(SystemExit) as stopped:
                 cli.main(argv)
             assert stopped.value.code == 0
-            assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [*KNOWN_MODELS, *DREAMBOOTH_STYLES]
+            names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+            assert names == [*KNOWN_MODELS, *DREAMBOOTH_STYLES]
 
     def test_version(self, capsys):
         with pytest.raises(SystemExit):

@@ -163,11 +163,8 @@ def test_the_exported_clip_has_a_processor(family):
     assert ready.pixel_values.shape == (1, 3, 64, 64)
 
 
-def test_latents_have_unit_variance_and_a_linear_preview(family):
+def test_latents_have_unit_variance_and_the_words_are_written_down(family):
     assert family.latents.values.float().std().item() == pytest.approx(1, abs=0.05)
-    preview = json.loads((family.out / "latent_rgb.json").read_text())
-    assert np.array(preview["matrix"]).shape == (4, 3)
-    assert len(preview["bias"]) == 3
     known = json.loads((family.out / "vocabulary.json").read_text())
     assert set(known["subjects"]) == set(VOCABULARY["subjects"])
 

@@ -100,8 +100,6 @@ class Recipe:
     taught_facings: tuple[int, ...] = (1, -1)
     seed: int = 0
     captions: int = 4
-    sampling_steps: int = 25
-    guidance_scale: float = 4.0
     judge_channels: tuple[int, ...] = (16, 32, 64, 128)
 
 

@@ -16,9 +16,7 @@ from toyland.train_clip import PIXEL_MEAN, PIXEL_STD
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from toyland.config import Recipe
-
-__all__ = ["export_clip", "export_pipeline", "export_settings", "text_encoder_of"]
+__all__ = ["export_clip", "export_pipeline", "export_vocabulary", "text_encoder_of"]
 
 _SHARD = "9MB"  # every file of the repository stays below 10 MB
 
@@ -62,10 +60,7 @@ def export_clip(out: Path, clip: CLIPModel, tokenizer: CLIPTokenizer) -> None:
     ).save_pretrained(folder)
 
 
-def export_settings(out: Path, recipe: Recipe) -> None:
-    """vocabulary.json: the words that Toyland knows; defaults.json: what samples it well."""
+def export_vocabulary(out: Path) -> None:
+    """vocabulary.json: the words that Toyland knows."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "vocabulary.json").write_text(json.dumps(VOCABULARY, indent=1) + "\n")
-    defaults = {"size": recipe.size, "steps": recipe.sampling_steps,
-                "guidance_scale": recipe.guidance_scale}
-    (out / "defaults.json").write_text(json.dumps(defaults, indent=2) + "\n")

@@ -1,8 +1,7 @@
-"""Latents of all pictures, encoded once, and the linear map from latents back to colours."""
+"""Latents of all pictures, encoded once."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,11 +20,10 @@ if TYPE_CHECKING:
 
     from toyland.dataset import Pictures
 
-__all__ = ["Latents", "encode_pictures", "fit_latent_rgb", "load_latents", "scale_latents"]
+__all__ = ["Latents", "encode_pictures", "load_latents", "scale_latents"]
 
 _BATCH = 64
 _SCALE_PICTURES = 2_000
-_RGB_PICTURES = 400
 
 
 @dataclass(frozen=True)
@@ -72,19 +70,3 @@ def encode_pictures(
 def load_latents(cache: Path) -> Latents:
     """The latents that `encode_pictures` has left in a file."""
     return Latents(**torch.load(cache, weights_only=True, mmap=True))
-
-
-def fit_latent_rgb(latents: Latents, pictures: Pictures, path: Path) -> None:
-    """Least squares from scaled latents to RGB in 0..1, for previews without the decoder.
-
-    Written as {"matrix": 4 rows of 3, "bias": 3}: rgb = latents @ matrix + bias.
-    """
-    values = latents.values[:_RGB_PICTURES].float()
-    images = to_pixels(pictures.images[:_RGB_PICTURES]).add(1).div(2)
-    cells = F.avg_pool2d(images, images.shape[-1] // values.shape[-1])
-    known = values.permute(0, 2, 3, 1).reshape(-1, values.shape[1])
-    known = torch.cat([known, torch.ones(len(known), 1)], 1)
-    wanted = cells.permute(0, 2, 3, 1).reshape(-1, 3)
-    solution = torch.linalg.lstsq(known, wanted).solution
-    rounded = [[round(value, 5) for value in row] for row in solution.tolist()]
-    path.write_text(json.dumps({"matrix": rounded[:-1], "bias": rounded[-1]}, indent=2) + "\n")

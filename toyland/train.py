@@ -26,10 +26,10 @@ from toyland.dataset import Pictures, render_pictures
 from toyland.export import (
     export_clip,
     export_pipeline,
-    export_settings,
+    export_vocabulary,
     text_encoder_of,
 )
-from toyland.latents import Latents, encode_pictures, fit_latent_rgb, load_latents, scale_latents
+from toyland.latents import Latents, encode_pictures, load_latents, scale_latents
 from toyland.texts import corpus
 from toyland.tokenizer import build_tokenizer
 from toyland.train_autoencoder import build_autoencoder, train_autoencoder, train_decoder
@@ -150,8 +150,7 @@ class Family:
         unet = build_unet(recipe.unet, recipe.clip.text_width, *latents.values.shape[1:3])
         share = load_trained(drawing_parts(unet, self.text_encoder.cpu()), self._checkpoint("unet"))
         print(f"exporting a UNet that is {100 * share:.0f} % trained", flush=True)
-        export_settings(self.out, recipe)
-        fit_latent_rgb(latents, self.pictures, self.out / "latent_rgb.json")
+        export_vocabulary(self.out)
         export_pipeline(self.out, unet=unet, autoencoder=self.autoencoder,
                         text_encoder=self.text_encoder, tokenizer=self.tokenizer,
                         scheduler=build_scheduler())
