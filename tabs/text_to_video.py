@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tabs.tab import Presets, Tab
-from text2video_zero.motion import CAMERA_PRESETS
 from text2video_zero.requests import TextToVideoRequest
+from text2video_zero.requests.camera import CAMERA_PRESETS
 
 TEXT_TO_VIDEO = Tab(
     request=TextToVideoRequest,

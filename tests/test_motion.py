@@ -9,8 +9,9 @@ from diffusers.pipelines.deprecated.text_to_video_synthesis import pipeline_text
 from hypothesis import given
 from hypothesis import strategies as st
 
-from text2video_zero.motion import CAMERA_PRESETS, CameraPath, CameraPose, forward_noise, sample_positions, warp
+from text2video_zero.motion import CameraPath, CameraPose, forward_noise, sample_positions, warp
 from text2video_zero.requests import TextToVideoRequest
+from text2video_zero.requests.camera import CAMERA_PRESETS
 
 STILL = CameraPose(0, 0, 1, 0)
 speeds = st.floats(-0.2, 0.2)

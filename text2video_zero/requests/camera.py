@@ -1,0 +1,26 @@
+"""Camera movements by name: values for the motion fields of a text-to-video request."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CAMERA_PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {
+        name: MappingProxyType(dict(zip(("pan_x", "pan_y", "zoom", "rotation"), speeds, strict=True)))
+        for name, speeds in {
+            "Pan right-down": (0.0234, 0.0234, 0.0, 0.0),
+            "Pan right": (0.03, 0.0, 0.0, 0.0),
+            "Pan left": (-0.03, 0.0, 0.0, 0.0),
+            "Pan up": (0.0, -0.03, 0.0, 0.0),
+            "Pan down": (0.0, 0.03, 0.0, 0.0),
+            "Zoom in": (0.0, 0.0, 0.04, 0.0),
+            "Zoom out": (0.0, 0.0, -0.04, 0.0),
+            "Rotate": (0.0, 0.0, 0.0, 0.008),
+            "Still": (0.0, 0.0, 0.0, 0.0),
+        }.items()
+    }
+)
