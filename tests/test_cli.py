@@ -225,6 +225,8 @@ class TestRuns:
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
+            # Whoever runs the tests in the background has made them deaf to it, and their children too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
         )
         try:
             while not running.stderr.readline().startswith("First frame"):
