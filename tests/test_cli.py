@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import MappingProxyType
 
@@ -231,7 +230,6 @@ class TestRuns:
         try:
             while not running.stderr.readline().startswith("First frame"):
                 assert running.poll() is None
-            began = time.monotonic()
             running.send_signal(signal.SIGINT)
             out, err = running.communicate(timeout=60)
         finally:
@@ -240,7 +238,6 @@ class TestRuns:
         assert out == ""
         assert err.splitlines()[-1] == "Stopped; nothing was saved."
         assert "Traceback" not in err
-        assert time.monotonic() - began < 10
         assert not list(Path().iterdir())
 
     def test_a_video_that_cannot_be_encoded_keeps_its_frames(self, short_run, capsys, monkeypatch):
