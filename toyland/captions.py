@@ -95,7 +95,8 @@ _PATTERN = re.compile(
 )
 
 
-def _with_article(words: str) -> str:
+def with_article(words: str) -> str:
+    """The words behind "a" or "an"."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
@@ -106,7 +107,7 @@ def _pick(rng: np.random.Generator, words: tuple[str, ...]) -> str:
 
 def plain_caption(scene: Scene) -> str:
     """The canonical caption, for example "a red panda dancing in the snow"."""
-    subject = _with_article(f"{scene.color} {scene.subject}")
+    subject = with_article(f"{scene.color} {scene.subject}")
     return f"{subject} {scene.action} {_PLACE_PHRASES[scene.place][0]}"
 
 
@@ -119,8 +120,8 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
         "where": _pick(rng, _PLACE_PHRASES[scene.place]),
         "place": _pick(rng, VOCABULARY["places"][scene.place]),
     }
-    words["a_color"] = _with_article(words["color"])
-    words["a_subject"] = _with_article(words["subject"])
+    words["a_color"] = with_article(words["color"])
+    words["a_subject"] = with_article(words["subject"])
     text = _SENTENCES[int(rng.integers(len(_SENTENCES)))].format(**words)
     if scene.weather in _WEATHER_PHRASES and rng.random() < 0.4:
         text += " " + _pick(rng, _WEATHER_PHRASES[scene.weather])

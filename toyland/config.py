@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from toyland.world import ACTIONS
+from toyland.world import ACTIONS, Scene
 
-__all__ = ["PRESETS", "AutoencoderShape", "ClipShape", "Plan", "Recipe", "UnetShape", "hurried"]
+__all__ = [
+    "PRESETS", "AutoencoderShape", "ClipShape", "Plan", "Recipe", "UnetShape", "budgets", "hurried",
+]
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class Recipe:
     size: int
     pictures: int
     judge_pictures: int
+    task_pictures: int
+    edit_pairs: int
     autoencoder: AutoencoderShape
     clip: ClipShape
     unet: UnetShape
@@ -101,11 +105,21 @@ class Recipe:
     seed: int = 0
     captions: int = 4
     judge_channels: tuple[int, ...] = (16, 32, 64, 128)
+    control_channels: tuple[int, ...] = (16, 32, 64, 96)
+    reader_channels: tuple[int, ...] = (16, 32, 64, 96)
+    lora_rank: int = 8
 
+    def teaches(self, scene: Scene) -> bool:
+        """Whether the UNet, and what is built on it, is shown such a scene."""
+        return scene.action in self.taught_actions and scene.facing in self.taught_facings
+
+
+_CPU_TASK = Plan(steps=1_500, minutes=14, batch=16, rate=1e-3, ema=0.998)
+_GPU_TASK = Plan(steps=20_000, batch=64, rate=2e-4, warmup=500, ema=0.999)
 
 PRESETS: dict[str, Recipe] = {
     "cpu": Recipe(
-        size=128, pictures=30_000, judge_pictures=9_000,
+        size=128, pictures=30_000, judge_pictures=9_000, task_pictures=14_000, edit_pairs=18_000,
         taught_actions=("standing", "walking", "dancing", "jumping"), taught_facings=(1,),
         autoencoder=AutoencoderShape(channels=(16, 32, 64, 128), layers=1),
         clip=ClipShape(text_width=96, text_layers=4, vision_width=128, vision_layers=3),
@@ -113,14 +127,20 @@ PRESETS: dict[str, Recipe] = {
                        heads=(2, 4, 4)),
         plans={
             "autoencoder": Plan(steps=16_000, minutes=26, batch=8, rate=2e-3),
-            "decoder": Plan(steps=2_000, minutes=8, batch=4, rate=1e-3),
+            "decoder": Plan(steps=8_000, minutes=45, batch=4, rate=1e-3),
+            "controlnet-edge": _CPU_TASK, "controlnet-pose": _CPU_TASK, "controlnet-depth": _CPU_TASK,
+            "style-sunset": Plan(steps=500, minutes=6, batch=12, rate=3e-4),
+            "style-blueprint": Plan(steps=700, minutes=8, batch=12, rate=2e-3),
+            "look-judge": Plan(steps=1_500, minutes=5, batch=48, rate=2e-3),
+            "reader": Plan(steps=2_000, minutes=8, batch=24, rate=2e-3, ema=0.99),
+            "instruct-pix2pix": Plan(steps=3_000, minutes=30, batch=16, rate=1e-3, ema=0.998),
             "judge": Plan(steps=1_500, minutes=3, batch=64, rate=2e-3),
             "clip": Plan(steps=1_500, minutes=3.5, batch=96, rate=1e-3),
             "unet": Plan(steps=4_000, minutes=60, batch=16, rate=1e-3, ema=0.998),
         },
     ),
     "gpu": Recipe(
-        size=256, pictures=200_000, judge_pictures=40_000,
+        size=256, pictures=200_000, judge_pictures=40_000, task_pictures=100_000, edit_pairs=150_000,
         autoencoder=AutoencoderShape(channels=(32, 64, 128, 192), layers=2, crop=128),
         clip=ClipShape(text_width=128, text_layers=4, vision_width=192, vision_layers=4),
         unet=UnetShape(channels=(96, 160, 224), attention=(True, True, True),
@@ -128,6 +148,12 @@ PRESETS: dict[str, Recipe] = {
         plans={
             "autoencoder": Plan(steps=120_000, batch=32, rate=1e-3, warmup=1_000),
             "decoder": Plan(steps=40_000, batch=32, rate=5e-4),
+            "controlnet-edge": _GPU_TASK, "controlnet-pose": _GPU_TASK, "controlnet-depth": _GPU_TASK,
+            "style-sunset": Plan(steps=1_500, batch=24, rate=1e-4),
+            "style-blueprint": Plan(steps=2_000, batch=24, rate=5e-4),
+            "look-judge": Plan(steps=10_000, batch=128, rate=1e-3),
+            "reader": Plan(steps=20_000, batch=64, rate=1e-3, ema=0.999),
+            "instruct-pix2pix": Plan(steps=60_000, batch=64, rate=3e-4, warmup=1_000, ema=0.9995),
             "judge": Plan(steps=10_000, batch=128, rate=1e-3),
             "clip": Plan(steps=20_000, batch=256, rate=5e-4),
             "unet": Plan(steps=200_000, batch=128, rate=5e-4, warmup=2_000, ema=0.9995),
@@ -143,3 +169,8 @@ def hurried(recipe: Recipe, minutes: dict[str, float]) -> Recipe:
         for name, plan in recipe.plans.items()
     }
     return replace(recipe, plans=plans)
+
+
+def budgets(pairs: list[str]) -> dict[str, float]:
+    """Minutes by part from a command line's "unet=60"."""
+    return {name: float(minutes) for name, minutes in (pair.split("=") for pair in pairs)}

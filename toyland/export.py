@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from peft import get_peft_model_state_dict
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from toyland.captions import VOCABULARY
@@ -16,9 +17,9 @@ from toyland.train_clip import PIXEL_MEAN, PIXEL_STD
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["export_clip", "export_pipeline", "export_vocabulary", "text_encoder_of"]
+__all__ = ["SHARD", "export_clip", "export_pipeline", "export_style", "export_vocabulary", "text_encoder_of"]
 
-_SHARD = "9MB"  # every file of the repository stays below 10 MB
+SHARD = "9MB"  # every file of the repository stays below 10 MB
 
 
 def text_encoder_of(clip: CLIPModel) -> CLIPTextModel:
@@ -44,20 +45,29 @@ def export_pipeline(
         requires_safety_checker=False,
     )
     pipeline.to("cpu").to(torch.float16)
-    pipeline.save_pretrained(out, safe_serialization=True, max_shard_size=_SHARD)
+    pipeline.save_pretrained(out, safe_serialization=True, max_shard_size=SHARD)
     save_tokenizer(tokenizer, out / "tokenizer")
 
 
 def export_clip(out: Path, clip: CLIPModel, tokenizer: CLIPTokenizer) -> None:
     """The whole pair with its image processor under clip/, for CLIP scores."""
     folder = out / "clip"
-    clip.half().save_pretrained(folder, max_shard_size=_SHARD)
+    clip.half().save_pretrained(folder, max_shard_size=SHARD)
     save_tokenizer(tokenizer, folder)
     side = clip.config.vision_config.image_size
     CLIPImageProcessor(
         size={"height": side, "width": side}, crop_size={"height": side, "width": side},
         do_center_crop=False, image_mean=[PIXEL_MEAN] * 3, image_std=[PIXEL_STD] * 3,
     ).save_pretrained(folder)
+
+
+def export_style(unet: UNet2DConditionModel, folder: Path) -> None:
+    """A UNet, or of one that carries a LoRA the LoRA alone, float16."""
+    if not hasattr(unet, "peft_config"):
+        unet.half().save_pretrained(folder, max_shard_size=SHARD)
+        return
+    StableDiffusionPipeline.save_lora_weights(
+        folder, unet_lora_layers=get_peft_model_state_dict(unet.half()))
 
 
 def export_vocabulary(out: Path) -> None:

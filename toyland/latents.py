@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from toyland.dataset import Pictures
 
-__all__ = ["Latents", "encode_pictures", "load_latents", "scale_latents"]
+__all__ = ["Latents", "encode", "encode_pictures", "load_latents", "scale_latents"]
 
 _BATCH = 64
 _SCALE_PICTURES = 2_000
@@ -35,8 +35,8 @@ class Latents:
 
 
 @torch.no_grad()
-def _encode(autoencoder: AutoencoderKL, images: np.ndarray, device: str) -> Tensor:
-    """Posterior means, float32 (n, 4, h, w), not scaled."""
+def encode(autoencoder: AutoencoderKL, images: np.ndarray, device: str) -> Tensor:
+    """Posterior means, float32 (n, 4, h, w), not scaled, of pictures uint8 (n, h, w, 3)."""
     means = []
     for start in range(0, len(images), _BATCH):
         pixels = to_pixels(images[start : start + _BATCH]).to(device)
@@ -47,7 +47,7 @@ def _encode(autoencoder: AutoencoderKL, images: np.ndarray, device: str) -> Tens
 
 def scale_latents(autoencoder: AutoencoderKL, pictures: Pictures, device: str) -> None:
     """Set the autoencoder's scaling_factor so that its latents have unit variance."""
-    means = _encode(autoencoder, pictures.images[:_SCALE_PICTURES], device)
+    means = encode(autoencoder, pictures.images[:_SCALE_PICTURES], device)
     autoencoder.register_to_config(scaling_factor=round(1 / means.std().item(), 4))
 
 
@@ -56,7 +56,7 @@ def encode_pictures(
 ) -> Latents:
     """Encode all pictures and keep the latents in a file."""
     scale = autoencoder.config.scaling_factor
-    values = (_encode(autoencoder, pictures.images, device) * scale).half()
+    values = (encode(autoencoder, pictures.images, device) * scale).half()
     factor = pictures.images.shape[1] // values.shape[-1]
     masks = torch.cat([
         F.avg_pool2d(torch.tensor(pictures.masks[start : start + _BATCH])[:, None].float(),

@@ -21,7 +21,7 @@ import torch
 from torch import distributed as dist
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from toyland.config import PRESETS, Recipe, hurried
+from toyland.config import PRESETS, Recipe, budgets, hurried
 from toyland.dataset import Pictures, render_pictures
 from toyland.export import (
     export_clip,
@@ -30,12 +30,13 @@ from toyland.export import (
     text_encoder_of,
 )
 from toyland.latents import Latents, encode_pictures, load_latents, scale_latents
+from toyland.noising import build_scheduler
 from toyland.texts import corpus
 from toyland.tokenizer import build_tokenizer
-from toyland.train_autoencoder import build_autoencoder, train_autoencoder, train_decoder
+from toyland.train_autoencoder import build_autoencoder, train_autoencoder
 from toyland.train_clip import build_clip, token_table, train_clip
 from toyland.train_judge import build_judge, labels_of, save_judge, train_judge
-from toyland.train_unet import build_scheduler, build_unet, drawing_parts, train_unet
+from toyland.train_unet import build_unet, drawing_parts, train_unet
 from toyland.training import load_trained
 
 if TYPE_CHECKING:
@@ -92,8 +93,7 @@ class Family:
     def autoencoder(self) -> AutoencoderKL:
         """The autoencoder with its scaling factor."""
         model = build_autoencoder(self.recipe.autoencoder, self.recipe.size)
-        tuned = self._checkpoint("decoder")
-        load_trained(model, tuned if tuned.exists() else self._checkpoint("autoencoder"))
+        load_trained(model, self._checkpoint("autoencoder"))
         model.to(self.device).eval()
         scale_latents(model, self.pictures, self.device)
         return model
@@ -132,17 +132,10 @@ class Family:
         tokens = token_table(
             self.pictures, self.tokenizer, self.recipe.captions, self.recipe.seed)
         taught = torch.tensor([
-            row for row, scene in enumerate(self.pictures.scenes)
-            if scene.action in self.recipe.taught_actions
-            and scene.facing in self.recipe.taught_facings
+            row for row, scene in enumerate(self.pictures.scenes) if self.recipe.teaches(scene)
         ])
         train_unet(self.recipe, self.latents, tokens, labels_of(self.pictures.scenes), taught,
                    self.tokenizer, self.text_encoder, self._checkpoint("unet"), self.device)
-
-    def train_decoder(self) -> None:
-        """Latents to pixels once more, with the encoder as it is."""
-        train_decoder(self.recipe, self.pictures, self.latents.values, self.autoencoder,
-                      self._checkpoint("decoder"))
 
     def export(self) -> None:
         """Write the family; the UNet may still be in training in another process."""
@@ -167,12 +160,11 @@ STAGES: dict[str, Callable[[Family], object]] = {
     "autoencoder": Family.train_autoencoder,
     "latents": lambda family: family.latents,
     "unet": Family.train_unet,
-    "decoder": Family.train_decoder,
     "export": Family.export,
 }
 """In an order in which each finds what it builds on."""
 
-_SHARED = ("clip", "judge", "autoencoder", "unet", "decoder")
+_SHARED = ("clip", "judge", "autoencoder", "unet")
 
 
 def _work_on(rank: int, stage: str, family: Family, workers: int, meeting: str) -> None:
@@ -217,15 +209,11 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _budgets(pairs: list[str]) -> dict[str, float]:
-    return {name: float(minutes) for name, minutes in (pair.split("=") for pair in pairs)}
-
-
 def main(argv: list[str] | None = None) -> None:
     """See the module."""
     options = _arguments(argv)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    recipe = hurried(PRESETS[options.preset], _budgets(options.minutes))
+    recipe = hurried(PRESETS[options.preset], budgets(options.minutes))
     family = Family(recipe, options.work_dir, options.out, device)
     for name in STAGES:
         if name in options.stage:

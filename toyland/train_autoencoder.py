@@ -14,6 +14,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name the field knows
 
+from toyland.looks import LOOKS
 from toyland.training import train
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 _LEFT_AT_RANDOM = 0.25
+_LOOKS_SHARE = 0.4
 _SCALES = 4
 
 
@@ -124,12 +126,12 @@ def train_autoencoder(
 
 
 def train_decoder(
-    recipe: Recipe, pictures: Pictures, latents: Tensor, model: AutoencoderKL, checkpoint: Path,
+    recipe: Recipe, pictures: Pictures, model: AutoencoderKL, checkpoint: Path,
 ) -> AutoencoderKL:
-    """Train the decoder alone further, on whole pictures, beside or after the UNet.
+    """Train the decoder alone further, on whole pictures, mirrored ones and other looks among them.
 
-    latents: scaled means (n, 4, h, w) of the pictures; the encoder that made them stays as it is.
-    Their noise is stronger than before: what a UNet samples is not what the encoder would give.
+    The encoder stays as it is, and with it everything that was trained on its latents. Their noise
+    is stronger than before: what a UNet samples is not what the encoder would give.
     """
     shape, plan = recipe.autoencoder, recipe.plans["decoder"]
     device = model.device
@@ -137,13 +139,33 @@ def train_decoder(
         part.requires_grad_(False)
 
     def loss(generator: torch.Generator, _progress: float) -> Tensor:
-        rows = torch.randint(len(latents), (plan.batch,), generator=generator)
-        images = to_pixels(pictures.images[rows.numpy()]).to(device)
-        masks = torch.tensor(pictures.masks[rows.numpy()])[:, None].float().div_(255).to(device)
-        clean = latents[rows].float()
+        rows = torch.randint(len(pictures.images), (plan.batch,), generator=generator).numpy()
+        shown, subjects = in_other_looks(pictures.images[rows], pictures.masks[rows], generator)
+        images = to_pixels(shown).to(device)
+        masks = torch.tensor(subjects)[:, None].float().div_(255).to(device)
+        with torch.no_grad():
+            clean = model.encode(images).latent_dist.mean.float()
         strength = shape.sampled_noise * torch.rand(plan.batch, 1, 1, 1, generator=generator)
-        noisy = clean + strength * torch.randn(clean.shape, generator=generator)
-        made = model.decode(noisy.to(device) / model.config.scaling_factor).sample
+        noise = strength * torch.randn(clean.shape, generator=generator)
+        made = model.decode(clean + noise.to(device) / model.config.scaling_factor).sample
         return reconstruction_loss(made, images, masks, shape)
 
     return train(model, loss, plan, checkpoint, seed=recipe.seed + 4)
+
+
+def in_other_looks(
+    images: np.ndarray, masks: np.ndarray, generator: torch.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures uint8 (n, h, w, 3) and masks uint8 (n, h, w), some mirrored, some in another look."""
+    draws = torch.rand(len(images), 2, generator=generator)
+    choices = torch.randint(len(LOOKS), (len(images),), generator=generator)
+    shown, subjects = [], []
+    for image, mask, (mirror, change), choice in zip(
+        images, masks, draws.tolist(), choices.tolist(), strict=True
+    ):
+        turn = slice(None, None, -1 if mirror < 0.5 else 1)
+        seen, subject = image[:, turn], mask[:, turn]
+        look = list(LOOKS.values())[choice]
+        shown.append(look(seen, subject / 255) if change < _LOOKS_SHARE else seen)
+        subjects.append(subject)
+    return np.stack(shown), np.stack(subjects)

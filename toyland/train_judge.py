@@ -10,27 +10,30 @@ import itertools
 import json
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name the field knows
 
+from toyland.looks import LOOKS
 from toyland.training import train
 from toyland.world import COLORS, PLACES, SUBJECTS, Scene
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
-
     from toyland.config import Recipe
     from toyland.dataset import Pictures
 
 __all__ = [
-    "HEADS", "Judge", "build_judge", "labels_of", "load_judge", "save_judge", "train_judge", "verdicts",
+    "HEADS", "LOOK_HEADS", "Judge", "build_judge", "labels_of", "load_judge", "roughened",
+    "save_judge", "train_judge", "train_look_judge", "verdicts",
 ]
 
 HEADS: dict[str, tuple[str, ...]] = {"subject": SUBJECTS, "color": COLORS, "place": PLACES}
+LOOK_HEADS: dict[str, tuple[str, ...]] = {**HEADS, "look": ("plain", "snowfall", *LOOKS)}
+"""What the judge of edits and styles tells: the same, and the look of the whole picture."""
 _SIDE = 64
 _SMOOTHING = 0.05
 
@@ -60,9 +63,9 @@ class Judge(nn.Module):
         return {name: head(pooled) for name, head in self.heads.items()}
 
 
-def build_judge(recipe: Recipe) -> Judge:
+def build_judge(recipe: Recipe, heads: dict[str, tuple[str, ...]] = HEADS) -> Judge:
     """An untrained judge."""
-    return Judge(recipe.judge_channels, {name: len(words) for name, words in HEADS.items()})
+    return Judge(recipe.judge_channels, {name: len(words) for name, words in heads.items()})
 
 
 def labels_of(scenes: list[Scene]) -> dict[str, Tensor]:
@@ -71,7 +74,7 @@ def labels_of(scenes: list[Scene]) -> dict[str, Tensor]:
             for name, words in HEADS.items()}
 
 
-def _roughened(pixels: Tensor, generator: torch.Generator) -> Tensor:
+def roughened(pixels: Tensor, generator: torch.Generator) -> Tensor:
     """Blur, noise and brightness, each picture by its own strength; pixels (n, 3, h, w) in 0..1."""
     count, side = len(pixels), pixels.shape[-1]
     small = F.interpolate(pixels, scale_factor=0.5, mode="area")
@@ -96,17 +99,43 @@ def train_judge(recipe: Recipe, pictures: Pictures, checkpoint: Path, device: st
     def loss(generator: torch.Generator, _progress: float) -> Tensor:
         rows = torch.randint(len(pictures.images), (plan.batch,), generator=generator)
         images = torch.from_numpy(pictures.images[rows.numpy()]).permute(0, 3, 1, 2).float() / 255
-        logits = model(_roughened(images, generator).to(device))
+        logits = model(roughened(images, generator).to(device))
         return sum(F.cross_entropy(logits[name].float(), labels[name][rows].to(device),
                                    label_smoothing=_SMOOTHING) for name in HEADS)
 
     return train(model, loss, plan, checkpoint, seed=recipe.seed + 2)
 
 
+def train_look_judge(recipe: Recipe, pictures: Pictures, checkpoint: Path, device: str) -> Judge:
+    """Train, resume or only load the judge of edits and styles, on pictures in all looks."""
+    plan, names = recipe.plans["look-judge"], LOOK_HEADS["look"]
+    torch.manual_seed(recipe.seed)
+    model = build_judge(recipe, LOOK_HEADS).to(device)
+    labels = labels_of(pictures.scenes)
+    snowing = torch.tensor([scene.weather == "snowy" for scene in pictures.scenes])
+
+    def loss(generator: torch.Generator, _progress: float) -> Tensor:
+        rows = torch.randint(len(pictures.images), (plan.batch,), generator=generator)
+        looks = torch.randint(len(names), (plan.batch,), generator=generator)
+        looks = torch.where(looks < 2, snowing[rows].long(), looks)
+        images = np.stack([
+            LOOKS[names[look]](pictures.images[row], pictures.masks[row] / 255) if look > 1
+            else pictures.images[row] for row, look in zip(rows, looks.tolist(), strict=True)])
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+        logits = model(roughened(pixels, generator).to(device))
+        wanted = {name: label[rows] for name, label in labels.items()} | {"look": looks}
+        # No one can tell the colour of what is drawn in one colour.
+        wanted["color"] = wanted["color"].masked_fill(looks > names.index("night"), -100)
+        return sum(F.cross_entropy(logits[name].float(), wanted[name].to(device),
+                                   label_smoothing=_SMOOTHING) for name in LOOK_HEADS)
+
+    return train(model, loss, plan, checkpoint, seed=recipe.seed + 5)
+
+
 @torch.no_grad()
 def verdicts(judge: Judge, images: np.ndarray, batch: int = 64) -> dict[str, Tensor]:
     """Class numbers by head, each int64 (n,), of pictures uint8 (n, h, w, 3)."""
-    found: dict[str, list[Tensor]] = {name: [] for name in HEADS}
+    found: dict[str, list[Tensor]] = {name: [] for name in judge.heads}
     for start in range(0, len(images), batch):
         pixels = torch.tensor(images[start : start + batch])
         for name, logits in judge(pixels.permute(0, 3, 1, 2).float() / 255).items():
@@ -120,7 +149,8 @@ def save_judge(judge: Judge, folder: Path) -> None:
     weights = {name: value.half().contiguous() for name, value in judge.state_dict().items()}
     save_file(weights, folder / "judge.safetensors")
     channels = [block[0].out_channels for block in judge.trunk]
-    record = {"channels": channels, "heads": {name: list(words) for name, words in HEADS.items()}}
+    heads = {name: list(LOOK_HEADS[name]) for name in judge.heads}
+    record = {"channels": channels, "heads": heads}
     (folder / "config.json").write_text(json.dumps(record, indent=2) + "\n")
 
 

@@ -2,8 +2,7 @@
 
 The text encoder is trained with it: what a short contrastive training tells apart (colours, places)
 is not all that drawing needs (a fish and a cat), and telling words apart is cheap.
-The pieces (`text_states`, `noise_loss`) are apart, so that a ControlNet, an edit model or a style
-is a short file that brings its own module and its own condition.
+What a ControlNet, an editor or a style needs of it too (`text_states`, `toyland.noising`) is apart.
 """
 
 from __future__ import annotations
@@ -12,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from torch.nn import functional
 
+from toyland.noising import build_scheduler, noise_loss, noised
 from toyland.texts import decoration
 from toyland.train_judge import HEADS
 from toyland.training import train
@@ -24,31 +24,21 @@ from toyland.training import train
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from diffusers import ControlNetModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
     from toyland.config import Recipe, UnetShape
     from toyland.latents import Latents
 
 __all__ = [
-    "AttributeHeads", "DroppedTexts", "build_scheduler", "build_unet", "draw_timesteps",
-    "drawing_parts", "noise_loss", "text_states", "train_unet",
+    "AttributeHeads", "DroppedTexts", "attend_plainly", "build_unet", "drawing_parts", "text_states",
+    "train_unet",
 ]
 
 _EMPTY_SHARE = 0.6
 _DROPPED_TEXTS = 512
-# Forms are decided at high and middle noise: a part of the steps is drawn from there alone.
-_FORMING = (300, 950)
-_FORMING_SHARE = 0.5
 _COSINE_SCALE = 10.0
 _ATTRIBUTE_WEIGHT = 0.05
-
-
-def build_scheduler() -> DDIMScheduler:
-    """The noise schedule of Stable Diffusion 1.5."""
-    return DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
-        set_alpha_to_one=False, steps_offset=1,
-    )
 
 
 def build_unet(
@@ -63,6 +53,12 @@ def build_unet(
         layers_per_block=shape.layers, attention_head_dim=shape.heads,  # diffusers' name for it
         norm_num_groups=shape.norm_groups, cross_attention_dim=text_width,
     )
+
+
+def attend_plainly(model: UNet2DConditionModel | ControlNetModel, device: str) -> None:
+    """On the CPU the fused attention's backward pass in bfloat16 is slower than plain products."""
+    if device == "cpu":
+        model.set_attn_processor(AttnProcessor())
 
 
 class DroppedTexts:
@@ -108,26 +104,6 @@ class AttributeHeads(nn.ModuleDict):
         )
 
 
-def draw_timesteps(count: int, generator: torch.Generator) -> Tensor:
-    """Timesteps int64 (count,), 0..999, more of them where forms are decided."""
-    anywhere = torch.randint(1000, (count,), generator=generator)
-    forming = torch.randint(*_FORMING, (count,), generator=generator)
-    return torch.where(torch.rand(count, generator=generator) < _FORMING_SHARE, forming, anywhere)
-
-
-def noise_loss(
-    predicted: Tensor, noise: Tensor, masks: Tensor, snr: Tensor, shape: UnetShape
-) -> Tensor:
-    """Squared error of the noise, weighted by min-SNR and towards the subject.
-
-    predicted, noise: (n, 4, h, w); masks: (n, 1, h, w) in 0..1; snr: (n,).
-    """
-    weight = 1 + shape.mask_weight * masks
-    weight = weight / weight.mean((1, 2, 3), keepdim=True)
-    error = ((predicted.float() - noise) ** 2 * weight).mean((1, 2, 3))
-    return (error * (shape.min_snr_gamma / snr).clamp(max=1)).mean()
-
-
 def train_unet(
     recipe: Recipe, latents: Latents, tokens: Tensor, labels: dict[str, Tensor], taught: Tensor,
     tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, checkpoint: Path, device: str,
@@ -140,9 +116,7 @@ def train_unet(
     shape, plan = recipe.unet, recipe.plans["unet"]
     torch.manual_seed(recipe.seed)
     unet = build_unet(shape, recipe.clip.text_width, *latents.values.shape[1:3])
-    if device == "cpu":
-        # The fused attention's backward pass in bfloat16 is slower there than plain products.
-        unet.set_attn_processor(AttnProcessor())
+    attend_plainly(unet, device)
     alphas = build_scheduler().alphas_cumprod
     dropped = DroppedTexts(tokenizer, recipe.seed)
     parts = drawing_parts(unet, text_encoder).to(device)
@@ -152,20 +126,15 @@ def train_unet(
         version = torch.randint(tokens.shape[1], (plan.batch,), generator=generator)
         texts = tokens[rows, version].long()
         words = dropped.replace(texts, shape.caption_dropout, generator)
-        clean = latents.values[rows].float()
-        noise = torch.randn(clean.shape, generator=generator)
-        timesteps = draw_timesteps(plan.batch, generator)
-        kept = alphas[timesteps].view(-1, 1, 1, 1)
-        noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
+        noisy = noised(latents.values[rows].float(), alphas, generator, device)
         states = text_states(text_encoder, words)
-        predicted = unet(noisy.to(device), timesteps.to(device), states).sample
-        snr = (kept / (1 - kept)).view(-1)
+        predicted = unet(noisy.latents, noisy.timesteps, states).sample
         unnamed = (words != texts).any(1)
         wanted = {name: label[rows].masked_fill(unnamed, -100).to(device)
                   for name, label in labels.items()}
-        return _ATTRIBUTE_WEIGHT * parts["heads"].loss(states, wanted) + noise_loss(
-            predicted, noise.to(device), latents.masks[rows].float().to(device), snr.to(device),
-            shape)
+        masks = latents.masks[rows].float().to(device)
+        return (_ATTRIBUTE_WEIGHT * parts["heads"].loss(states, wanted)
+                + noise_loss(predicted, noisy, masks, shape))
 
     return train(parts, loss, plan, checkpoint, seed=recipe.seed + 3)
 
