@@ -9,8 +9,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPProcessor, CLIPTokenizer
 
+from tests.tiny_toyland import TINY
 from toyland.captions import VOCABULARY, caption
-from toyland.config import PRESETS, AutoencoderShape, ClipShape, Plan, Recipe, UnetShape, hurried
+from toyland.config import PRESETS, Plan, hurried
 from toyland.dataset import is_held_out, render_pictures, scenes
 from toyland.evaluate import prompt_scenes, reconstruction_quality, sample, score
 from toyland.texts import corpus
@@ -18,19 +19,6 @@ from toyland.tokenizer import build_tokenizer
 from toyland.train import STAGES, Family, run_stage
 from toyland.train_judge import HEADS, load_judge, verdicts
 from toyland.training import progress_of, train
-
-PLAN = Plan(steps=2, batch=2, rate=1e-3, warmup=1, ema=0.9)
-TINY = Recipe(
-    size=64,
-    pictures=12,
-    judge_pictures=4,
-    captions=2,
-    judge_channels=(8, 8),
-    autoencoder=AutoencoderShape(channels=(8, 8, 8, 8), layers=1, crop=32, whole_share=0.5),
-    clip=ClipShape(text_width=16, text_layers=1, vision_width=16, vision_layers=1, heads=2, projection=8),
-    unet=UnetShape(channels=(16, 32), attention=(True, False), heads=(2, 2)),
-    plans={"autoencoder": replace(PLAN, batch=8, ema=0.0), "decoder": PLAN, "judge": PLAN, "clip": PLAN, "unet": PLAN},
-)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import torch
 from diffusers import (
+    AutoencoderKL,
     ControlNetModel,
     StableDiffusionControlNetPipeline,
     StableDiffusionInstructPix2PixPipeline,
@@ -263,7 +264,7 @@ def _asked_for(folder: Path, count: int, side: int) -> Pictures:
 def main(argv: list[str] | None = None) -> None:
     """See the module."""
     options = _arguments(argv)
-    side = StableDiffusionPipeline.load_config(options.model / "vae")["sample_size"]
+    side = AutoencoderKL.load_config(options.model / "vae")["sample_size"]
     report = {}
     with tempfile.TemporaryDirectory() as folder:
         trial = Trial(options.model, _asked_for(Path(folder), options.pictures, side),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,9 +18,14 @@ from toyland.train_clip import PIXEL_MEAN, PIXEL_STD
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["SHARD", "export_clip", "export_pipeline", "export_style", "export_vocabulary", "text_encoder_of"]
+    from diffusers import ModelMixin
 
-SHARD = "9MB"  # every file of the repository stays below 10 MB
+__all__ = [
+    "export_clip", "export_lora", "export_network", "export_pipeline", "export_vocabulary",
+    "text_encoder_of",
+]
+
+_SHARD = "9MB"  # every file of the repository stays below 10 MB
 
 
 def text_encoder_of(clip: CLIPModel) -> CLIPTextModel:
@@ -45,14 +51,14 @@ def export_pipeline(
         requires_safety_checker=False,
     )
     pipeline.to("cpu").to(torch.float16)
-    pipeline.save_pretrained(out, safe_serialization=True, max_shard_size=SHARD)
+    pipeline.save_pretrained(out, safe_serialization=True, max_shard_size=_SHARD)
     save_tokenizer(tokenizer, out / "tokenizer")
 
 
 def export_clip(out: Path, clip: CLIPModel, tokenizer: CLIPTokenizer) -> None:
     """The whole pair with its image processor under clip/, for CLIP scores."""
     folder = out / "clip"
-    clip.half().save_pretrained(folder, max_shard_size=SHARD)
+    clip.half().save_pretrained(folder, max_shard_size=_SHARD)
     save_tokenizer(tokenizer, folder)
     side = clip.config.vision_config.image_size
     CLIPImageProcessor(
@@ -61,13 +67,15 @@ def export_clip(out: Path, clip: CLIPModel, tokenizer: CLIPTokenizer) -> None:
     ).save_pretrained(folder)
 
 
-def export_style(unet: UNet2DConditionModel, folder: Path) -> None:
-    """A UNet, or of one that carries a LoRA the LoRA alone, float16."""
-    if not hasattr(unet, "peft_config"):
-        unet.half().save_pretrained(folder, max_shard_size=SHARD)
-        return
-    StableDiffusionPipeline.save_lora_weights(
-        folder, unet_lora_layers=get_peft_model_state_dict(unet.half()))
+def export_network(network: ModelMixin, folder: Path) -> None:
+    """One network by itself, float16; the network stays as it is."""
+    deepcopy(network).cpu().half().save_pretrained(folder, max_shard_size=_SHARD)
+
+
+def export_lora(unet: UNet2DConditionModel, folder: Path) -> None:
+    """Of a UNet with a LoRA on it the LoRA alone, float16."""
+    layers = {name: value.cpu().half() for name, value in get_peft_model_state_dict(unet).items()}
+    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers)
 
 
 def export_vocabulary(out: Path) -> None:

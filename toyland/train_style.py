@@ -92,7 +92,8 @@ def train_style(
         others = torch.randint(len(pictures.images), (plan.batch - half,), generator=generator)
         words = torch.cat([styled_words[ours, way], plain_words[others]]).long()
         both = torch.cat([clean[ours], latents.values[others].float()])
-        masks = torch.cat([latents.masks[rows[ours.numpy()]], latents.masks[others]]).float().to(device)
+        shown = torch.cat([torch.from_numpy(rows)[ours], others])
+        masks = latents.masks[shown].float().to(device)
         noisy = noised(both, alphas, generator, device)
         predicted = model(noisy.latents, noisy.timesteps, text_states(text_encoder, words)).sample
         return noise_loss(predicted, noisy, masks, recipe.unet)

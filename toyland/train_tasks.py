@@ -23,7 +23,7 @@ from diffusers import StableDiffusionPipeline
 from toyland.config import PRESETS, Recipe, budgets, hurried
 from toyland.controls import CONTROLS
 from toyland.dataset import Pictures, render_pictures
-from toyland.export import SHARD, export_style
+from toyland.export import export_lora, export_network
 from toyland.latents import Latents, encode_pictures, load_latents
 from toyland.train_autoencoder import train_decoder
 from toyland.train_controlnet import train_controlnet
@@ -79,14 +79,14 @@ class TaskModels:
         """Latents to pixels once more, with the encoder as it is."""
         made = train_decoder(self.recipe, self.pictures, self.base.vae.to(self.device),
                              self._checkpoint("decoder"))
-        made.cpu().half().save_pretrained(self.model / "vae")
+        export_network(made, self.model / "vae")
 
     def train_controlnet(self, kind: str) -> None:
         """A clip's edges, poses or depth to a picture."""
         part = f"controlnet-{kind}"
         made = train_controlnet(kind, self.recipe, self.base, self.pictures, self.latents,
                                 self._checkpoint(part), self.device)
-        made.cpu().half().save_pretrained(self.model / part, max_shard_size=SHARD)
+        export_network(made, self.model / part)
 
     @cached_property
     def edits(self) -> EditPairs:
@@ -99,7 +99,7 @@ class TaskModels:
         part = "instruct-pix2pix"
         made = train_editor(self.recipe, self.base, self.latents, self.edits,
                             self._checkpoint(part), self.device)
-        made.cpu().half().save_pretrained(self.model / part, max_shard_size=SHARD)
+        export_network(made, self.model / part)
 
     @cached_property
     def judge_pictures(self) -> Pictures:
@@ -125,7 +125,7 @@ class TaskModels:
         base = StableDiffusionPipeline.from_pretrained(self.model, dtype=torch.float32)
         made = train_style(name, self.recipe, base, self.pictures, self.latents,
                            self._checkpoint(name), self.device)
-        export_style(made.cpu(), self.model / name)
+        (export_lora if STYLES[name].lora else export_network)(made, self.model / name)
 
 
 STAGES: dict[str, Callable[[TaskModels], object]] = {
