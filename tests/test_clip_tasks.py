@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.runs import result_of
 from text2video_zero.__main__ import main
 from text2video_zero.checkpoints import Checkpoint
 from text2video_zero.clips import probe
@@ -52,12 +53,7 @@ def order(request, clip, **changes):
 
 @torch.inference_mode()
 def sampled(request, pipeline):
-    run = sample(request, pipeline)
-    while True:
-        try:
-            next(run)
-        except StopIteration as finished:
-            return finished.value
+    return result_of(sample(request, pipeline))
 
 
 class TestInstructed:
