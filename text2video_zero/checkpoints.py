@@ -69,6 +69,11 @@ class Checkpoint:
         """The same checkpoint without its ControlNet: what pose, edge, depth and text share."""
         return replace(self, controlnet=None, controlnet_revision=None)
 
+    @property
+    def controlnet_key(self) -> tuple[str | None, str | None]:
+        """What tells its ControlNet from others."""
+        return self.controlnet, self.controlnet_revision
+
 
 def short_name(source: str) -> str:
     """A source as messages show it: a file's or folder's own name, a Hub id as it is."""
