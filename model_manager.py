@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +18,7 @@ from transformers import CLIPTokenizer
 from text2video_zero.checkpoints import Annotator, find_detector, mirrors_of
 from text2video_zero.devices import chosen_device, device_name
 from text2video_zero.errors import UserError
+from text2video_zero.events import result_of
 from text2video_zero.hub import Hub, needed_files, tokenizer_files
 from text2video_zero.layouts import write_layout
 from text2video_zero.map_cache import MapCache
@@ -36,13 +37,15 @@ from text2video_zero.vocabulary import Vocabulary
 from text2video_zero.weights import UNET_INPUT, check_whole, family_of_file, read_shapes, variant_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from controlnet_aux import MidasDetector, OpenposeDetector
     from diffusers import DiffusionPipeline
     from transformers import PreTrainedModel
 
     from text2video_zero.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
+    from text2video_zero.events import Progress
+    from text2video_zero.hub import Pick
 
     _Components = StableDiffusionPipeline | StableDiffusionXLPipeline
 
@@ -101,6 +104,15 @@ class ModelManager:
         """What there is to work with, a line each: device, memory, versions, and the models that need no network."""
         return self_check(self.device, self.dtype, self.shelf.device_budget, self._reader.hub)
 
+    def fetch(self, checkpoint: Checkpoint) -> Iterator[Progress]:
+        """Download what lending the checkpoint needs and what is not here, with progress in bytes.
+
+        Closing the iterator stops the download soon; the next one goes on where it was. Raises UserError when
+        something cannot be had; the manager is then as it was.
+        """
+        if not self.is_loaded(checkpoint):
+            yield from self._reader.fetch(checkpoint)
+
     @contextmanager
     def lend(self, checkpoint: Checkpoint) -> Iterator[Pipeline]:
         """The loaded checkpoint, for one run.
@@ -122,6 +134,10 @@ class ModelManager:
         )
         if left_behind:
             raise RuntimeError(f"a run left {left_behind} patched attention layers behind")
+
+    def fetch_detector(self, detector: str | DetectorCheckpoint | Annotator) -> Iterator[Progress]:
+        """Download what lending the detector needs and what is not here, as `fetch` does for a checkpoint."""
+        yield from self._reader.fetch_detector(find_detector(detector) if isinstance(detector, str) else detector)
 
     @contextmanager
     def lend_detector(
@@ -176,7 +192,9 @@ class ModelManager:
         relative = self.shelf.with_vae(components.vae)
         latent_rgb = relative.latent_rgb if relative else LatentRGB.fit(components.vae)
         vocabulary = Vocabulary.read(path)
-        return Pipeline(checkpoint, components, latent_rgb, self.lend_detector, self.map_cache, vocabulary)
+        return Pipeline(
+            checkpoint, components, latent_rgb, self.fetch_detector, self.lend_detector, self.map_cache, vocabulary
+        )
 
 
 @dataclass(frozen=True)
@@ -184,26 +202,60 @@ class _Reader:
     """Reads weights into the CPU's memory: from folders, single files and the Hub, always safetensors.
 
     dtype: of the networks that sample; detectors are float32.
+    found: folders by source and revision, of what was looked up before.
     """
 
     hub: Hub
     dtype: torch.dtype
+    found: dict[tuple[str, str | None], Path] = field(default_factory=dict)
 
-    def folder(self, source: str, revision: str | None) -> Path:
-        """Where a folder, a file or a Hub id is on this machine, whole; downloaded if need be."""
-        path = Path(source).expanduser()
+    def folder(self, source: str, revision: str | None = None, pick: Pick | None = None) -> Path:
+        """Where a folder, a file or a Hub id is on this machine, as `located` returns it, with nobody watching."""
+        return result_of(self.located(source, revision, pick))
+
+    def located(
+        self, source: str, revision: str | None = None, pick: Pick | None = None
+    ) -> Generator[Progress, None, Path]:
+        """Where a folder, a file or a Hub id is on this machine, whole; downloaded if need be.
+
+        The Hub is asked once in the life of the reader whether there is something newer.
+        """
+        path = self.found.get((source, revision)) or Path(source).expanduser()
         if path.exists():
             found = path
         elif path.suffix == ".safetensors" or path.is_absolute() or source.startswith("."):
             raise UserError(f"The model {source!r} does not exist: check the path.")
         else:
-            found = self.hub.folder(source, revision, partial(needed_files, half=self.dtype == torch.float16))
+            pick = pick or partial(needed_files, half=self.dtype == torch.float16)
+            found = yield from self.hub.fetch(source, revision, pick)
         check_whole(found)
+        self.found[source, revision] = found
         return found
+
+    def fetch(self, checkpoint: Checkpoint) -> Iterator[Progress]:
+        """Bring all that reading the checkpoint needs onto this machine."""
+        path = yield from self.first_to_be_had(checkpoint)
+        if path.is_file() and not _has_layout(path):
+            yield from self.located(TOKENIZER_SOURCE, pick=tokenizer_files)
+        if checkpoint.unet is not None:
+            yield from self.located(checkpoint.unet, checkpoint.unet_revision)
+        for adapter in checkpoint.adapters:
+            yield from self.located(adapter.source, adapter.revision)
+        if checkpoint.controlnet is not None:
+            yield from self.located(*checkpoint.controlnet_key)
+
+    def fetch_detector(self, detector: DetectorCheckpoint | Annotator) -> Iterator[Progress]:
+        """Bring all that reading the detector needs onto this machine."""
+        if isinstance(detector, Annotator):
+            yield from self.located(detector.source, pick=detector.pick)
+            return
+        yield from self.located(detector.source, detector.revision)
+        if detector.box_source is not None:
+            yield from self.located(detector.box_source, detector.box_revision)
 
     def base(self, checkpoint: Checkpoint, at_hand: dict[str, object]) -> tuple[_Components, Path]:
         """A whole model, but for the components at hand, which it takes as they are; and where it lies."""
-        path = self._first_to_be_had(checkpoint)
+        path = result_of(self.first_to_be_had(checkpoint))
         parts = dict(at_hand)
         if checkpoint.unet is not None and "unet" not in parts:
             parts["unet"] = self.unet(checkpoint.unet, checkpoint.unet_revision)
@@ -217,14 +269,14 @@ class _Reader:
             self._add_adapter(adapter, components)
         return components, path
 
-    def _first_to_be_had(self, checkpoint: Checkpoint) -> Path:
+    def first_to_be_had(self, checkpoint: Checkpoint) -> Generator[Progress, None, Path]:
         """The model's own place, or the first of its mirrors that answers."""
         try:
-            return self.folder(checkpoint.source, checkpoint.revision)
+            return (yield from self.located(checkpoint.source, checkpoint.revision))
         except UserError:
             for mirror in mirrors_of(checkpoint):
                 with suppress(UserError):
-                    return self.folder(mirror.source, mirror.revision)
+                    return (yield from self.located(mirror.source, mirror.revision))
             raise
 
     def _whole_folder(self, path: Path, parts: dict[str, object]) -> _Components:
@@ -250,7 +302,7 @@ class _Reader:
         pipeline_class = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
         with TemporaryDirectory() as temporary:
             layout = path.with_suffix("")
-            if not (layout / "model_index.json").is_file():
+            if not _has_layout(path):
                 layout = Path(temporary)
                 write_layout(layout, family, shapes[UNET_INPUT][1])
                 parts = self._tokenizers(family) | parts
@@ -265,7 +317,7 @@ class _Reader:
 
     def _tokenizers(self, family: str) -> dict[str, object]:
         """CLIP's tokenizer, which no single file contains; both of Stable Diffusion XL's have the same words."""
-        folder = self.hub.folder(TOKENIZER_SOURCE, pick=tokenizer_files)
+        folder = self.folder(TOKENIZER_SOURCE, pick=tokenizer_files)
         tokenizers: dict[str, object] = {"tokenizer": CLIPTokenizer.from_pretrained(folder)}
         if family == "sdxl":
             # Laion's text encoder was trained on texts that end in zeros and not in end marks.
@@ -316,9 +368,7 @@ class _Reader:
         # Imported here because this loads a dozen detectors that nobody asks for.
         from controlnet_aux import MidasDetector, OpenposeDetector
 
-        path = Path(annotator.source)
-        if not path.is_dir():
-            path = self.hub.folder(annotator.source, pick=lambda offered: sorted(set(annotator.files) & set(offered)))
+        path = self.folder(annotator.source, pick=annotator.pick)
         missing = [name for name in annotator.files if not (path / name).is_file()]
         if missing:
             raise UserError(f"The folder {path.name!r} lacks {' and '.join(missing)}: download it again.")
@@ -335,6 +385,11 @@ class _Reader:
             processor = AutoImageProcessor.from_pretrained(path)
             model = model_class.from_pretrained(path, use_safetensors=True, dtype=torch.float32)
         return Network(model.eval(), processor)
+
+
+def _has_layout(path: Path) -> bool:
+    """Whether a folder of the file's name beside it tells how the model is built."""
+    return (path.with_suffix("") / "model_index.json").is_file()
 
 
 def _without_checker(pipeline_class: type[DiffusionPipeline]) -> dict[str, object]:

@@ -13,9 +13,9 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor
 from torch.nn import functional
 
-from tests.runs import result_of
 from text2video_zero.attention import cross_frame_attention
 from text2video_zero.errors import UserError
+from text2video_zero.events import result_of
 from text2video_zero.foreground import (
     CrossAttentionDetector,
     ListeningProcessor,

@@ -15,7 +15,7 @@ from diffusers import (
 )
 from diffusers.schedulers import scheduling_euler_ancestral_discrete
 
-from tests.runs import result_of
+from text2video_zero.events import result_of
 from text2video_zero.guidance import (
     ControlledGuidance,
     InstructGuidance,

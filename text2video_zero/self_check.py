@@ -16,7 +16,6 @@ from text2video_zero.checkpoints import (
     local_models,
 )
 from text2video_zero.devices import device_name
-from text2video_zero.hub import GIB
 from text2video_zero.memory import memory_of
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from text2video_zero.hub import Hub
 
+GIB = 2**30
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "gradio")
 
 
