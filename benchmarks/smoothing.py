@@ -11,7 +11,7 @@ import argparse
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -22,6 +22,7 @@ from text2video_zero.attention import attention_of
 from text2video_zero.checkpoints import find_checkpoint, known_model
 from text2video_zero.decoding import decoded_frames
 from text2video_zero.evaluation.metrics import flow_warp_error, iou, pose_warp_error
+from text2video_zero.events import result_of
 from text2video_zero.foreground import CrossAttentionDetector
 from text2video_zero.guidance import TextGuidance, encoded_prompts, negative_branch
 from text2video_zero.motion import forward_noise
@@ -34,12 +35,10 @@ from toyland.captions import caption
 from toyland.world import SUBJECTS, Scene, random_scene, render
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
-    from text2video_zero.events import Event
     from text2video_zero.pipeline import Pipeline
 
-Value = TypeVar("Value")
 
 TIMESTEPS = (941, 841, 741, 641, 541, 441, 341, 241, 141, 41)
 DISC_RADIUS = 0.3  # of the frame's side: the best of 0.2, 0.25, … on the renderer's masks
@@ -121,12 +120,12 @@ def clip_scores(pipeline: Pipeline, request: TextToVideoRequest) -> ClipScores:
     detector = CrossAttentionDetector(pipeline, request.prompt, "", request.frames, len(embeddings))
     with attention_of(request, components.unet) as memory:
         run = ClipRun(request, pipeline, schedule, guidance, memory)
-        start, index = returned(run.start())
+        start, index = result_of(run.start())
         with detector.observing():
-            plain = returned(run.denoised(start, index))
+            plain = result_of(run.denoised(start, index))
         masks = detector.masks(plain)
         start = smoothed_latents(start, masks, run.poses(), request.smoothing_strength, request.resampling)
-        smoothed = returned(run.denoised(start, index))
+        smoothed = result_of(run.denoised(start, index))
     clips = [np.stack(list(decoded_frames(components.vae, latents))) for latents in (plain, smoothed)]
     factor = pipeline.latent_factor
     foreground = masks.numpy().repeat(factor, 1).repeat(factor, 2)
@@ -143,15 +142,6 @@ def clip_scores(pipeline: Pipeline, request: TextToVideoRequest) -> ClipScores:
         changed_background=float(changed[background > 0.5].mean()),
         changed_foreground=float(changed[foreground > 0.5].mean()),
     )
-
-
-def returned(run: Generator[Event, None, Value]) -> Value:
-    """What a run returns, its events passed over."""
-    while True:
-        try:
-            next(run)
-        except StopIteration as finished:
-            return finished.value
 
 
 def detail(frames: np.ndarray, mask: np.ndarray) -> float:

@@ -6,6 +6,7 @@ import threading
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from text2video_zero.checkpoints import known_name
 from text2video_zero.events import Progress
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class LocalRunner:
         return self._models.describe_device() if self._models else ""
 
     def run(self, job: Job) -> Iterator[Event]:
-        """Wait for the device, load the model if it is not, and yield the engine's events."""
+        """Wait for the device, download and load the model if need be, and yield the engine's events."""
         while not self._lock.acquire(timeout=LOOK_AGAIN_SECONDS):
             yield Progress("Waiting for the video before this one", 0, 1)
         try:
@@ -63,8 +64,9 @@ class LocalRunner:
         from text2video_zero.generate import generate
 
         models = self._manager()
+        yield from models.fetch(job.checkpoint)
         if not models.is_loaded(job.checkpoint):
-            yield Progress(f"Loading {job.checkpoint.name}", 0, 1)
+            yield Progress(f"Loading {known_name(job.checkpoint.source)}", 0, 1)
         with models.lend(job.checkpoint) as pipeline, closing(generate(job.request, pipeline)) as events:
             yield from events
 

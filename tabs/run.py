@@ -163,7 +163,7 @@ class Run:
                 for event in events:
                     match event:
                         case Progress():
-                            progress((event.step, event.of), desc=event.stage, unit="steps")
+                            progress((event.step, event.of), desc=event.stage, unit=event.unit)
                             yield None, job.request.seed, {}
                         case Stored():
                             yield str(event.files[PLAYABLE]), job.request.seed, event.settings

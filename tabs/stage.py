@@ -75,7 +75,7 @@ def stopping() -> str:
 def progress(event: Progress, kind: str = "running") -> str:
     """One line and a bar: what is going on, how far it is, and how long it will take."""
     countable = event.of > 1
-    count = f"<span>{event.step} of {event.of}</span>" if countable else ""
+    count = f"<span>{event.count}</span>" if countable else ""
     left = "" if event.seconds_left is None else f'<span class="left">about {duration(event.seconds_left)} left</span>'
     bar = f'<i style="width:{100 * event.step / event.of:.1f}%"></i>' if countable else '<i class="unmeasured"></i>'
     return (

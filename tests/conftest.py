@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -11,8 +10,6 @@ os.environ.pop("HF_HUB_OFFLINE", None)
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from model_manager import ModelManager
 from tests.tiny_models import (
@@ -21,7 +18,9 @@ from tests.tiny_models import (
     write_depth_detector,
     write_editor,
     write_editor_unet,
+    write_model,
     write_pose_detector,
+    write_tokenizer,
     write_xl_model,
 )
 from text2video_zero.checkpoints import Checkpoint, DetectorCheckpoint
@@ -30,93 +29,11 @@ from text2video_zero.pipeline import Pipeline
 # Tiny tensors are no work to share: on a busy machine threads that wait for each other cost more than they do.
 torch.set_num_threads(1)
 
-CAPTION_WORDS = ("a", "red", "blue", "panda", "fox", "robot", "dancing", "walking", "in", "on", "the", "snow", "moon")
-
-
-def write_tokenizer(folder: Path) -> CLIPTokenizer:
-    """A CLIP tokenizer whose vocabulary is single bytes and a few whole words."""
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    symbols = list(bytes_to_unicode().values())
-    vocabulary = symbols + [symbol + "</w>" for symbol in symbols]
-    merges = []
-    for word in CAPTION_WORDS:
-        pieces = [*word[:-1], word[-1] + "</w>"]
-        while len(pieces) > 1:
-            merge = (pieces[0], pieces[1])
-            if merge not in merges:
-                merges.append(merge)
-                if "".join(merge) not in vocabulary:
-                    vocabulary.append("".join(merge))
-            pieces = ["".join(merge), *pieces[2:]]
-    vocabulary += ["<|startoftext|>", "<|endoftext|>"]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(vocabulary)}))
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *(" ".join(merge) for merge in merges)]) + "\n")
-    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=16)
-
-
-def tiny_unet(cross_attention_dim: int = 16) -> UNet2DConditionModel:
-    """Two levels of resolution with attn1 and attn2 at both, and in the middle block; 8x8 latents."""
-    torch.manual_seed(0)
-    return UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(16, 32),
-        layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=cross_attention_dim,
-        attention_head_dim=4,
-        norm_num_groups=4,
-    )
-
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A diffusers folder with a whole SD-1.x pipeline of random weights; native size 64x64, factor 8."""
-    folder = tmp_path_factory.mktemp("tiny-sd")
-    tokenizer = write_tokenizer(tmp_path_factory.mktemp("tokenizer"))
-    torch.manual_seed(1)
-    text_encoder = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=16,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8, 8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=64,
-    )
-    scheduler = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-    )
-    StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        unet=tiny_unet(),
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(folder, safe_serialization=True)
-    return folder
+    return write_model(tmp_path_factory.mktemp("tiny-sd"), write_tokenizer(tmp_path_factory.mktemp("tokenizer")))
 
 
 @pytest.fixture(scope="session")

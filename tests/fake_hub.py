@@ -17,8 +17,9 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 class FakeHub:
     """Repositories by id, each a folder; ids in `gated` and ids nobody knows are refused as the real Hub does.
 
-    served: paths of the files that were handed out.  break_after: bytes of a file after which the connection
-    is cut once.
+    served: paths of the files that were handed out.  ranges: what of each was asked for, None for all of it.
+    break_after: bytes of a file after which the connection is cut, as often as `breaks` says.
+    knows_ranges: whether it can begin in the middle of a file.
     """
 
     def __init__(self, repositories: dict[str, Path], gated: tuple[str, ...] = ()) -> None:
@@ -27,12 +28,14 @@ class FakeHub:
         self.served: list[str] = []
         self.ranges: list[str | None] = []
         self.break_after: int | None = None
+        self.breaks = 1
+        self.knows_ranges = True
         self.endpoint = ""
 
     @contextmanager
     def running(self):
         """Serve while this is open."""
-        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Answer, self))
+        server = Server(("127.0.0.1", 0), partial(Answer, self))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self.endpoint = f"http://127.0.0.1:{server.server_port}"
         try:
@@ -45,6 +48,13 @@ class FakeHub:
         """Names and contents."""
         folder = self.repositories[repository]
         return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class Server(ThreadingHTTPServer):
+    """Says nothing of clients that hang up."""
+
+    def handle_error(self, *_):
+        pass
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -94,7 +104,7 @@ class Answer(BaseHTTPRequestHandler):
             return self.refuse(403, "GatedRepo")
         if content is None:
             return self.refuse(404, "EntryNotFound")
-        wanted = self.headers.get("Range")
+        wanted = self.headers.get("Range") if self.hub.knows_ranges else None
         begin = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0
         self.send_response(206 if wanted else 200)
         self.send_header("ETag", f'"{digest(content)}"')
@@ -112,10 +122,10 @@ class Answer(BaseHTTPRequestHandler):
 
     def send(self, content, begin):
         cut = self.hub.break_after
-        if cut is None or len(content) <= cut:
+        if cut is None or len(content) <= cut or not self.hub.breaks:
             self.wfile.write(content[begin:])
             return
-        self.hub.break_after = None
+        self.hub.breaks -= 1
         self.wfile.write(content[begin:cut])
         self.close_connection = True
         self.connection.close()

@@ -60,6 +60,12 @@ def test_a_room_imports_only_rooms_below_it(room):
         assert not found, f"{path.relative_to(ROOT)} imports {found}"
 
 
+def test_weights_are_loaded_in_the_model_manager_alone():
+    for path in sources("app.py", "tabs", "serving", "text2video_zero"):
+        called = {node.attr for node in ast.walk(parsed(path.relative_to(ROOT))) if isinstance(node, ast.Attribute)}
+        assert not called & {"from_pretrained", "from_single_file"}, path
+
+
 def test_nothing_imports_the_app():
     for name in ALL:
         assert "app" not in set(imports(parsed(name), at_import_alone=False)), name

@@ -7,7 +7,7 @@ import torch
 from diffusers import ControlNetModel
 from diffusers.models.attention_processor import AttnProcessor
 
-from tests.conftest import tiny_unet
+from tests.tiny_models import tiny_unet
 from text2video_zero.attention import CrossFrameProcessor, cross_frame_attention, is_self_attention
 
 

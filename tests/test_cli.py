@@ -13,10 +13,12 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
+from tests.fake_hub import FakeHub
 from text2video_zero import __main__ as cli
 from text2video_zero import __version__, checkpoints
 from text2video_zero.checkpoints import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND_FOLDER, Checkpoint, KnownModel
 from text2video_zero.events import Finished, Notice, Progress
+from text2video_zero.hub import Hub
 from text2video_zero.requests import REQUESTS, Kind
 from text2video_zero.video import Video, read_settings
 
@@ -194,6 +196,15 @@ class TestRuns:
         assert cli.main([*short_run, "--output", "clip.gif"]) == 0
         assert "The clip ends after 3 of 8 frames." in capsys.readouterr().err.splitlines()
 
+    def test_a_download_is_told_in_bytes(self, tiny_checkpoint, short_run, capsys, monkeypatch, tmp_path):
+        with FakeHub({"owner/tiny": tiny_checkpoint}).running() as hub:
+            monkeypatch.setattr("model_manager.Hub", lambda: Hub(hub.endpoint, tmp_path / "cache"))
+            assert cli.main([*short_run, "--model", "owner/tiny", "--output", "clip.gif"]) == 0
+        told = capsys.readouterr().err.splitlines()
+        assert any(
+            re.fullmatch(r"Downloading owner/tiny, [\d.]+ of [\d.]+ MB(, about .* left)?", line) for line in told
+        )
+
     def test_ctrl_c_closes_the_run(self, short_run, capsys, monkeypatch):
         closed = []
 
@@ -332,6 +343,18 @@ class TestProgressLine:
             line.show(Progress("Decoding", 0, 0))
         steps = [int(line.split()[2]) for line in stream.getvalue().splitlines()]
         assert steps == [0, *range(10, 101, 10), 0]
+
+    def test_a_download_is_counted_in_bytes_and_a_single_step_is_not(self):
+        stream = io.StringIO()
+        with cli.ProgressLine(stream, quiet=False) as line:
+            line.show(Progress("Downloading sd-1.5", 1_230_000_000, 4_270_000_000, 100, "bytes"))
+            line.show(Progress("Downloading a-style", 1_500_000, 8_000_000, unit="bytes"))
+            line.show(Progress("Loading sd-1.5", 0, 1))
+        assert stream.getvalue().splitlines() == [
+            "Downloading sd-1.5, 1.2 of 4.3 GB, about 1 min 40 s left",
+            "Downloading a-style, 1.5 of 8.0 MB",
+            "Loading sd-1.5",
+        ]
 
     @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
     def test_quiet_is_quiet(self, stream):

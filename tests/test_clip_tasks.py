@@ -11,7 +11,7 @@ from text2video_zero.__main__ import main
 from text2video_zero.checkpoints import Checkpoint
 from text2video_zero.clips import probe
 from text2video_zero.errors import UserError
-from text2video_zero.events import ControlMaps, Finished, Notice
+from text2video_zero.events import ControlMaps, Finished, Notice, result_of
 from text2video_zero.generate import generate, sample
 from text2video_zero.requests import DepthRequest, DreamBoothRequest, EdgeRequest, InstructPix2PixRequest, PoseRequest
 from text2video_zero.video import read_settings, run_ffmpeg
@@ -52,12 +52,7 @@ def order(request, clip, **changes):
 
 @torch.inference_mode()
 def sampled(request, pipeline):
-    run = sample(request, pipeline)
-    while True:
-        try:
-            next(run)
-        except StopIteration as finished:
-            return finished.value
+    return result_of(sample(request, pipeline))
 
 
 class TestInstructed:

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from text2video_zero.attention import cross_frame_attention
 from text2video_zero.errors import UserError
+from text2video_zero.events import result_of
 from text2video_zero.foreground import (
     CrossAttentionDetector,
     ListeningProcessor,
@@ -329,12 +330,7 @@ def saliency_weights(tmp_path, monkeypatch):
 @torch.inference_mode()
 def sampled(request, pipeline):
     """Final latents of a clip."""
-    run = sample_text_to_video(request, pipeline)
-    while True:
-        try:
-            next(run)
-        except StopIteration as finished:
-            return finished.value.latents
+    return result_of(sample_text_to_video(request, pipeline)).latents
 
 
 class TestSalientObject:

@@ -15,6 +15,7 @@ from diffusers import (
 )
 from diffusers.schedulers import scheduling_euler_ancestral_discrete
 
+from text2video_zero.events import result_of
 from text2video_zero.guidance import (
     ControlledGuidance,
     InstructGuidance,
@@ -56,12 +57,7 @@ def quiet(pipeline):
 
 @torch.inference_mode()
 def denoised(latents, schedule, guidance, **options):
-    run = denoise(latents, schedule, range(STEPS), guidance, None, 8, **options)
-    while True:
-        try:
-            next(run)
-        except StopIteration as finished:
-            return finished.value
+    return result_of(denoise(latents, schedule, range(STEPS), guidance, None, 8, **options))
 
 
 def assert_same(ours, theirs):

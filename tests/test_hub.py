@@ -10,6 +10,7 @@ from huggingface_hub import constants
 from tests.fake_hub import FakeHub
 from text2video_zero import hub as hub_module
 from text2video_zero.errors import UserError
+from text2video_zero.events import result_of
 from text2video_zero.hub import Hub, needed_files
 
 SD15 = [
@@ -89,6 +90,17 @@ def hub(fake_hub, tmp_path):
     return Hub(fake_hub.endpoint, tmp_path / "cache")
 
 
+@pytest.fixture
+def big(fake_hub, tmp_path):
+    """A file of several pieces, and its content."""
+    content = bytes(range(256)) * (16 * 1024)
+    folder = tmp_path / "big"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(content)
+    fake_hub.repositories["owner/big"] = folder
+    return content
+
+
 class TestDownload:
     def test_brings_a_folder_once_and_works_without_a_network_after(self, hub, fake_hub, monkeypatch):
         assert not hub.is_here("owner/tiny")
@@ -103,22 +115,53 @@ class TestDownload:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         assert hub.folder("owner/tiny") == folder
 
-    def test_tells_bytes(self, fake_hub, tmp_path, tiny_checkpoint):
-        told = []
-        Hub(fake_hub.endpoint, tmp_path / "cache", lambda *report: told.append(report)).folder("owner/tiny")
-        source, here, of = told[-1]
-        assert source == "owner/tiny"
-        assert here == of > (tiny_checkpoint / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size
+    def test_tells_bytes(self, hub, tiny_checkpoint):
+        told = list(hub.fetch("owner/tiny"))
+        weights = sum(path.stat().st_size for path in tiny_checkpoint.rglob("*.safetensors"))
+        assert {(event.stage, event.unit, event.of) for event in told} == {("Downloading owner/tiny", "bytes", weights)}
+        assert [event.step for event in told] == sorted(event.step for event in told)
+        assert told[-1].step == weights
+        assert list(hub.fetch("owner/tiny")) == []
 
-    def test_goes_on_where_it_was_cut(self, hub, fake_hub, tmp_path):
-        big = tmp_path / "big"
-        big.mkdir()
-        content = bytes(range(256)) * (24 * 4096)  # the client writes in pieces of 10 MB
-        (big / "model.safetensors").write_bytes(content)
-        fake_hub.repositories["owner/big"] = big
-        fake_hub.break_after = 22_000_000
-        assert (hub.folder("owner/big") / "model.safetensors").read_bytes() == content
+    def test_goes_on_where_it_was_cut(self, hub, fake_hub, big):
+        fake_hub.break_after = 2_200_000
+        assert (hub.folder("owner/big") / "model.safetensors").read_bytes() == big
         assert fake_hub.ranges[-1] not in {None, "bytes=0-"}
+
+    def test_goes_on_where_it_was_stopped(self, hub, fake_hub, big, monkeypatch):
+        monkeypatch.setattr(hub_module, "TELL_SECONDS", 0)
+        download = hub.fetch("owner/big")
+        first = next(download)
+        download.close()
+        assert 0 < first.step < first.of == len(big)
+        assert not hub.is_here("owner/big")
+        begun = [path.stat().st_size for path in hub.cache.rglob("*.incomplete")]
+        assert (hub.folder("owner/big") / "model.safetensors").read_bytes() == big
+        assert fake_hub.ranges[-1] == f"bytes={begun[0]}-"
+        assert not list(hub.cache.rglob("*.incomplete"))
+
+    def test_begins_anew_where_a_server_knows_no_ranges(self, hub, fake_hub, big):
+        fake_hub.knows_ranges = False
+        fake_hub.break_after = 2_200_000
+        assert (hub.folder("owner/big") / "model.safetensors").read_bytes() == big
+
+    def test_a_connection_that_breaks_again_and_again_is_told(self, hub, fake_hub, big, monkeypatch):
+        monkeypatch.setattr("text2video_zero.download.PAUSE_SECONDS", 0)
+        fake_hub.break_after, fake_hub.breaks = 2_200_000, 1000
+        with pytest.raises(UserError, match="'owner/big' is not on this machine, and the Hub cannot be reached"):
+            hub.folder("owner/big")
+        fake_hub.breaks = 0
+        assert (hub.folder("owner/big") / "model.safetensors").read_bytes() == big
+
+    def test_of_two_programs_one_downloads(self, hub, fake_hub, big, monkeypatch):
+        monkeypatch.setattr(hub_module, "TELL_SECONDS", 0)
+        first = hub.fetch("owner/big")
+        next(first)
+        second = hub.fetch("owner/big")
+        assert next(second).step > 0
+        for download in (first, second):
+            assert (result_of(download) / "model.safetensors").read_bytes() == big
+        assert fake_hub.served.count("model.safetensors") == 1
 
     @pytest.mark.parametrize(
         ("source", "revision", "sentence"),

@@ -5,25 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.runs import sampled
 from text2video_zero.decoding import decoded_frames
 from text2video_zero.errors import UserError
-from text2video_zero.generate import sample
 from text2video_zero.requests import Size, TextToVideoRequest
 
 
 def order(**changes):
     defaults = {"prompt": "a red fox", "frames": 6, "steps": 4, "seed": 7, "size": Size(64, 64), "chunk_size": 5}
     return TextToVideoRequest(**(defaults | changes))
-
-
-@torch.inference_mode()
-def sampled(request, pipeline):
-    run = sample(request, pipeline)
-    while True:
-        try:
-            next(run)
-        except StopIteration as finished:
-            return finished.value.latents
 
 
 class Shortage:

@@ -247,7 +247,7 @@ class TestFailures:
 
         with pytest.raises(RuntimeError, match="injected"):
             fail()
-        own_manager.device_budget = 0
+        own_manager.shelf.device_budget = 0
         take(own_manager, checkpoints["edge"])
         assert not own_manager.is_loaded(checkpoints["pose"])
 
@@ -349,7 +349,7 @@ class TestSources:
 
 
 def test_the_self_check_says_what_there_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("model_manager.local_models", lambda: {"my-model": Checkpoint("models/my-model")})
+    monkeypatch.setattr("text2video_zero.self_check.local_models", lambda: {"my-model": Checkpoint("models/my-model")})
     lines = ModelManager("cpu", hub=Hub("http://127.0.0.1:9", tmp_path / "cache")).self_check()
     assert lines[0] == "Device: CPU (cpu), float32"
     assert re.fullmatch(r"Memory: [\d.]+ of [\d.]+ GB free, up to [\d.]+ GB for models", lines[1])

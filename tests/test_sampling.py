@@ -10,9 +10,10 @@ import torch
 from diffusers import DDIMScheduler
 from diffusers.pipelines.deprecated.text_to_video_synthesis import pipeline_text_to_video_zero as reference
 
+from tests.runs import sampled
 from text2video_zero import sampling
 from text2video_zero.events import Finished, Preview, Progress
-from text2video_zero.generate import generate, sample
+from text2video_zero.generate import generate
 from text2video_zero.requests import Size, TextToVideoRequest
 from text2video_zero.requests.video import SAMPLERS
 from text2video_zero.schedule import Schedule
@@ -23,17 +24,6 @@ PROMPT = "a red panda dancing in the snow"
 def order(**changes):
     defaults = {"prompt": PROMPT, "frames": 4, "steps": 10, "seed": 7, "size": Size(64, 64)}
     return TextToVideoRequest(**(defaults | changes))
-
-
-@torch.inference_mode()
-def sampled(request, pipeline):
-    """The final latents, without what happens on the way."""
-    run = sample(request, pipeline)
-    while True:
-        try:
-            next(run)
-        except StopIteration as finished:
-            return finished.value.latents
 
 
 class EvaluationCount:

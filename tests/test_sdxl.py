@@ -9,8 +9,8 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionXLPipeline
 
 from model_manager import ModelManager
+from tests.runs import sampled
 from text2video_zero.checkpoints import Checkpoint
-from text2video_zero.generate import sample
 from text2video_zero.requests import Size, TextToVideoRequest
 from text2video_zero.sampling import frame_noise
 
@@ -24,16 +24,6 @@ def xl(manager, tiny_xl):
 def order(**changes):
     defaults = {"prompt": "a red fox", "frames": 1, "steps": 8, "seed": 7, "size": Size(96, 64), "motion": False}
     return TextToVideoRequest(**(defaults | changes))
-
-
-@torch.inference_mode()
-def sampled(request, pipeline):
-    run = sample(request, pipeline)
-    while True:
-        try:
-            next(run)
-        except StopIteration as finished:
-            return finished.value.latents
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 7.5])

@@ -4,17 +4,22 @@ import dataclasses
 import os
 import threading
 import time
+from pathlib import Path
 
+import imageio
 import numpy as np
 import pytest
 
+from model_manager import ModelManager
 from serving.jobs import FORMS, Job, Stored, VideoStore, complete
 from serving.local import LocalRunner
 from serving.menu import ModelMenu
-from text2video_zero.checkpoints import Checkpoint
+from tests.fake_hub import FakeHub
+from text2video_zero.checkpoints import Checkpoint, DetectorCheckpoint
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, Preview, Progress
-from text2video_zero.requests import TextToVideoRequest
+from text2video_zero.hub import Hub
+from text2video_zero.requests import DepthRequest, TextToVideoRequest
 from text2video_zero.video import Video, read_settings
 
 SHORT = TextToVideoRequest(prompt="a fox", frames=2, steps=4, seed=3)
@@ -33,6 +38,10 @@ def job(tiny_checkpoint):
 @pytest.fixture
 def video():
     return Video(np.full((2, 16, 16, 3), 90, np.uint8), 8, {"app": "text2video-zero", "request": SHORT.to_dict()})
+
+
+def progress_stages(events):
+    return [event.stage for event in events if isinstance(event, Progress)]
 
 
 def waits(event):
@@ -96,6 +105,58 @@ def test_closing_a_run_frees_the_device_and_leaves_no_trace(runner, job):
     events = list(runner.run(job))
     assert not any(waits(event) for event in events)
     np.testing.assert_array_equal(events[-1].video.frames, fresh)
+
+
+class TestDownload:
+    """A model that is not here yet: from the Hub to the video, in one run."""
+
+    @pytest.fixture
+    def fake_hub(self, tiny_checkpoint, tiny_controlnets, tiny_detectors):
+        folders = {"owner/tiny": tiny_checkpoint, "owner/depth-control": tiny_controlnets["depth"]}
+        folders["owner/depth"] = Path(tiny_detectors["depth"].source)
+        with FakeHub(folders).running() as running:
+            yield running
+
+    @pytest.fixture
+    def models(self, fake_hub, tmp_path, monkeypatch):
+        monkeypatch.setattr("text2video_zero.hub.TELL_SECONDS", 0)
+        return ModelManager("cpu", hub=Hub(fake_hub.endpoint, tmp_path / "cache"))
+
+    def test_is_told_in_bytes_before_the_model_is_loaded(self, models):
+        runner, job = LocalRunner(lambda: models), Job(SHORT, Checkpoint("owner/tiny"))
+        told = list(dict.fromkeys(progress_stages(runner.run(job))))
+        assert told[:2] == ["Downloading owner/tiny", "Loading owner/tiny"]
+        assert not any(stage.startswith(("Downloading", "Loading")) for stage in progress_stages(runner.run(job)))
+
+    def test_control_and_detector_are_told_too(self, models, monkeypatch, tmp_path):
+        monkeypatch.setattr("model_manager.find_detector", lambda _: DetectorCheckpoint("owner/depth", "depth"))
+        clip = tmp_path / "clip.gif"
+        imageio.mimwrite(clip, np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8))
+        request = DepthRequest(prompt="a fox", clip=str(clip), frames=2, steps=4, seed=3, ready_made="detect")
+        job = Job(request, Checkpoint("owner/tiny", controlnet="owner/depth-control"))
+        told = [
+            stage
+            for stage in dict.fromkeys(progress_stages(LocalRunner(lambda: models).run(job)))
+            if stage.startswith("Downloading")
+        ]
+        assert told == [f"Downloading owner/{name}" for name in ("tiny", "depth-control", "depth")]
+
+    def test_stops_when_the_run_is_closed_and_goes_on_in_the_next(self, models, fake_hub):
+        runner, job = LocalRunner(lambda: models), Job(SHORT, Checkpoint("owner/tiny"))
+        running = runner.run(job)
+        assert next(running).stage == "Downloading owner/tiny"
+        running.close()
+        assert not models.is_loaded(job.checkpoint)
+        brought = len(fake_hub.served)
+        assert 0 < brought < 5
+        assert isinstance(list(runner.run(job))[-1], Finished)
+        assert len(set(fake_hub.served)) == len(fake_hub.served)
+
+    def test_a_refusal_frees_the_device(self, models, job):
+        runner = LocalRunner(lambda: models)
+        with pytest.raises(UserError, match="'owner/unknown' is not on the Hub"):
+            list(runner.run(Job(SHORT, Checkpoint("owner/unknown"))))
+        assert isinstance(list(runner.run(job))[-1], Finished)
 
 
 def test_a_model_that_cannot_be_loaded_frees_the_device(runner, job, tmp_path):

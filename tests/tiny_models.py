@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from diffusers import (
     AutoencoderKL,
     ControlNetModel,
     DDIMScheduler,
+    StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
@@ -33,6 +35,104 @@ from transformers import (
     VitPoseForPoseEstimation,
     VitPoseImageProcessor,
 )
+
+CAPTION_WORDS = ("a", "red", "blue", "panda", "fox", "robot", "dancing", "walking", "in", "on", "the", "snow", "moon")
+
+
+def write_tokenizer(folder: Path) -> CLIPTokenizer:
+    """A CLIP tokenizer whose vocabulary is single bytes and a few whole words."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    symbols = list(bytes_to_unicode().values())
+    vocabulary = symbols + [symbol + "</w>" for symbol in symbols]
+    merges = []
+    for word in CAPTION_WORDS:
+        pieces = [*word[:-1], word[-1] + "</w>"]
+        while len(pieces) > 1:
+            merge = (pieces[0], pieces[1])
+            if merge not in merges:
+                merges.append(merge)
+                if "".join(merge) not in vocabulary:
+                    vocabulary.append("".join(merge))
+            pieces = ["".join(merge), *pieces[2:]]
+    vocabulary += ["<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(vocabulary)}))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *(" ".join(merge) for merge in merges)]) + "\n")
+    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=16)
+
+
+def tiny_unet(cross_attention_dim: int = 16) -> UNet2DConditionModel:
+    """Two levels of resolution with attn1 and attn2 at both, and in the middle block; 8x8 latents."""
+    torch.manual_seed(0)
+    return UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=cross_attention_dim,
+        attention_head_dim=4,
+        norm_num_groups=4,
+    )
+
+
+def tiny_text_config(tokenizer: CLIPTokenizer, layers: int = 2, **changes: int) -> CLIPTextConfig:
+    """Of a CLIP text encoder with 16 channels for the tokenizer's words."""
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        max_position_embeddings=16,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **changes,
+    )
+
+
+def tiny_vae() -> AutoencoderKL:
+    """Eight pixels per latent cell and side, as Stable Diffusion has them."""
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=64,
+        force_upcast=True,
+    )
+
+
+def stable_diffusion_scheduler() -> DDIMScheduler:
+    """With Stable Diffusion's own noise levels."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+def write_model(folder: Path, tokenizer: CLIPTokenizer) -> Path:
+    """A whole model of Stable Diffusion 1.x's kind."""
+    torch.manual_seed(1)
+    text_encoder = CLIPTextModel(tiny_text_config(tokenizer))
+    StableDiffusionPipeline(
+        vae=tiny_vae(),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=tiny_unet(),
+        scheduler=stable_diffusion_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder, safe_serialization=True)
+    return folder
 
 
 def write_controlnet(folder: Path, model: Path, *, seed: int = 2) -> Path:
@@ -247,18 +347,7 @@ def write_lora(path: Path, model: Path, *, rank: int = 2, seed: int = 7, text_wi
 def write_xl_model(folder: Path, tokenizer: CLIPTokenizer) -> Path:
     """A whole model of Stable Diffusion XL's kind: two text encoders, summaries and sizes as further conditions."""
     torch.manual_seed(8)
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        max_position_embeddings=16,
-        projection_dim=24,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    text = tiny_text_config(tokenizer, layers=3, projection_dim=24)
     unet = UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(16, 32),
@@ -274,30 +363,14 @@ def write_xl_model(folder: Path, tokenizer: CLIPTokenizer) -> Path:
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=24 + 6 * 8,
     )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8, 8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=64,
-        force_upcast=True,
-    )
     StableDiffusionXLPipeline(
-        vae=vae,
+        vae=tiny_vae(),
         text_encoder=CLIPTextModel(text),
         text_encoder_2=CLIPTextModelWithProjection(text),
         tokenizer=tokenizer,
         tokenizer_2=tokenizer,
         unet=unet,
-        scheduler=DDIMScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            clip_sample=False,
-            set_alpha_to_one=False,
-            steps_offset=1,
-        ),
+        scheduler=stable_diffusion_scheduler(),
         add_watermarker=False,
     ).save_pretrained(folder)
     return folder

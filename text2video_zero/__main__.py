@@ -80,7 +80,8 @@ class ProgressLine:
 
     def show(self, progress: Progress) -> None:
         """Tell how far the run is."""
-        text = f"{progress.stage}, step {progress.step} of {progress.of}"
+        counted = "step " if progress.unit == "steps" else ""
+        text = f"{progress.stage}, {counted}{progress.count}" if progress.count else progress.stage
         if progress.seconds_left is not None:
             text += f", about {_duration(progress.seconds_left)} left"
         moment = progress.stage, NOTES_PER_STAGE * progress.step // max(progress.of, 1)
@@ -199,10 +200,11 @@ def sample(request: Request, checkpoint: Checkpoint, device: str | None, line: P
     # Their own bars about loading would break into the line.
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-    with (
-        ModelManager(device).lend(checkpoint) as pipeline,
-        closing(generate(request, pipeline)) as events,
-    ):
+    models = ModelManager(device)
+    with closing(models.fetch(checkpoint)) as download:
+        for progress in download:
+            line.show(progress)
+    with models.lend(checkpoint) as pipeline, closing(generate(request, pipeline)) as events:
         for event in events:
             match event:
                 case Progress():

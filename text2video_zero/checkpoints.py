@@ -69,6 +69,11 @@ class Checkpoint:
         """The same checkpoint without its ControlNet: what pose, edge, depth and text share."""
         return replace(self, controlnet=None, controlnet_revision=None)
 
+    @property
+    def controlnet_key(self) -> tuple[str | None, str | None]:
+        """What tells its ControlNet from others."""
+        return self.controlnet, self.controlnet_revision
+
 
 def short_name(source: str) -> str:
     """A source as messages show it: a file's or folder's own name, a Hub id as it is."""
@@ -215,6 +220,10 @@ class Annotator:
     source: str
     files: tuple[str, ...]
 
+    def pick(self, offered: Iterable[str]) -> list[str]:
+        """Its files among those that are offered."""
+        return sorted(set(self.files) & set(offered))
+
 
 ANNOTATORS: Mapping[str, Annotator] = MappingProxyType(
     {
@@ -247,6 +256,12 @@ def find_checkpoint(name: str, models_folder: Path = MODELS_FOLDER) -> Checkpoin
 def known_model(name: str) -> KnownModel | None:
     """The entry of a name in the tables of models and styles."""
     return KNOWN_MODELS.get(name) or DREAMBOOTH_STYLES.get(name)
+
+
+def known_name(source: str) -> str:
+    """The name by which a source is offered, else its short name: what a person calls it."""
+    tables = (*KNOWN_MODELS.values(), *DREAMBOOTH_STYLES.values())
+    return next((known.name for known in tables if known.checkpoint.source == source), short_name(source))
 
 
 def mirrors_of(checkpoint: Checkpoint) -> tuple[Checkpoint, ...]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from text2video_zero.depth import drawn_depths, midas_depths, network_depths
 from text2video_zero.errors import UserError
+from text2video_zero.events import result_of
 from text2video_zero.pose import Figures, draw_figures, openpose_from_coco
 
 if TYPE_CHECKING:
@@ -78,12 +79,7 @@ class ControlMapper(ABC):
 
         Raises UserError when there is nothing in the clip that could be drawn.
         """
-        steps = self.steps(frames)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as finished:
-                return finished.value
+        return result_of(self.steps(frames))
 
 
 class ReadyMade(ControlMapper):

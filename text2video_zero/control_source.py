@@ -62,6 +62,8 @@ def control_maps(request: ControlledRequest, clip: Clip, pipeline: Pipeline) -> 
         yield Notice(OPENPOSE_LICENCE_NOTE)
     maps = pipeline.map_cache.get(key)
     if maps is None:
+        if request.control != "edge":
+            yield from _fetched(request, pipeline)
         with mapper_of(request, pipeline) as mapper:
             maps = yield from _narrated(mapper.steps(clip.frames), f"Looking for {request.control}", len(clip.frames))
         pipeline.map_cache.put(key, maps)
@@ -95,6 +97,15 @@ def detector_settings(request: ControlledRequest) -> dict[str, object]:
             return {"hands_and_face": request.hands_and_face and request.pose_detector == "OpenPose"}
         case _:
             return {}
+
+
+def _fetched(request: ControlledRequest, pipeline: Pipeline) -> Iterator[Event]:
+    """Download the detector's weights if they are not here."""
+    lent_as, _ = (POSE_MAPPERS | DEPTH_MAPPERS)[detector_name(request)]
+    try:
+        yield from pipeline.fetch_detector(lent_as)
+    except UserError as error:
+        raise missing_weights(request.control, detector_name(request), error) from error
 
 
 @contextmanager

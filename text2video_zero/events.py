@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     import numpy as np
 
     from text2video_zero.video import Video
+
+MB, GB = 10**6, 10**9  # as the Hub and download pages count them
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -18,12 +23,22 @@ class Progress:
     stage: what is going on, fit to be shown ("Denoising").
     step, of: units done and units in all of this stage, 0 <= step <= of.
     seconds_left: estimate for the whole run; None while there is nothing to judge by.
+    unit: "steps", or "bytes" of a download.
     """
 
     stage: str
     step: int
     of: int
     seconds_left: float | None = None
+    unit: str = "steps"
+
+    @property
+    def count(self) -> str:
+        """How far the stage is, in words: "12 of 50", or "1.2 of 4.3 GB"; blank before the one step of a stage."""
+        if self.unit == "bytes":
+            divisor, name = (MB, "MB") if self.of < GB else (GB, "GB")
+            return f"{self.step / divisor:.1f} of {self.of / divisor:.1f} {name}"
+        return "" if (self.step, self.of) == (0, 1) else f"{self.step} of {self.of}"
 
 
 @dataclass(frozen=True)
@@ -61,3 +76,12 @@ class Finished:
 
 
 Event = Progress | Preview | Notice | ControlMaps | Finished
+
+
+def result_of(run: Generator[object, None, Value]) -> Value:
+    """Run a generator to its end with nobody watching; returns what it returns."""
+    while True:
+        try:
+            next(run)
+        except StopIteration as finished:
+            return finished.value

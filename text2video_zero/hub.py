@@ -10,11 +10,20 @@ import errno
 import io
 import re
 import shutil
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import HfApi, constants, get_cached_repo_tree, snapshot_download
+from huggingface_hub import (
+    HfApi,
+    constants,
+    get_cached_repo_tree,
+    get_hf_file_metadata,
+    hf_hub_url,
+    snapshot_download,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     CachedRepoTreeNotFoundError,
     GatedRepoError,
@@ -26,15 +35,21 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import build_hf_headers, validate_repo_id
 from tqdm import tqdm
 
+from text2video_zero.checkpoints import known_name
+from text2video_zero.download import downloaded
 from text2video_zero.errors import UserError
+from text2video_zero.events import GB, Progress, result_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from huggingface_hub.hf_api import ModelInfo
+
+    Pick = Callable[[Iterable[str]], list[str]]
 
 COMPONENT_FOLDERS = frozenset(
     ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler", "feature_extractor")
@@ -46,7 +61,7 @@ TEXT_SUFFIXES = (".json", ".txt", ".model")
 WEIGHTS = re.compile(r"(?:diffusion_pytorch_model|model)(?:\.(?P<variant>[a-z_]\w*))?(?:-\d+-of-\d+)?\.safetensors")
 HALF = "fp16"
 TIMEOUT = 15  # seconds, for the first answer of the Hub
-GIB = 2**30
+TELL_SECONDS = 0.25  # between two tellings of one download
 
 
 @dataclass(frozen=True)
@@ -55,23 +70,26 @@ class Hub:
 
     endpoint: its address; None is that of the environment (HF_ENDPOINT), else huggingface.co.
     cache: folder of downloads; None is that of the environment (HF_HUB_CACHE), else the home folder's.
-    report: told while a download runs: source, bytes that are here, bytes in all.
     """
 
     endpoint: str | None = None
     cache: Path | None = None
-    report: Callable[[str, int, int], None] = lambda source, here, of: None  # noqa: ARG005
 
-    def folder(
-        self, source: str, revision: str | None = None, pick: Callable[[Iterable[str]], list[str]] | None = None
-    ) -> Path:
-        """The local folder of a model, downloaded if it is not here or not up to date.
+    def folder(self, source: str, revision: str | None = None, pick: Pick | None = None) -> Path:
+        """The local folder of a model, as `fetch` returns it, with nobody watching."""
+        return result_of(self.fetch(source, revision, pick))
+
+    def fetch(
+        self, source: str, revision: str | None = None, pick: Pick | None = None
+    ) -> Generator[Progress, None, Path]:
+        """The local folder of a model, downloaded if it is not here or not up to date, with progress in bytes.
 
         pick: chooses those of the model's files that are needed, `needed_files` if left out; choosing none
             refuses the model.
 
-        Without a network, and with HF_HUB_OFFLINE set, what was downloaded before is used. Raises UserError
-        when the model is not there, not open to this person, offers no safetensors, or does not fit on the disk.
+        Closing the generator stops the download soon; the next one goes on where it was. Without a network, and
+        with HF_HUB_OFFLINE set, what was downloaded before is used. Raises UserError when the model is not
+        there, not open to this person, offers no safetensors, or does not fit on the disk.
         """
         pick = pick or needed_files
         try:
@@ -84,7 +102,7 @@ class Hub:
             info = HfApi(endpoint=self.endpoint).model_info(
                 source, revision=revision, files_metadata=True, timeout=TIMEOUT
             )
-            return self._downloaded(source, revision, info, pick)
+            return (yield from self._downloaded(source, revision, info, pick))
         except (OSError, HTTPError) as error:
             if not _is_out_of_reach(error):
                 raise _refusal(source, revision, error) from error
@@ -98,24 +116,47 @@ class Hub:
             return False
 
     def _downloaded(
-        self, source: str, revision: str | None, info: ModelInfo, pick: Callable[[Iterable[str]], list[str]]
-    ) -> Path:
+        self, source: str, revision: str | None, info: ModelInfo, pick: Pick
+    ) -> Generator[Progress, None, Path]:
         sizes = {entry.rfilename: entry.size or 0 for entry in info.siblings or ()}
         files = pick(sizes)
         if not files:
             raise UserError(
                 f"The model {source!r} offers no weights as safetensors: choose another one, or convert it first."
             )
-        _refuse_full_disk(source, sum(sizes[name] for name in files), self._cache_folder)
+        missing = {name: sizes[name] for name in files if not self._is_cached(source, name, info.sha)}
+        _refuse_full_disk(source, sum(missing.values()), self._cache_folder)
+        weights = [name for name in missing if not name.endswith(TEXT_SUFFIXES)]
+        yield from self._weights(source, weights, sum(missing[name] for name in weights), info.sha)
         folder = snapshot_download(
             source,
             revision=revision,
             endpoint=self.endpoint,
             cache_dir=self.cache,
             allow_patterns=files,
-            tqdm_class=_byte_counter(lambda here, of: self.report(source, here, of)),
+            tqdm_class=_NoBar,
         )
         return Path(folder)
+
+    def _weights(
+        self, source: str, names: list[str], total: int, commit: str | None
+    ) -> Generator[Progress, None, None]:
+        """Bring the large files into the cache, where the Hub's client then finds them."""
+        repository = repo_folder_name(repo_id=source, repo_type="model")
+        clock = _Clock(f"Downloading {known_name(source)}", total)
+        before = 0
+        for name in names:
+            url = hf_hub_url(source, name, revision=commit, endpoint=self.endpoint)
+            told = get_hf_file_metadata(url, timeout=TIMEOUT, endpoint=self.endpoint)
+            blob = self._cache_folder / repository / "blobs" / told.etag
+            lock = self._cache_folder / ".locks" / repository / f"{told.etag}.lock"
+            here = 0
+            for here in downloaded(url, build_hf_headers(), told.size, blob, lock):
+                yield from clock.told(before + here)
+            before += here
+
+    def _is_cached(self, source: str, name: str, commit: str | None) -> bool:
+        return isinstance(try_to_load_from_cache(source, name, cache_dir=self.cache, revision=commit), str)
 
     @property
     def _cache_folder(self) -> Path:
@@ -125,7 +166,7 @@ class Hub:
         self,
         source: str,
         revision: str | None,
-        pick: Callable[[Iterable[str]], list[str]],
+        pick: Pick,
         reason: Exception | None,
     ) -> Path:
         """What was downloaded before; raises UserError when that is nothing, or not all of it."""
@@ -183,10 +224,10 @@ def _folder_of(name: str) -> str:
 def _refuse_full_disk(source: str, size: int, cache: Path) -> None:
     existing = next(folder for folder in (cache, *cache.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(existing).free
-    # What is here already counts twice: a file too many on a full disk is worse than a refusal near its edge.
+    # Half a file that is here counts twice: a byte too many on a full disk is worse than a refusal near its edge.
     if size > free:
         raise UserError(
-            f"The model {source!r} needs {size / GIB:.1f} GB, and the disk has {free / GIB:.1f} GB left: "
+            f"The model {source!r} needs {size / GB:.1f} GB, and the disk has {free / GB:.1f} GB left: "
             "free some, or name another disk in HF_HUB_CACHE."
         )
 
@@ -222,17 +263,32 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _byte_counter(report: Callable[[int, int], None]) -> type[tqdm]:
-    """A progress bar that is not drawn, and tells the bytes of all files together."""
+@dataclass
+class _Clock:
+    """Tells how far a download is, as often as a person looks.
 
-    class ByteCounter(tqdm):
-        def __init__(self, *arguments: Any, **options: Any) -> None:  # as tqdm itself takes them
-            super().__init__(*arguments, **(options | {"file": io.StringIO()}))
+    stage: what is told.  total: bytes in all.
+    """
 
-        def update(self, n: float | None = 1) -> bool | None:
-            drawn = super().update(n)
-            if self.unit == "B" and self.total:
-                report(int(self.n), int(self.total))
-            return drawn
+    stage: str
+    total: int
+    began: float = field(default_factory=time.monotonic)
+    first: int | None = None  # bytes that were here at the first look
+    last: float = -TELL_SECONDS
 
-    return ByteCounter
+    def told(self, here: int) -> Iterator[Progress]:
+        now = time.monotonic()
+        self.first = here if self.first is None else self.first
+        if now - self.last < TELL_SECONDS and here < self.total:
+            return
+        self.last = now
+        brought = here - self.first
+        left = (now - self.began) / brought * (self.total - here) if brought else None
+        yield Progress(self.stage, min(here, self.total), self.total, left, "bytes")
+
+
+class _NoBar(tqdm):
+    """The progress bar of the Hub's client, for files that are too small to be told of: not drawn."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # as tqdm itself takes them
+        super().__init__(*arguments, **(options | {"file": io.StringIO()}))

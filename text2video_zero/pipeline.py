@@ -9,7 +9,7 @@ from text2video_zero.checkpoints import family_of_unet
 from text2video_zero.requests.fields import Size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     import torch
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedModel
 
     from text2video_zero.checkpoints import Checkpoint, DetectorCheckpoint
+    from text2video_zero.events import Progress
     from text2video_zero.map_cache import MapCache
     from text2video_zero.preview import LatentRGB
     from text2video_zero.vocabulary import Vocabulary
@@ -32,6 +33,7 @@ class Pipeline:
     latent_rgb: linear map from latents to colours, for previews.
     vocabulary: the words that the model was trained on, None where nobody wrote them down.
     controlnet: what turns control maps into hints for the UNet, None for tasks without.
+    fetch_detector: downloads what sees poses or depth, by its known name, with progress; does nothing if it is here.
     lend_detector: lends what sees poses or depth in a clip, by its known name, for the length of a context;
         raises UserError where its weights are not to be had.
     map_cache: control maps that were made before.
@@ -40,6 +42,7 @@ class Pipeline:
     checkpoint: Checkpoint
     components: StableDiffusionPipeline | StableDiffusionXLPipeline
     latent_rgb: LatentRGB
+    fetch_detector: Callable[[str], Iterator[Progress]]
     lend_detector: Callable[[str], AbstractContextManager[Detector]]
     map_cache: MapCache
     vocabulary: Vocabulary | None = None
