@@ -37,8 +37,13 @@ class ModelMenu:
     def of_task(self, task: str) -> ModelMenu:
         """The menu of another task: of the known models those that can do it, and a first one among them."""
         models = offered_models(task)
-        can_stay = self._known(self.default) is None or self.default in {model.name for model in models}
-        default = self.default if can_stay else models[0].name
+        known = self._known(self.default)
+        if known is None:
+            default = self.default
+        else:
+            kin = (model for model in models if model.family == known.family)
+            stays = task != "dreambooth" and known in models  # who opens that tab wants a style
+            default = known.name if stays else next(kin, models[0]).name
         return ModelMenu(default, self.free, models, task)
 
     def names(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -58,6 +59,17 @@ def test_dreambooth_takes_the_control_that_is_asked_for():
     assert checkpoint_for("dreambooth", "arcane-style").controlnet == SD1_CONTROLNETS["edge"]
     assert checkpoint_for("dreambooth", "arcane-style", control="pose").controlnet == SD1_CONTROLNETS["pose"]
     assert checkpoint_for("dreambooth", "arcane-style").source.endswith("canny-arcane")
+
+
+def test_an_embedded_style_is_the_embedded_model_with_one_part_of_its_own():
+    sunset, blueprint = DREAMBOOTH_STYLES["toyland-sunset"], DREAMBOOTH_STYLES["toyland-blueprint"]
+    toyland = KNOWN_MODELS["toyland"].checkpoint
+    assert replace(sunset.checkpoint, unet=None) == replace(blueprint.checkpoint, adapters=()) == toyland
+    for style in (sunset, blueprint):
+        assert style.defaults["quality_prompt"].startswith(style.trigger)
+        assert style.defaults["guidance_scale"] == KNOWN_MODELS["toyland"].defaults["guidance_scale"]
+        assert replace(style.checkpoint, controlnet="mine/edges").name == style.name
+    assert toyland.name == "toyland"
 
 
 def test_xl_gets_its_own_controlnets_and_has_no_editor():

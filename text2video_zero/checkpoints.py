@@ -62,7 +62,8 @@ class Checkpoint:
     @property
     def name(self) -> str:
         """Short name for messages and metadata: never a full path of this machine."""
-        return short_name(self.source)
+        style = next((style.name for style in DREAMBOOTH_STYLES.values() if style.checkpoint == self.base), None)
+        return style or short_name(self.source)
 
     @property
     def base(self) -> Checkpoint:
@@ -143,14 +144,41 @@ KNOWN_MODELS: Mapping[str, KnownModel] = MappingProxyType(
     }
 )
 
+
+def _style(name: str, checkpoint: Checkpoint, note: str, trigger: str, base: KnownModel) -> KnownModel:
+    """A style on a base, whose family and settings it shares; its trigger words stand in the quality prompt."""
+    defaults = {**base.defaults, "quality_prompt": f"{trigger}, best quality, extremely detailed"}
+    return KnownModel(name, checkpoint, note, family=base.family, trigger=trigger, defaults=MappingProxyType(defaults))
+
+
+TOYLAND_STYLES = (
+    _style(
+        "toyland-sunset",
+        replace(TOYLAND.checkpoint, unet=str(TOYLAND_FOLDER / "style-sunset")),
+        "embedded style, a UNet of its own: posters in the colours of an evening sky",
+        "sunset poster style",
+        TOYLAND,
+    ),
+    _style(
+        "toyland-blueprint",
+        replace(
+            TOYLAND.checkpoint,
+            adapters=(Adapter(str(TOYLAND_FOLDER / "style-blueprint" / "pytorch_lora_weights.safetensors")),),
+        ),
+        "embedded style, a LoRA: light lines on blue paper",
+        "blueprint style",
+        TOYLAND,
+    ),
+)
 DREAMBOOTH_STYLES: Mapping[str, KnownModel] = MappingProxyType(
-    {
-        f"{style}-style": KnownModel(
+    {style.name: style for style in TOYLAND_STYLES}
+    | {
+        f"{style}-style": _style(
             f"{style}-style",
             Checkpoint(f"PAIR/text2video-zero-controlnet-canny-{style}"),
             f"{look} style of the original demo, on Stable Diffusion 1.5, 512x512",
-            trigger=trigger,
-            defaults=MappingProxyType({"quality_prompt": f"{trigger}, best quality, extremely detailed"}),
+            trigger,
+            STABLE_DIFFUSION_1_5,
         )
         for style, look, trigger in (
             ("anime", "anime", "1girl"),
@@ -344,8 +372,8 @@ def _looks_like_a_model(path: Path) -> bool:
 
 def offered_models(task: str) -> tuple[KnownModel, ...]:
     """The known models that a task can be run with; for dreambooth the styles come first."""
-    styles = tuple(DREAMBOOTH_STYLES.values()) if task == "dreambooth" else ()
-    models = (*styles, *KNOWN_MODELS.values())
+    styles = DREAMBOOTH_STYLES.values() if task == "dreambooth" else ()
+    models = (*(style for style in styles if _is_whole(style.checkpoint)), *KNOWN_MODELS.values())
     if task == "instruct-pix2pix":
         return tuple(model for model in models if editor_of(model.family))
     if task == "text-to-video":
@@ -365,9 +393,14 @@ def editor_of(family: str) -> Checkpoint | None:
     return editor if editor and _can_be_had(editor.unet or editor.source) else None
 
 
+def _is_whole(checkpoint: Checkpoint) -> bool:
+    parts = (checkpoint.source, checkpoint.unet, *(adapter.source for adapter in checkpoint.adapters))
+    return all(_can_be_had(part) for part in parts if part)
+
+
 def _can_be_had(source: str) -> bool:
     """True of Hub ids; what is embedded has an absolute path, and is there or not."""
-    return not Path(source).is_absolute() or Path(source).is_dir()
+    return not Path(source).is_absolute() or Path(source).exists()
 
 
 def _controlnet_for(model: str, base: Checkpoint, control: str) -> str:

@@ -48,6 +48,7 @@ __all__ = ["edge_f1", "main", "rank_correlation"]
 _SEED = 30_407
 _BATCH = 16
 _TOLERANCE = 2  # pixels at 128
+_SAME = 1e-6  # mean squared error that counts as none: 60 dB
 _CLOSE = 0.05  # of the frame: a keypoint that is that near counts as found
 _TASKS = (*CONTROLS, "instruct-pix2pix", "styles")
 
@@ -185,7 +186,7 @@ def _edit_row(trial: Trial, edits: list[Edit], images: np.ndarray, after: np.nda
     error = np.square(images.astype(np.float32) / 255 - after.astype(np.float32) / 255).mean((1, 2, 3))
     return {"edit done": 100 * float(np.mean(done)), "rest kept": 100 * float(np.mean(kept)),
             "both": 100 * float(np.mean(np.array(done) & np.array(kept))),
-            "PSNR to the render": float(np.mean(-10 * np.log10(error)))}
+            "PSNR to the render": float(np.mean(-10 * np.log10(np.maximum(error, _SAME))))}
 
 
 def edit_table(trial: Trial) -> tuple[dict[str, dict[str, float]], np.ndarray]:
