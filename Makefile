@@ -73,6 +73,7 @@ bench: $(APP_READY)
 
 toyland: $(APP_READY)
 	$(RUN) -m toyland.train --preset $(PRESET) --out assets/toyland $(ARGS)
+	$(RUN) -m toyland.train_tasks --preset $(PRESET) --model assets/toyland $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
