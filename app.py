@@ -62,6 +62,11 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--share", action="store_true", help="also serve on a public gradio.live address")
     parser.add_argument("--auth", action="append", metavar="USER:PASSWORD", help="ask for a password; may be repeated")
     parser.add_argument("--any-model", action="store_true", help="a shared app, too, loads any model that is typed")
+    parser.add_argument(
+        "--safety-checker",
+        action=argparse.BooleanOptionalAction,
+        help="make no video of which it blocks a frame; on for a shared app, off otherwise",
+    )
     parser.add_argument("--no-history", action="store_true", help="keep no settings in videos and no runs in browsers")
     parser.add_argument("--check", action="store_true", help="tell what there is to work with, and exit")
     return parser.parse_args(argv)
@@ -72,7 +77,7 @@ def serve(options: argparse.Namespace) -> None:
     shared = is_shared(options)
     menu = ModelMenu(options.model, free=options.any_model or not shared)
     store = open_store(options.output_dir, shared=shared, keep_settings=not (shared or options.no_history))
-    runner = LocalRunner(lambda: open_models(options.device))
+    runner = LocalRunner(lambda: open_models(options.device, check_safety=wants_check(options)))
     demo = build_app(runner, store, menu)
     try:
         _, url, public_url = demo.launch(
@@ -143,6 +148,11 @@ def is_shared(options: argparse.Namespace) -> bool:
     return options.share or "SPACE_ID" in os.environ or not _is_loopback(options.host)
 
 
+def wants_check(options: argparse.Namespace) -> bool:
+    """Whether the safety checker looks at videos before they are shown: where others see them, unless told not to."""
+    return is_shared(options) if options.safety_checker is None else options.safety_checker
+
+
 def credentials(options: argparse.Namespace) -> list[tuple[str, str]] | None:
     """Names and passwords; a public address without any gets a password that is printed."""
     if options.auth:
@@ -167,11 +177,11 @@ def open_store(folder: Path | None, *, shared: bool, keep_settings: bool) -> Vid
         raise UserError(f"The folder {folder} cannot be made: name another with --output-dir.") from error
 
 
-def open_models(device: str | None) -> ModelManager:
+def open_models(device: str | None, *, check_safety: bool = False) -> ModelManager:
     """The model manager; importing it takes seconds, so the page is up before."""
     from model_manager import ModelManager
 
-    return ModelManager(device)
+    return ModelManager(device, check_safety=check_safety)
 
 
 def _is_loopback(host: str) -> bool:

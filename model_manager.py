@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from functools import partial
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -15,11 +14,11 @@ import torch
 from diffusers import ControlNetModel, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from transformers import CLIPTokenizer
 
-from text2video_zero.checkpoints import Annotator, find_detector, mirrors_of
+from text2video_zero.checkpoints import SAFETY_CHECKER, Annotator, find_detector, is_harmless
 from text2video_zero.devices import chosen_device, device_name
 from text2video_zero.errors import UserError
 from text2video_zero.events import result_of
-from text2video_zero.hub import Hub, needed_files, tokenizer_files
+from text2video_zero.hub import Hub
 from text2video_zero.layouts import write_layout
 from text2video_zero.map_cache import MapCache
 from text2video_zero.memory import weight_budget
@@ -31,13 +30,15 @@ from text2video_zero.refusals import (
     refuse_other_family,
     refuse_other_kind_of_unet,
 )
+from text2video_zero.safety import SafetyChecker
 from text2video_zero.self_check import self_check
 from text2video_zero.shelf import Loan, Shelf
+from text2video_zero.sources import Sources, has_layout
 from text2video_zero.vocabulary import Vocabulary
-from text2video_zero.weights import UNET_INPUT, check_whole, family_of_file, read_shapes, variant_of
+from text2video_zero.weights import UNET_INPUT, family_of_file, read_shapes, variant_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
 
     from controlnet_aux import MidasDetector, OpenposeDetector
     from diffusers import DiffusionPipeline
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 
     from text2video_zero.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
     from text2video_zero.events import Progress
-    from text2video_zero.hub import Pick
 
     _Components = StableDiffusionPipeline | StableDiffusionXLPipeline
 
@@ -55,7 +55,6 @@ PIPELINE_CLASSES = {
     "StableDiffusionInstructPix2PixPipeline": StableDiffusionPipeline,
     "StableDiffusionXLPipeline": StableDiffusionXLPipeline,
 }
-TOKENIZER_SOURCE = "openai/clip-vit-large-patch14"
 
 
 class ModelManager:
@@ -66,6 +65,8 @@ class ModelManager:
     device_budget, cpu_budget: bytes that weights may fill on the device, and that those may fill which wait in
         the CPU's memory; see `Shelf` for what happens beyond.
     hub: where Hub ids are looked up.
+    check_safety: whether what models draw is looked at by a safety checker before anybody sees it. Those that
+        are known to be harmless need none.
 
     Two runs at once on pipelines that share a UNet would disturb each other's patches: whoever runs jobs runs
     one at a time on a manager.
@@ -78,6 +79,7 @@ class ModelManager:
         device_budget: int | None = None,
         cpu_budget: int | None = None,
         hub: Hub | None = None,
+        check_safety: bool = False,
     ) -> None:
         self.device = chosen_device(device)
         self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
@@ -89,7 +91,9 @@ class ModelManager:
         # Clips are their owner's business: what was drawn from them goes when the program ends.
         self._map_folder = tempfile.TemporaryDirectory(prefix="text2video-zero-maps-")
         self.map_cache = MapCache(Path(self._map_folder.name))
-        self._reader = _Reader(hub or Hub(), self.dtype)
+        self._check_safety = check_safety
+        self._sources = Sources(hub or Hub(), half=self.dtype == torch.float16)
+        self._reader = _Reader(self._sources, self.dtype)
         self._loading = threading.Lock()  # held for as long as a load takes, so that each key is loaded once
 
     def describe_device(self) -> str:
@@ -102,7 +106,7 @@ class ModelManager:
 
     def self_check(self) -> list[str]:
         """What there is to work with, a line each: device, memory, versions, and the models that need no network."""
-        return self_check(self.device, self.dtype, self.shelf.device_budget, self._reader.hub)
+        return self_check(self.device, self.dtype, self.shelf.device_budget, self._sources.hub)
 
     def fetch(self, checkpoint: Checkpoint) -> Iterator[Progress]:
         """Download what lending the checkpoint needs and what is not here, with progress in bytes.
@@ -111,7 +115,9 @@ class ModelManager:
         something cannot be had; the manager is then as it was.
         """
         if not self.is_loaded(checkpoint):
-            yield from self._reader.fetch(checkpoint)
+            if self._is_checked(checkpoint):  # first, because without it the rest would be in vain
+                yield from self._sources.safety_folder()
+            yield from self._sources.fetch(checkpoint)
 
     @contextmanager
     def lend(self, checkpoint: Checkpoint) -> Iterator[Pipeline]:
@@ -137,7 +143,7 @@ class ModelManager:
 
     def fetch_detector(self, detector: str | DetectorCheckpoint | Annotator) -> Iterator[Progress]:
         """Download what lending the detector needs and what is not here, as `fetch` does for a checkpoint."""
-        yield from self._reader.fetch_detector(find_detector(detector) if isinstance(detector, str) else detector)
+        yield from self._sources.fetch_detector(find_detector(detector) if isinstance(detector, str) else detector)
 
     @contextmanager
     def lend_detector(
@@ -187,75 +193,41 @@ class ModelManager:
         return replace(base, checkpoint=checkpoint, controlnet=controlnet)
 
     def _load_base(self, checkpoint: Checkpoint) -> Pipeline:
+        checker = None
+        if self._is_checked(checkpoint):
+            checker = self.shelf.safety_checker() or self._reader.safety_checker()
         components, path = self._reader.base(checkpoint, self.shelf.parts(checkpoint))
         components.set_progress_bar_config(disable=True)
         relative = self.shelf.with_vae(components.vae)
         latent_rgb = relative.latent_rgb if relative else LatentRGB.fit(components.vae)
-        vocabulary = Vocabulary.read(path)
         return Pipeline(
-            checkpoint, components, latent_rgb, self.fetch_detector, self.lend_detector, self.map_cache, vocabulary
+            checkpoint,
+            components,
+            latent_rgb,
+            self.fetch_detector,
+            self.lend_detector,
+            self.map_cache,
+            Vocabulary.read(path),
+            safety_checker=checker,
         )
+
+    def _is_checked(self, checkpoint: Checkpoint) -> bool:
+        return self._check_safety and not is_harmless(checkpoint)
 
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads weights into the CPU's memory: from folders, single files and the Hub, always safetensors.
+    """Reads weights into the CPU's memory: from folders and single files, always safetensors.
 
-    dtype: of the networks that sample; detectors are float32.
-    found: folders by source and revision, of what was looked up before.
+    sources: finds them on this machine.  dtype: of the networks that sample; detectors are float32.
     """
 
-    hub: Hub
+    sources: Sources
     dtype: torch.dtype
-    found: dict[tuple[str, str | None], Path] = field(default_factory=dict)
-
-    def folder(self, source: str, revision: str | None = None, pick: Pick | None = None) -> Path:
-        """Where a folder, a file or a Hub id is on this machine, as `located` returns it, with nobody watching."""
-        return result_of(self.located(source, revision, pick))
-
-    def located(
-        self, source: str, revision: str | None = None, pick: Pick | None = None
-    ) -> Generator[Progress, None, Path]:
-        """Where a folder, a file or a Hub id is on this machine, whole; downloaded if need be.
-
-        The Hub is asked once in the life of the reader whether there is something newer.
-        """
-        path = self.found.get((source, revision)) or Path(source).expanduser()
-        if path.exists():
-            found = path
-        elif path.suffix == ".safetensors" or path.is_absolute() or source.startswith("."):
-            raise UserError(f"The model {source!r} does not exist: check the path.")
-        else:
-            pick = pick or partial(needed_files, half=self.dtype == torch.float16)
-            found = yield from self.hub.fetch(source, revision, pick)
-        check_whole(found)
-        self.found[source, revision] = found
-        return found
-
-    def fetch(self, checkpoint: Checkpoint) -> Iterator[Progress]:
-        """Bring all that reading the checkpoint needs onto this machine."""
-        path = yield from self.first_to_be_had(checkpoint)
-        if path.is_file() and not _has_layout(path):
-            yield from self.located(TOKENIZER_SOURCE, pick=tokenizer_files)
-        if checkpoint.unet is not None:
-            yield from self.located(checkpoint.unet, checkpoint.unet_revision)
-        for adapter in checkpoint.adapters:
-            yield from self.located(adapter.source, adapter.revision)
-        if checkpoint.controlnet is not None:
-            yield from self.located(*checkpoint.controlnet_key)
-
-    def fetch_detector(self, detector: DetectorCheckpoint | Annotator) -> Iterator[Progress]:
-        """Bring all that reading the detector needs onto this machine."""
-        if isinstance(detector, Annotator):
-            yield from self.located(detector.source, pick=detector.pick)
-            return
-        yield from self.located(detector.source, detector.revision)
-        if detector.box_source is not None:
-            yield from self.located(detector.box_source, detector.box_revision)
 
     def base(self, checkpoint: Checkpoint, at_hand: dict[str, object]) -> tuple[_Components, Path]:
         """A whole model, but for the components at hand, which it takes as they are; and where it lies."""
-        path = result_of(self.first_to_be_had(checkpoint))
+        path = result_of(self.sources.first_to_be_had(checkpoint))
         parts = dict(at_hand)
         if checkpoint.unet is not None and "unet" not in parts:
             parts["unet"] = self.unet(checkpoint.unet, checkpoint.unet_revision)
@@ -268,16 +240,6 @@ class _Reader:
         for adapter in checkpoint.adapters:
             self._add_adapter(adapter, components)
         return components, path
-
-    def first_to_be_had(self, checkpoint: Checkpoint) -> Generator[Progress, None, Path]:
-        """The model's own place, or the first of its mirrors that answers."""
-        try:
-            return (yield from self.located(checkpoint.source, checkpoint.revision))
-        except UserError:
-            for mirror in mirrors_of(checkpoint):
-                with suppress(UserError):
-                    return (yield from self.located(mirror.source, mirror.revision))
-            raise
 
     def _whole_folder(self, path: Path, parts: dict[str, object]) -> _Components:
         if not (path / "model_index.json").is_file():
@@ -302,7 +264,7 @@ class _Reader:
         pipeline_class = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
         with TemporaryDirectory() as temporary:
             layout = path.with_suffix("")
-            if not _has_layout(path):
+            if not has_layout(path):
                 layout = Path(temporary)
                 write_layout(layout, family, shapes[UNET_INPUT][1])
                 parts = self._tokenizers(family) | parts
@@ -317,7 +279,7 @@ class _Reader:
 
     def _tokenizers(self, family: str) -> dict[str, object]:
         """CLIP's tokenizer, which no single file contains; both of Stable Diffusion XL's have the same words."""
-        folder = self.folder(TOKENIZER_SOURCE, pick=tokenizer_files)
+        folder = result_of(self.sources.tokenizer_folder())
         tokenizers: dict[str, object] = {"tokenizer": CLIPTokenizer.from_pretrained(folder)}
         if family == "sdxl":
             # Laion's text encoder was trained on texts that end in zeros and not in end marks.
@@ -326,7 +288,7 @@ class _Reader:
 
     def _add_adapter(self, adapter: Adapter, components: _Components) -> None:
         """Add a LoRA to the weights themselves, so that sampling knows nothing of it."""
-        file = _lora_file(self.folder(adapter.source, adapter.revision))
+        file = _lora_file(self.sources.folder(adapter.source, adapter.revision))
         refuse_other_adapter(adapter.source, file, read_shapes(file), components.unet)
         with errors_in_one_sentence(adapter.source):
             components.load_lora_weights(file.parent, weight_name=file.name, adapter_name="lora")
@@ -336,7 +298,7 @@ class _Reader:
 
     def unet(self, source: str, revision: str | None) -> UNet2DConditionModel:
         """A UNet that lies alone in a folder, or in the "unet" folder of a whole model."""
-        path = self.folder(source, revision)
+        path = self.sources.folder(source, revision)
         path = path if (path / "config.json").is_file() else path / "unet"
         with errors_in_one_sentence(source):
             return UNet2DConditionModel.from_pretrained(
@@ -345,11 +307,23 @@ class _Reader:
 
     def controlnet(self, source: str, revision: str | None) -> ControlNetModel:
         """A ControlNet in its folder."""
-        path = self.folder(source, revision)
+        path = self.sources.folder(source, revision)
         with errors_in_one_sentence(source):
             return ControlNetModel.from_pretrained(
                 path, dtype=self.dtype, use_safetensors=True, variant=variant_of(path)
             )
+
+    def safety_checker(self) -> SafetyChecker:
+        """Stable Diffusion's safety checker, whose pictures are prepared as CLIP's are."""
+        from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+        from transformers import CLIPImageProcessor
+
+        path = result_of(self.sources.safety_folder())
+        with errors_in_one_sentence(SAFETY_CHECKER):
+            network = StableDiffusionSafetyChecker.from_pretrained(path, use_safetensors=True, dtype=self.dtype)
+            has_own = (path / "preprocessor_config.json").is_file()
+            processor = CLIPImageProcessor.from_pretrained(path) if has_own else CLIPImageProcessor()
+        return SafetyChecker(network.eval(), processor)
 
     def detector(self, checkpoint: DetectorCheckpoint) -> list[Network]:
         """The detector's networks, its own first."""
@@ -368,7 +342,7 @@ class _Reader:
         # Imported here because this loads a dozen detectors that nobody asks for.
         from controlnet_aux import MidasDetector, OpenposeDetector
 
-        path = self.folder(annotator.source, pick=annotator.pick)
+        path = self.sources.folder(annotator.source, pick=annotator.pick)
         missing = [name for name in annotator.files if not (path / name).is_file()]
         if missing:
             raise UserError(f"The folder {path.name!r} lacks {' and '.join(missing)}: download it again.")
@@ -380,16 +354,11 @@ class _Reader:
     def _network(self, model_class: type[PreTrainedModel], source: str, revision: str | None) -> Network:
         from transformers import AutoImageProcessor
 
-        path = self.folder(source, revision)
+        path = self.sources.folder(source, revision)
         with errors_in_one_sentence(source):
             processor = AutoImageProcessor.from_pretrained(path)
             model = model_class.from_pretrained(path, use_safetensors=True, dtype=torch.float32)
         return Network(model.eval(), processor)
-
-
-def _has_layout(path: Path) -> bool:
-    """Whether a folder of the file's name beside it tells how the model is built."""
-    return (path.with_suffix("") / "model_index.json").is_file()
 
 
 def _without_checker(pipeline_class: type[DiffusionPipeline]) -> dict[str, object]:

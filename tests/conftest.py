@@ -87,3 +87,9 @@ def tiny_detectors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Detect
 def tiny_xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole Stable Diffusion XL model of random weights; native size 64x64, factor 8."""
     return write_xl_model(tmp_path_factory.mktemp("xl") / "tiny-xl", write_tokenizer(tmp_path_factory.mktemp("words")))
+
+
+@pytest.fixture(scope="session")
+def tiny_xl_controlnet(tmp_path_factory: pytest.TempPathFactory, tiny_xl: Path) -> Path:
+    """A ControlNet that fits the tiny Stable Diffusion XL model."""
+    return write_controlnet(tmp_path_factory.mktemp("xl-controlnet") / "tiny-xl-edges", tiny_xl)

@@ -11,7 +11,7 @@ from tests.fake_hub import FakeHub
 from text2video_zero import hub as hub_module
 from text2video_zero.errors import UserError
 from text2video_zero.events import result_of
-from text2video_zero.hub import Hub, needed_files
+from text2video_zero.hub import Hub, checker_files, needed_files
 
 SD15 = [
     "README.md",
@@ -49,9 +49,13 @@ class TestNeededFiles:
         assert {"model_index.json", "tokenizer/merges.txt", "vae/config.json"} <= set(full)
         assert not any(name.endswith((".bin", ".ckpt", ".md", ".xml")) for name in full)
 
+    def test_the_safety_checker_is_left_to_those_who_ask_for_it(self):
+        assert not any("safety_checker" in name for name in needed_files(SD15))
+        assert checker_files(SD15) == ["safety_checker/config.json", "safety_checker/model.safetensors"]
+
     def test_half_precision_where_all_of_it_is_offered(self):
-        half = needed_files(SD15, half=True, checker=True)
-        assert sum(name.endswith(".fp16.safetensors") for name in half) == 4
+        half = needed_files(SD15, half=True)
+        assert sum(name.endswith(".fp16.safetensors") for name in half) == 3
         assert not any(name.endswith(("model.safetensors", "non_ema.safetensors")) for name in half)
         patchy = [name for name in SD15 if name != "vae/diffusion_pytorch_model.fp16.safetensors"]
         assert needed_files(patchy, half=True) == needed_files(patchy)

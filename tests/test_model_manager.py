@@ -335,7 +335,8 @@ class TestSources:
     def test_a_hub_id_is_downloaded_once_and_a_mirror_stands_in(self, tiny_checkpoint, tmp_path, monkeypatch):
         mirrored = Checkpoint("owner/gone")
         monkeypatch.setattr(
-            "model_manager.mirrors_of", lambda checkpoint: (Checkpoint("owner/tiny"),) if checkpoint == mirrored else ()
+            "text2video_zero.sources.mirrors_of",
+            lambda checkpoint: (Checkpoint("owner/tiny"),) if checkpoint == mirrored else (),
         )
         with FakeHub({"owner/tiny": tiny_checkpoint}).running() as hub:
             manager = ModelManager("cpu", hub=Hub(hub.endpoint, tmp_path / "cache"))

@@ -16,8 +16,11 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from safetensors.torch import load_file, save_file
 from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -237,6 +240,25 @@ def write_box_detector(folder: Path) -> Path:
     )
     RTDetrForObjectDetection(config).save_pretrained(folder)
     RTDetrImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
+    return folder
+
+
+def write_safety_checker(folder: Path) -> Path:
+    """A safety checker of random weights, which blocks nothing: no likeness reaches its thresholds of 1."""
+    torch.manual_seed(9)
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+    }
+    network = StableDiffusionSafetyChecker(CLIPConfig(vision_config=vision, projection_dim=12))
+    network.concept_embeds.data = torch.randn(17, 12)
+    network.special_care_embeds.data = torch.randn(3, 12)
+    network.save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
 
 

@@ -150,7 +150,8 @@ def run(arguments: argparse.Namespace) -> Path:
         check_frames_directory(arguments.frames_dir)
     with ProgressLine(sys.stderr, quiet=arguments.quiet) as line:
         line.note(f"Seed {request.seed}")
-        video = sample(request, checkpoint_of(request, model, arguments), arguments.device, line)
+        checkpoint = checkpoint_of(request, model, arguments)
+        video = sample(request, checkpoint, arguments.device, line, check_safety=arguments.safety_checker)
         path = save_or_keep_frames(video, output)
         if arguments.frames_dir is not None:
             video.save_frames(arguments.frames_dir)
@@ -186,7 +187,9 @@ def checkpoint_of(request: Request, model: str, arguments: argparse.Namespace) -
     return checkpoint_for(request.task, model)
 
 
-def sample(request: Request, checkpoint: Checkpoint, device: str | None, line: ProgressLine) -> Video:
+def sample(
+    request: Request, checkpoint: Checkpoint, device: str | None, line: ProgressLine, *, check_safety: bool
+) -> Video:
     """Load the model, run the request and return the video, telling on the line how far it is."""
     line.note(f"Loading the model {checkpoint.name}")
     # Imported here because torch and diffusers take many seconds, which --help and every mistake in the
@@ -200,7 +203,7 @@ def sample(request: Request, checkpoint: Checkpoint, device: str | None, line: P
     # Their own bars about loading would break into the line.
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-    models = ModelManager(device)
+    models = ModelManager(device, check_safety=check_safety)
     with closing(models.fetch(checkpoint)) as download:
         for progress in download:
             line.show(progress)
@@ -242,6 +245,9 @@ def _add_run_options(parser: argparse.ArgumentParser, request_type: type[Request
         metavar="FILE",
         type=Path,
         help="take the settings of an earlier video or of a .json file; options given here go before them",
+    )
+    group.add_argument(
+        "--safety-checker", action="store_true", help="make no video if the safety checker blocks a frame of it"
     )
     group.add_argument("--quiet", action="store_true", help="tell nothing but errors and the path of the result")
 

@@ -91,6 +91,7 @@ class KnownModel:
     trigger: words that a prompt needs for the style to show.
     mirrors: further places with the same weights, tried in this order.
     defaults: request fields that suit this model better than the paper's values.
+    harmless: it can draw nothing that a safety checker would look for.
     """
 
     name: str
@@ -100,6 +101,7 @@ class KnownModel:
     defaults: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     family: str = "sd1"
     trigger: str = ""
+    harmless: bool = False
 
 
 TOYLAND = KnownModel(
@@ -107,6 +109,7 @@ TOYLAND = KnownModel(
     Checkpoint(str(TOYLAND_FOLDER)),
     "embedded picture-book model, works offline on any machine",
     family="toyland",
+    harmless=True,  # foxes and pandas are all that it has ever seen
     # It decides where things are later than Stable Diffusion does: earlier movement would be undone. Its ground
     # is level, so the camera goes sideways. Steps and guidance are those that its judge measured.
     defaults=MappingProxyType(
@@ -222,6 +225,10 @@ INSTRUCT_PIX2PIX_MODELS: Mapping[str, Checkpoint] = MappingProxyType(
 )
 
 
+# The same weights lie in a folder of Stable Diffusion 1.5.
+SAFETY_CHECKER, SAFETY_CHECKER_MIRROR = "CompVis/stable-diffusion-safety-checker", STABLE_DIFFUSION_1_5.checkpoint
+
+
 @dataclass(frozen=True)
 class DetectorCheckpoint:
     """What to load to see poses or depth in a clip.
@@ -296,6 +303,13 @@ def mirrors_of(checkpoint: Checkpoint) -> tuple[Checkpoint, ...]:
     """Further places with the same weights, for models that are known by name."""
     known = KNOWN_MODELS.values()
     return next((model.mirrors for model in known if model.checkpoint.source == checkpoint.source), ())
+
+
+def is_harmless(checkpoint: Checkpoint) -> bool:
+    """Whether all that draws comes from a model that can draw nothing a safety checker would look for."""
+    homes = [Path(model.checkpoint.source) for model in KNOWN_MODELS.values() if model.harmless]
+    drawing = (checkpoint.source, checkpoint.unet, *(adapter.source for adapter in checkpoint.adapters))
+    return all(any(Path(source).is_relative_to(home) for home in homes) for source in drawing if source)
 
 
 def find_detector(name: str) -> DetectorCheckpoint | Annotator:

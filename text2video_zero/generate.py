@@ -32,12 +32,16 @@ def generate(request: VideoRequest, pipeline: Pipeline) -> Iterator[Event]:
     """Run a request and yield what happens; the last event is Finished.
 
     Closing the iterator stops before the next chunk and leaves no trace in the pipeline. Raises UserError
-    before sampling when the request does not fit the model or no video could be written.
+    before sampling when the request does not fit the model or no video could be written, and after it when the
+    pipeline's safety checker blocks a frame.
     """
     probe_encoder()
     sampled = yield from sample(request, pipeline)
+    finished = decoded_frames(pipeline.components.vae, sampled.latents)
+    if pipeline.safety_checker is not None:
+        finished = pipeline.safety_checker.passed(finished)
     frames = []
-    for frame in decoded_frames(pipeline.components.vae, sampled.latents):
+    for frame in finished:
         frames.append(frame)
         yield Progress("Decoding", len(frames), len(sampled.latents))
     made_by = settings(sampled.request, pipeline)

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 COMPONENT_FOLDERS = frozenset(
     ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler", "feature_extractor")
 )
-SAFETY_CHECKER = "safety_checker"
+CHECKER_FOLDER = "safety_checker"
 TOKENIZER_FILES = frozenset({"vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"})
 TEXT_SUFFIXES = (".json", ".txt", ".model")
 # diffusers' and transformers' names of weights: a stem, perhaps a variant, perhaps the number of a piece
@@ -186,17 +186,15 @@ class Hub:
         return Path(folder)
 
 
-def needed_files(names: Iterable[str], *, half: bool = False, checker: bool = False) -> list[str]:
+def needed_files(names: Iterable[str], *, half: bool = False) -> list[str]:
     """Those files of a model that are worth downloading: safetensors and texts, one precision, never pickles.
 
     half: take the half-precision files where the model offers them for everything.
-    checker: take the safety checker too, more than a gigabyte.
     Without any safetensors there is nothing worth downloading.
     """
     names = sorted(names)
-    folders = COMPONENT_FOLDERS | ({SAFETY_CHECKER} if checker else set())
     whole_model = "model_index.json" in names
-    wanted = [name for name in names if _folder_of(name) in (folders | {""} if whole_model else {""})]
+    wanted = [name for name in names if _folder_of(name) in (COMPONENT_FOLDERS | {""} if whole_model else {""})]
     texts = [name for name in wanted if name.endswith(TEXT_SUFFIXES)]
     weights = [name for name in wanted if WEIGHTS.fullmatch(name.rpartition("/")[2])]
     if whole_model:  # the same once more as one file may lie at the top
@@ -215,6 +213,11 @@ def needed_files(names: Iterable[str], *, half: bool = False, checker: bool = Fa
 def tokenizer_files(names: Iterable[str]) -> list[str]:
     """Those files of a model that make a CLIP tokenizer."""
     return [name for name in names if name in TOKENIZER_FILES]
+
+
+def checker_files(names: Iterable[str]) -> list[str]:
+    """Those files of a whole model that make its safety checker, in full precision."""
+    return [name for name in names if re.fullmatch(rf"{CHECKER_FOLDER}/(?:config\.json|model\.safetensors)", name)]
 
 
 def _folder_of(name: str) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from text2video_zero.events import Progress
     from text2video_zero.map_cache import MapCache
     from text2video_zero.preview import LatentRGB
+    from text2video_zero.safety import SafetyChecker
     from text2video_zero.vocabulary import Vocabulary
 
 
@@ -37,6 +38,7 @@ class Pipeline:
     lend_detector: lends what sees poses or depth in a clip, by its known name, for the length of a context;
         raises UserError where its weights are not to be had.
     map_cache: control maps that were made before.
+    safety_checker: looks at the finished frames, None where nobody asked for it or the model needs none.
     """
 
     checkpoint: Checkpoint
@@ -47,6 +49,7 @@ class Pipeline:
     map_cache: MapCache
     vocabulary: Vocabulary | None = None
     controlnet: ControlNetModel | None = None
+    safety_checker: SafetyChecker | None = None
 
     @property
     def family(self) -> str:

@@ -13,6 +13,7 @@ from text2video_zero.checkpoints import (
     KNOWN_DETECTORS,
     KNOWN_MODELS,
     MODELS_FOLDER,
+    SAFETY_CHECKER,
     local_models,
 )
 from text2video_zero.devices import device_name
@@ -43,6 +44,7 @@ def self_check(device: torch.device, dtype: torch.dtype, budget: int, hub: Hub) 
         *(f"Model {name}: {_whereabouts(source, hub)}" for name, source in _models()),
         *(f"Model {name}: here, in {MODELS_FOLDER.name}/" for name in local_models()),
         *(f"ControlNet {source}: {_whereabouts(source, hub)}" for source in _controlnets()),
+        f"Safety checker: {_whereabouts(SAFETY_CHECKER, hub)}",
         *(f"Detector {name}: {_whereabouts(known.source, hub)}" for name, known in KNOWN_DETECTORS.items()),
     ]
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from text2video_zero.checkpoints import Checkpoint
     from text2video_zero.pipeline import Pipeline
+    from text2video_zero.safety import SafetyChecker
 
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 
@@ -34,7 +35,8 @@ class Loan:
     @property
     def modules(self) -> list[torch.nn.Module]:
         """Its networks; pipelines of one base have some of them in common."""
-        parts = (*self.pipeline.components.components.values(), self.pipeline.controlnet)
+        checker = self.pipeline.safety_checker
+        parts = (*self.pipeline.components.components.values(), self.pipeline.controlnet, checker and checker.network)
         return [part for part in parts if isinstance(part, torch.nn.Module)]
 
     def holding(self, counts: Callable[[torch.nn.Module], bool] = lambda _: True) -> Holding:
@@ -96,6 +98,11 @@ class Shelf:
         """The checkpoint's ControlNet, if a loaded pipeline has it."""
         key = checkpoint.controlnet_key
         return next((other.controlnet for other in self._pipelines if other.checkpoint.controlnet_key == key), None)
+
+    def safety_checker(self) -> SafetyChecker | None:
+        """The safety checker, if a loaded pipeline has it."""
+        checkers = (other.safety_checker for other in self._pipelines)
+        return next((checker for checker in checkers if checker is not None), None)
 
     def parts(self, checkpoint: Checkpoint) -> dict[str, object]:
         """Components of loaded pipelines that reading the checkpoint would only bring a second time."""

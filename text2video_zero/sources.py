@@ -1,0 +1,116 @@
+"""Where models are: a folder, a file, or a Hub id that becomes a folder here. Nothing is loaded yet."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from text2video_zero.checkpoints import SAFETY_CHECKER, SAFETY_CHECKER_MIRROR, Annotator, mirrors_of
+from text2video_zero.errors import UserError
+from text2video_zero.events import result_of
+from text2video_zero.hub import CHECKER_FOLDER, checker_files, needed_files, tokenizer_files
+from text2video_zero.weights import check_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from text2video_zero.checkpoints import Checkpoint, DetectorCheckpoint
+    from text2video_zero.events import Progress
+    from text2video_zero.hub import Hub, Pick
+
+TOKENIZER_SOURCE = "openai/clip-vit-large-patch14"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Finds what is to be read on this machine, and brings what is not here.
+
+    hub: where Hub ids are looked up.  half: whether weights in half precision are enough.
+    found: what was looked up before, by source, revision and the choice of files.
+    """
+
+    hub: Hub
+    half: bool = False
+    found: dict[tuple[str, str | None, Pick | None], Path] = field(default_factory=dict)
+
+    def folder(self, source: str, revision: str | None = None, pick: Pick | None = None) -> Path:
+        """Where a folder, a file or a Hub id is on this machine, as `located` returns it, with nobody watching."""
+        return result_of(self.located(source, revision, pick))
+
+    def located(
+        self, source: str, revision: str | None = None, pick: Pick | None = None
+    ) -> Generator[Progress, None, Path]:
+        """Where a folder, a file or a Hub id is on this machine, whole; downloaded if need be.
+
+        The Hub is asked once in the life of this record whether there is something newer.
+        """
+        known = self.found.get((source, revision, pick))
+        path = known if known and known.exists() else Path(source).expanduser()
+        if path.exists():
+            found = path
+        elif path.suffix == ".safetensors" or path.is_absolute() or source.startswith("."):
+            raise UserError(f"The model {source!r} does not exist: check the path.")
+        else:
+            needed = pick or partial(needed_files, half=self.half)
+            found = yield from self.hub.fetch(source, revision, needed)
+        check_whole(found)
+        self.found[source, revision, pick] = found
+        return found
+
+    def fetch(self, checkpoint: Checkpoint) -> Iterator[Progress]:
+        """Bring all that reading the checkpoint needs onto this machine."""
+        path = yield from self.first_to_be_had(checkpoint)
+        if path.is_file() and not has_layout(path):
+            yield from self.tokenizer_folder()
+        if checkpoint.unet is not None:
+            yield from self.located(checkpoint.unet, checkpoint.unet_revision)
+        for adapter in checkpoint.adapters:
+            yield from self.located(adapter.source, adapter.revision)
+        if checkpoint.controlnet is not None:
+            yield from self.located(*checkpoint.controlnet_key)
+
+    def fetch_detector(self, detector: DetectorCheckpoint | Annotator) -> Iterator[Progress]:
+        """Bring all that reading the detector needs onto this machine."""
+        if isinstance(detector, Annotator):
+            yield from self.located(detector.source, pick=detector.pick)
+            return
+        yield from self.located(detector.source, detector.revision)
+        if detector.box_source is not None:
+            yield from self.located(detector.box_source, detector.box_revision)
+
+    def first_to_be_had(self, checkpoint: Checkpoint) -> Generator[Progress, None, Path]:
+        """The model's own place, or the first of its mirrors that answers."""
+        try:
+            return (yield from self.located(checkpoint.source, checkpoint.revision))
+        except UserError:
+            for mirror in mirrors_of(checkpoint):
+                with suppress(UserError):
+                    return (yield from self.located(mirror.source, mirror.revision))
+            raise
+
+    def tokenizer_folder(self) -> Generator[Progress, None, Path]:
+        """Where CLIP's tokenizer is, which no single file contains."""
+        return (yield from self.located(TOKENIZER_SOURCE, pick=tokenizer_files))
+
+    def safety_folder(self) -> Generator[Progress, None, Path]:
+        """Where the safety checker is on this machine; raises UserError when it cannot be had."""
+        try:
+            return (yield from self.located(SAFETY_CHECKER))
+        except UserError as error:
+            mirror = SAFETY_CHECKER_MIRROR
+            with suppress(UserError):
+                whole = yield from self.located(mirror.source, mirror.revision, checker_files)
+                return whole / CHECKER_FOLDER
+            reason = str(error)
+            raise UserError(
+                f"No video is shown here before the safety checker has looked at it, and it cannot be had: "
+                f"{reason[:1].lower()}{reason[1:]}"
+            ) from error
+
+
+def has_layout(path: Path) -> bool:
+    """Whether a folder of the file's name beside it tells how the model is built."""
+    return (path.with_suffix("") / "model_index.json").is_file()
