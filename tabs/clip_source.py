@@ -133,4 +133,4 @@ def used_part(clip: Clip, first_frame: int) -> str:
 def describe(source: ClipInfo) -> str:
     """What a clip holds, in words."""
     sound = ", with sound" if source.has_audio else ""
-    return f"of {source.size}, {stage.duration(source.duration)} at {source.fps:.3g} frames per second{sound}."
+    return f"The clip: {source.size}, {stage.duration(source.duration)} at {source.fps:.3g} frames per second{sound}."

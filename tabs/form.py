@@ -53,7 +53,7 @@ def widget(  # noqa: PLR0911 - one for each kind
         case Kind.CHOICE:
             return gr.Dropdown(list(spec.choices), value=default, **shared)
         case Kind.SIZE:
-            choices = [("the model's own", ""), *((size, size) for size in SIZES)]
+            choices = [("automatic", ""), *((size, size) for size in SIZES)]
             return gr.Dropdown(choices, value=shown(default), allow_custom_value=True, **shared)
 
 
