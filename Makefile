@@ -1,4 +1,4 @@
-# make demo · test · test-fast · test-slow · test-gpu · lint · bench · toyland · clean
+# make demo · test · test-fast · test-slow · test-gpu · lint · bench · toyland · examples · clean
 # A fresh clone, make, and Python 3.11 or newer are all that is needed: each target sets up .venv first.
 
 PYTHON ?= python3
@@ -23,7 +23,7 @@ INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-slow test-gpu lint bench toyland clean
+.PHONY: help demo test test-fast test-slow test-gpu lint bench toyland examples clean
 
 help:
 	@echo "make demo        set up everything and serve the app on http://$(HOST):$(PORT)"
@@ -32,6 +32,7 @@ help:
 	@echo "make test-slow   the slow ones        make test-gpu   those that need a CUDA device"
 	@echo "make lint        ruff                 make bench      measure the speed of sampling"
 	@echo "make toyland     train the embedded model anew on this CPU (hours)"
+	@echo "make examples    render the example clips and the results that the page shows first"
 	@echo "make clean       remove .venv and caches"
 
 $(RUN):
@@ -74,6 +75,10 @@ bench: $(APP_READY)
 toyland: $(APP_READY)
 	$(RUN) -m toyland.train --preset $(PRESET) --out assets/toyland $(ARGS)
 	$(RUN) -m toyland.train_tasks --preset $(PRESET) --model assets/toyland $(ARGS)
+
+examples: $(APP_READY)
+	$(RUN) -m toyland.clips --out assets/clips
+	$(RUN) -m toyland.examples --out assets/clips/results $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

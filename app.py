@@ -128,11 +128,12 @@ def header(device: str = "") -> str:
 
 def launch_options(store: VideoStore) -> dict[str, Any]:
     """What every launch of the page needs, the tests' too."""
-    from tabs.theme import STYLE, build_theme
+    from tabs.theme import IN_STEP, STYLE, build_theme
 
     return {
         "theme": build_theme(),
         "css_paths": STYLE,
+        "js": IN_STEP.read_text(encoding="utf-8"),
         "allowed_paths": [str(store.folder.resolve())],
         "footer_links": ["api", "settings"],
         "ssr_mode": False,

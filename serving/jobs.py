@@ -13,8 +13,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from text2video_zero.events import Finished, Progress
-from text2video_zero.video import save_or_keep_frames, unique_path
+from text2video_zero.events import ClipFrames, ControlMaps, Finished, Progress
+from text2video_zero.video import Video, save_or_keep_frames, unique_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from text2video_zero.checkpoints import Checkpoint
     from text2video_zero.events import Event
     from text2video_zero.requests import Request
-    from text2video_zero.video import Video
 
 FORMS = {".mp4": "MP4", ".gif": "GIF", ".zip": "PNG frames"}
 
@@ -36,11 +35,13 @@ def _unguessable() -> str:
 class Job:
     """One request for one model.
 
+    maps_only: end with the control maps, before anything is sampled.
     id: names the job in the log and to its owner; it cannot be guessed.
     """
 
     request: Request
     checkpoint: Checkpoint
+    maps_only: bool = False
     id: str = field(default_factory=_unguessable)
 
 
@@ -71,6 +72,13 @@ class Stored:
     settings: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Guide:
+    """A clip on disk that plays beside the video, at its size and speed: control maps, or what is to be changed."""
+
+    path: Path
+
+
 class VideoStore:
     """A folder of finished videos under unique names."""
 
@@ -99,6 +107,13 @@ class VideoStore:
             files[form] = video.save(path.with_suffix(form))
             yield Stored(job, dict(files), settings)
 
+    def save_guide(self, job: Job, event: ControlMaps | ClipFrames) -> Guide:
+        """Write what shapes the video under a name of its own that nobody can guess."""
+        self._remove_old()
+        kind = "control-map" if isinstance(event, ControlMaps) else "clip"
+        path = unique_path(self.folder, f"{job.request.task}-{kind}", ".mp4")
+        return Guide(Video(event.frames, job.request.fps, {}).save(path))
+
     def _remove_old(self) -> None:
         if self._keep_seconds is None:
             return
@@ -108,16 +123,23 @@ class VideoStore:
 
 
 def complete(
-    job: Job, runner: Runner, store: VideoStore, forms: tuple[str, ...] = tuple(FORMS)
-) -> Iterator[Event | Stored]:
-    """Run a job and keep what it makes. The runner is free for the next job before the files are written."""
+    job: Job, runner: Runner, store: VideoStore, forms: tuple[str, ...] = tuple(FORMS), *, keep_guide: bool = True
+) -> Iterator[Event | Guide | Stored]:
+    """Run a job and keep what it makes. The runner is free for the next job before the video's files are written.
+
+    keep_guide: write what shapes the video too, as soon as it is known.
+    """
     video = None
     with closing(runner.run(job)) as events:
         for event in events:
-            if isinstance(event, Finished):
-                video = event.video
-            else:
-                yield event
+            match event:
+                case Finished():
+                    video = event.video
+                case ControlMaps() | ClipFrames():
+                    if keep_guide:
+                        yield store.save_guide(job, event)
+                case _:
+                    yield event
     if video is not None:
         yield Progress("Saving", 0, 1)
         yield from store.save(job, video, forms)

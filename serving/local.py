@@ -61,13 +61,15 @@ class LocalRunner:
             self._lock.release()
 
     def _run_alone(self, job: Job) -> Iterator[Event]:
+        from text2video_zero.controlled import detect
         from text2video_zero.generate import generate
 
+        work = detect if job.maps_only else generate
         models = self._manager()
         yield from models.fetch(job.checkpoint)
         if not models.is_loaded(job.checkpoint):
             yield Progress(f"Loading {known_name(job.checkpoint.source)}", 0, 1)
-        with models.lend(job.checkpoint) as pipeline, closing(generate(job.request, pipeline)) as events:
+        with models.lend(job.checkpoint) as pipeline, closing(work(job.request, pipeline)) as events:
             yield from events
 
     def _manager(self) -> ModelManager:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tabs.showcase import CLIPS
 from tabs.tab import Tab
 from text2video_zero.requests import (
     DepthRequest,
@@ -11,10 +12,50 @@ from text2video_zero.requests import (
     PoseRequest,
 )
 
+
+def _example(clip: str, prompt: str, **values: object) -> dict[str, object]:
+    return {"clip": str(CLIPS / f"{clip}.mp4"), "prompt": prompt, **values}
+
+
 CLIP_TABS = (
-    Tab(PoseRequest, examples=({"prompt": "an astronaut dancing on the moon"}, {"prompt": "a robot in a garden"})),
-    Tab(EdgeRequest, examples=({"prompt": "an oil painting of a deer"}, {"prompt": "a paper cut of a city"})),
-    Tab(DepthRequest, examples=({"prompt": "a cave of glowing crystals"}, {"prompt": "a street in the rain"})),
-    Tab(DreamBoothRequest, examples=({"prompt": "a woman with a white hat"}, {"prompt": "a man in a red jacket"})),
-    Tab(InstructPix2PixRequest, examples=({"prompt": "make it snow"}, {"prompt": "make it a pencil sketch"})),
+    Tab(
+        PoseRequest,
+        examples=(
+            _example("dancing-skeleton", "a white astronaut dancing on the moon", ready_made="yes"),
+            _example("walking-skeleton", "a blue robot walking in the city", ready_made="yes"),
+            _example("dancing-skeleton", "a green bear dancing on the beach", ready_made="yes"),
+        ),
+    ),
+    Tab(
+        EdgeRequest,
+        examples=(
+            _example("walking-fox", "a purple fox walking in the snow", ready_made="no"),
+            _example("dancing-panda", "a green panda dancing on the beach", ready_made="no"),
+            _example("car-on-the-beach", "a red car on the street", ready_made="no"),
+        ),
+    ),
+    Tab(
+        DepthRequest,
+        examples=(
+            _example("depth-fly-by", "a red robot walking in the city", ready_made="yes"),
+            _example("depth-horse", "a white horse walking in the desert", ready_made="yes"),
+            _example("depth-fly-by", "a yellow bear walking in the city", ready_made="yes"),
+        ),
+    ),
+    Tab(
+        DreamBoothRequest,
+        examples=(
+            _example("dancing-panda", "a red panda dancing in the snow", control="edge", ready_made="no"),
+            _example("walking-fox", "an orange fox walking in the meadow", control="edge", ready_made="no"),
+            _example("walking-skeleton", "a blue robot walking in the city", control="pose", ready_made="yes"),
+        ),
+    ),
+    Tab(
+        InstructPix2PixRequest,
+        examples=(
+            _example("panda-in-a-meadow", "make it snow"),
+            _example("panda-in-a-meadow", "turn the panda into a robot"),
+            _example("car-on-the-beach", "make it night"),
+        ),
+    ),
 )

@@ -18,6 +18,9 @@ LONGEST_SLIDER = 100
 
 MOST_RADIO_BUTTONS = 3
 
+CLIP_TYPES = ("video", "image", ".mkv", ".zip")
+"""What a browser offers to choose as a clip; whether it can be read turns out when it is."""
+
 SIZES = ("128x128", "192x128", "128x192", "512x512", "768x512", "512x768")
 
 
@@ -31,8 +34,9 @@ def widget(  # noqa: PLR0911 - one for each kind
     shared = {"label": spec.label, "info": spec.help, "elem_id": f"{task}-{name}", "interactive": True}
     match spec.kind:
         case Kind.CLIP:
-            del shared["info"]  # a video has no room for it
-            return gr.Video(sources=["upload", "webcam"], buttons=[], **shared)
+            del shared["info"]  # a file has no room for it
+            kinds = {"label": f"{spec.label}: a video, a GIF, or a zip of pictures"}
+            return gr.File(file_types=list(CLIP_TYPES), height=140, **(shared | kinds))
         case Kind.TEXT:
             return gr.Textbox(default, lines=spec.lines, max_lines=max(spec.lines, 6), **shared)
         case Kind.INTEGER if spec.maximum - spec.minimum > LONGEST_SLIDER:
@@ -49,7 +53,7 @@ def widget(  # noqa: PLR0911 - one for each kind
         case Kind.CHOICE:
             return gr.Dropdown(list(spec.choices), value=default, **shared)
         case Kind.SIZE:
-            choices = [("the model's own", ""), *((size, size) for size in SIZES)]
+            choices = [("automatic", ""), *((size, size) for size in SIZES)]
             return gr.Dropdown(choices, value=shown(default), allow_custom_value=True, **shared)
 
 
@@ -64,11 +68,11 @@ def given(request: type[Request], values: Mapping[str, Any]) -> dict[str, Any]:
     Gradio itself refuses paths that are not of files which this page was given.
     """
     kinds = {name: spec.kind for name, _, spec in request.declarations()}
-    return {name: _path(value) if kinds.get(name) is Kind.CLIP else value for name, value in values.items()}
+    return {name: path_of(value) if kinds.get(name) is Kind.CLIP else value for name, value in values.items()}
 
 
-def _path(upload: Any) -> Any:
-    """The path of an uploaded file; blank while there is none."""
+def path_of(upload: Any) -> Any:
+    """The path of an uploaded file as widgets pass it unprocessed; blank while there is none."""
     if upload is None:
         return ""
     return upload.get("path", "") if isinstance(upload, dict) else getattr(upload, "path", upload)

@@ -17,17 +17,22 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
-from serving.jobs import FORMS, Job, Stored, complete
+from serving.jobs import FORMS, Guide, Job, Stored, complete
 from tabs import stage
 from tabs.form import given
 from text2video_zero.errors import UserError
-from text2video_zero.events import ControlMaps, Notice, Preview, Progress
+from text2video_zero.events import Notice, Preview, Progress
 from text2video_zero.requests import ControlledRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gradio.events import Dependency
+
     from serving.jobs import Runner, VideoStore
     from serving.menu import ModelMenu
-    from tabs.tab import Controls, Result
+    from tabs.result import Result
+    from tabs.tab import Controls
     from text2video_zero.events import Event
     from text2video_zero.requests import Request
 
@@ -61,30 +66,14 @@ class Run:
 
     def connect(self) -> None:
         """Connect the buttons of the page, and the same run as an endpoint for programs."""
-        controls, outputs = self.controls, [*self.result.outputs, self.controls.run, self.controls.stop]
-        checked = controls.run.click(
-            self.check,
-            outputs=outputs,
-            inputs_kwargs=controls.inputs,
-            preprocess=False,
-            concurrency_limit=None,
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        running = checked.success(
-            self.run,
-            outputs=outputs,
-            inputs_kwargs=controls.inputs,
-            preprocess=False,
-            concurrency_id=GPU,
-            concurrency_limit=self.runner.slots,
-            show_progress="minimal",
-            show_progress_on=self.result.status,
-            api_visibility="private",
-        )
+        controls = self.controls
+        outputs = [*self.result.outputs, *controls.starters, controls.stop]
+        runs = [self._connect_start(controls.run, self.check, self.run, outputs)]
+        if controls.show_maps is not None:
+            runs.append(self._connect_start(controls.show_maps, self.check_maps, self.run_maps, outputs))
         # Two listeners: Gradio cancels outside its queue alone, but only the queue keeps what Stop says behind
         # the last words of the run.
-        controls.stop.click(None, cancels=running, queue=False, api_visibility="private")
+        controls.stop.click(None, cancels=runs, queue=False, api_visibility="private")
         controls.stop.click(
             self.stop,
             self.result.stage,
@@ -94,6 +83,35 @@ class Run:
             api_visibility="private",
         )
         self._connect_endpoint()
+
+    def _connect_start(
+        self,
+        button: gr.Button,
+        check: Callable[..., Iterator[Update]],
+        run: Callable[..., Iterator[Update]],
+        outputs: list[Component],
+    ) -> Dependency:
+        """Connect a button that begins a run; returns what Stop cancels."""
+        checked = button.click(
+            check,
+            outputs=outputs,
+            inputs_kwargs=self.controls.inputs_of_page,
+            preprocess=False,
+            concurrency_limit=None,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        return checked.success(
+            run,
+            outputs=outputs,
+            inputs_kwargs=self.controls.inputs_of_page,
+            preprocess=False,
+            concurrency_id=GPU,
+            concurrency_limit=self.runner.slots,
+            show_progress="minimal",
+            show_progress_on=self.result.status,
+            api_visibility="private",
+        )
 
     def _connect_endpoint(self) -> None:
         # Without a trigger of its own the endpoint needs a button that nobody sees.
@@ -110,39 +128,60 @@ class Run:
 
     def check(self, model: str, **values: Any) -> Iterator[Update]:
         """Before the wait for the device: tell mistakes at once, otherwise clear the stage."""
+        yield from self._check(model, values, maps_only=False)
+
+    def check_maps(self, model: str, **values: Any) -> Iterator[Update]:
+        """The same before the control maps alone are made."""
+        yield from self._check(model, values, maps_only=True)
+
+    def _check(self, model: str, values: dict[str, Any], *, maps_only: bool) -> Iterator[Update]:
         try:
-            self._job(model, values)
+            self._job(model, values, maps_only=maps_only)
         except UserError as error:
             yield {self.result.status: stage.line(str(error), "failed")}
             raise gr.Error(str(error), print_exception=False) from error
         yield {
-            self.controls.run: gr.update(interactive=False),
+            **dict.fromkeys(self.controls.starters, gr.update(interactive=False)),
             self.controls.stop: gr.update(interactive=True),
             self.result.stage: gr.update(value=stage.busy(), visible=True),
             self.result.video: gr.update(value=None, visible=False),
-            self.result.control_maps: gr.update(value="", visible=False),
+            self.result.guide: gr.update(value=None, visible=False),
             self.result.status: stage.queued(),
+            self.result.notes: "",
+            self.result.guide_download: gr.update(value=None, visible=False),
             **dict.fromkeys(self.result.downloads.values(), gr.update(value=None, interactive=False)),
         }
 
     def run(self, model: str, request: gr.Request, **values: Any) -> Iterator[Update]:
         """Run a job and fill the page with what happens."""
-        ended = self.running[request.session_hash] = threading.Event()
+        yield from self._run(model, values, request.session_hash, maps_only=False)
+
+    def run_maps(self, model: str, request: gr.Request, **values: Any) -> Iterator[Update]:
+        """Make the control maps alone; they are kept, so that a run after this one has them at once."""
+        yield from self._run(model, values, request.session_hash, maps_only=True)
+
+    def _run(self, model: str, values: dict[str, Any], session: str, *, maps_only: bool) -> Iterator[Update]:
+        ended = self.running[session] = threading.Event()
         try:
-            yield from self._run(model, values)
+            yield from self._run_job(model, values, maps_only=maps_only)
         finally:
             ended.set()
 
-    def _run(self, model: str, values: dict[str, Any]) -> Iterator[Update]:
+    def _run_job(self, model: str, values: dict[str, Any], *, maps_only: bool) -> Iterator[Update]:
         began = time.monotonic()
         seen = False
+        notes = []
         try:
-            job = self._job(model, values)
+            job = self._job(model, values, maps_only=maps_only)
             yield {self.result.seed: job.request.seed}
             with closing(complete(job, self.runner, self.store)) as events:
                 for event in events:
                     seen = seen or isinstance(event, Preview)
-                    yield self._update(event, job, time.monotonic() - began)
+                    if isinstance(event, Notice):
+                        notes.append(event.text)
+                        yield {self.result.notes: stage.notes(notes)}
+                    else:
+                        yield self._update(event, job, time.monotonic() - began)
         except Exception as error:
             sentence = explain(error)
             picture = gr.skip() if seen else stage.empty()
@@ -159,7 +198,7 @@ class Run:
         """The same for a program: the video appears in the last answer, the seed in each."""
         try:
             job = self._job(model, values)
-            with closing(complete(job, self.runner, self.store, (PLAYABLE,))) as events:
+            with closing(complete(job, self.runner, self.store, (PLAYABLE,), keep_guide=False)) as events:
                 for event in events:
                     match event:
                         case Progress():
@@ -178,19 +217,21 @@ class Run:
         left = stage.empty() if picture == stage.busy() else gr.skip()
         yield {**self._idle(), self.result.stage: left, self.result.status: stage.line("Stopped.", "stopped")}
 
-    def _job(self, model: str, values: dict[str, Any]) -> Job:
-        request = self.request.from_dict(given(self.request, values)).with_concrete_seed()
+    def _job(self, model: str, values: dict[str, Any], *, maps_only: bool = False) -> Job:
+        fields = given(self.request, values)
+        typed_path = fields.pop("clip_path", "")
+        if typed_path and not fields["clip"]:
+            fields["clip"] = typed_path
+        if maps_only and not fields["prompt"]:
+            fields["prompt"] = "control map"  # maps do not depend on it, and it may not be thought of yet
+        request = self.request.from_dict(fields).with_concrete_seed()
         control = request.control if isinstance(request, ControlledRequest) else ""
-        return Job(request, self.menu.checkpoint(model, control))
+        return Job(request, self.menu.checkpoint(model, control), maps_only)
 
     def _update(self, event: Event | Stored, job: Job, seconds: float) -> Update:
         match event:
-            case Notice():
-                gr.Info(event.text)
-                return {self.result.stage: gr.skip()}
-            case ControlMaps():
-                picture = stage.control_maps(event, job.request.fps)
-                return {self.result.control_maps: gr.update(value=picture, visible=True)}
+            case Guide():
+                return self._show_guide(event, job, seconds)
             case Progress():
                 return {self.result.status: stage.progress(event)}
             case Preview():
@@ -208,6 +249,16 @@ class Run:
             case Stored():
                 return self._downloads(event)
 
+    def _show_guide(self, guide: Guide, job: Job, seconds: float) -> Update:
+        shown = {
+            self.result.guide: gr.update(value=str(guide.path), visible=True),
+            self.result.guide_download: gr.update(value=str(guide.path), visible=True, interactive=True),
+        }
+        if job.maps_only:
+            ready = stage.line(f"The control map is ready after {stage.duration(seconds)}.", "done")
+            shown |= {self.result.stage: gr.update(visible=False), self.result.status: ready}
+        return shown
+
     def _downloads(self, event: Stored) -> Update:
         return {
             self.result.downloads[form]: gr.update(value=str(path), interactive=True)
@@ -216,7 +267,7 @@ class Run:
 
     def _idle(self) -> Update:
         return {
-            self.controls.run: gr.update(interactive=True),
+            **dict.fromkeys(self.controls.starters, gr.update(interactive=True)),
             self.controls.stop: gr.update(interactive=False),
         }
 

@@ -13,7 +13,9 @@ from PIL import Image
 from text2video_zero.events import Progress
 
 if TYPE_CHECKING:
-    from text2video_zero.events import ControlMaps, Preview
+    from collections.abc import Sequence
+
+    from text2video_zero.events import Preview
 
 PREVIEW_FRAMES = 24
 """Frames of a preview at most: it is drawn many times in a run and nobody studies it frame by frame."""
@@ -41,16 +43,21 @@ def preview(event: Preview, fps: int) -> str:
     )
 
 
-def control_maps(event: ControlMaps, fps: int) -> str:
-    """What shapes the video, small and at the video's speed."""
-    height, width = event.frames.shape[1:3]
+def clip(frames: np.ndarray, fps: float, used: str, source: str) -> str:
+    """The part of a clip that is used, as a small looping picture with a sentence about it and its source."""
     return (
-        f'<figure class="control-maps"><img alt="Control map" style="aspect-ratio:{width}/{height}" '
-        f'src="{animation(event.frames, fps)}"><figcaption>Control map</figcaption></figure>'
+        f'<figure class="clip"><img alt="The clip" src="{animation(frames, fps)}">'
+        f"<figcaption><b>{html.escape(used)}</b> {html.escape(source)}</figcaption></figure>"
     )
 
 
-def animation(frames: np.ndarray, fps: int) -> str:
+def notes(sentences: Sequence[str]) -> str:
+    """What a run has told so far and should stay readable; blank if it is nothing."""
+    items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
+    return f'<ul class="notes">{items}</ul>' if items else ""
+
+
+def animation(frames: np.ndarray, fps: float) -> str:
     """A data URL of an endless WebP of (f, h, w, 3) frames, thinned out to a bounded number."""
     shown = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), PREVIEW_FRAMES)).round().astype(int))
     first, *others = (Image.fromarray(frames[index]) for index in shown)

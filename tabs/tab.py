@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from serving.jobs import FORMS
-from tabs import stage
+from tabs.clip_source import ClipSource, build_clip_source
+from tabs.examples import build_examples, connect_examples
 from tabs.form import required, rows, sections, shown, widget
+from tabs.result import build_result
 from tabs.run import Run
+from tabs.showcase import find_showcase
 from tabs.words import unknown_words_note, word_list
+from text2video_zero.requests import ControlledRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from text2video_zero.requests import FieldSpec, Request
 
 BASICS = "Basics"
+OPEN_SECTIONS = {"Clip", "Control"}
+"""What a person who brings a clip sets first."""
 
 
 @dataclass(frozen=True)
@@ -73,43 +78,34 @@ class Services:
 
 @dataclass(frozen=True)
 class Controls:
-    """The widgets of the form; `fields` in the order of the request's declaration."""
+    """The widgets of the form; `fields` in the order of the request's declaration.
+
+    show_maps: makes the control maps alone, None for tasks without.
+    clip_source: None for tasks that begin with words alone.
+    """
 
     model: gr.Dropdown
     fields: dict[str, Component]
     run: gr.Button
+    show_maps: gr.Button | None
     stop: gr.Button
+    clip_source: ClipSource | None
 
     @property
     def inputs(self) -> dict[str, Component]:
         """Every value of a run by its name."""
         return {"model": self.model, **self.fields}
 
-
-@dataclass(frozen=True)
-class Result:
-    """The widgets that a run fills."""
-
-    stage: gr.HTML
-    video: gr.Video
-    control_maps: gr.HTML
-    status: gr.HTML
-    downloads: dict[str, gr.DownloadButton]
-    seed: gr.Number
-    settings: gr.JSON
+    @property
+    def inputs_of_page(self) -> dict[str, Component]:
+        """The same, and what only the person at the serving machine may give: a path of it."""
+        folder = self.clip_source and self.clip_source.folder
+        return {**self.inputs, "clip_path": folder} if folder else self.inputs
 
     @property
-    def outputs(self) -> list[Component]:
-        """All of them, for events that fill some."""
-        return [
-            self.stage,
-            self.video,
-            self.control_maps,
-            self.status,
-            *self.downloads.values(),
-            self.seed,
-            self.settings,
-        ]
+    def starters(self) -> list[gr.Button]:
+        """The buttons that begin a run."""
+        return [self.run] if self.show_maps is None else [self.run, self.show_maps]
 
 
 def build_tab(tab: Tab, services: Services) -> None:
@@ -121,16 +117,15 @@ def build_tab(tab: Tab, services: Services) -> None:
     first = required(tab.request)
     with gr.Tab(tab.request.title, id=task), gr.Row(elem_classes="columns"):
         with gr.Column(elem_classes="ask"):
-            fields = {name: widget(name, *declared[name], task) for name in first}
+            source = None
+            if "clip" in first:
+                source = build_clip_source(declared["clip"][1], task, free=services.menu.free)
+            fields = {name: source.file if name == "clip" else widget(name, *declared[name], task) for name in first}
             note = gr.HTML(elem_id=f"{task}-words-note", elem_classes="note-slot")
-            with gr.Row(elem_classes="actions"):
-                start = gr.Button("Make the video", variant="primary", elem_id=f"{task}-run", scale=3, min_width=120)
-                stop = gr.Button(
-                    "Stop", variant="stop", interactive=False, elem_id=f"{task}-stop", scale=1, min_width=80
-                )
-            _build_examples(tab, fields)
+            start, show_maps, stop = _build_buttons(tab.request)
+            examples = build_examples(tab.examples, fields, task)
         with gr.Column(elem_classes="result"):
-            result = _build_result(task)
+            result = build_result(tab.request, find_showcase(task))
         seed_buttons = [gr.Button("Random", render=False), gr.Button("Last", render=False)]
         with gr.Column(elem_classes="settings"):
             presets = _build_presets(tab, {name: default for name, (default, _) in declared.items()})
@@ -140,14 +135,28 @@ def build_tab(tab: Tab, services: Services) -> None:
             model = _build_model(task, services.menu)
             words = _build_words(task, services.menu)
             for section, names in later.items():
-                with gr.Accordion(section, open=False):
+                with gr.Accordion(section, open=section in OPEN_SECTIONS):
                     fields |= _build_fields(names, declared, task, seed_buttons)
-        controls = Controls(model, {name: fields[name] for name in declared}, start, stop)
+        controls = Controls(model, {name: fields[name] for name in declared}, start, show_maps, stop, source)
         Run(tab.request, services.runner, services.store, services.menu, controls, result).connect()
-        _connect_words(services.menu, model, fields[first[0]], note, words)
+        if source is not None:
+            source.connect(fields)
+        connect_examples(examples, tab.examples, fields)
+        _connect_words(services.menu, model, fields["prompt"], note, words)
         _connect_model(tab.request, services.menu, model, fields)
         _connect_presets(tab, presets, fields)
         _connect_seed(seed_buttons, fields["seed"], result.seed)
+
+
+def _build_buttons(request: type[Request]) -> tuple[gr.Button, gr.Button | None, gr.Button]:
+    """Start, show the control maps alone where there are any, and stop."""
+    task, show_maps = request.task, None
+    with gr.Row(elem_classes="actions"):
+        start = gr.Button("Make the video", variant="primary", elem_id=f"{task}-run", scale=3, min_width=120)
+        if issubclass(request, ControlledRequest):
+            show_maps = gr.Button("Show control map", elem_id=f"{task}-show-maps", scale=2, min_width=120)
+        stop = gr.Button("Stop", variant="stop", interactive=False, elem_id=f"{task}-stop", scale=1, min_width=80)
+    return start, show_maps, stop
 
 
 def _build_fields(
@@ -162,19 +171,6 @@ def _build_fields(
             for name in row:
                 fields[name] = widget(name, *declared[name], task, seed_buttons if name == "seed" else None)
     return fields
-
-
-def _build_examples(tab: Tab, fields: Mapping[str, Component]) -> None:
-    """Rows that fill the form and run nothing."""
-    if tab.examples:
-        names = list(tab.examples[0])
-        gr.Examples(
-            [[example[name] for name in names] for example in tab.examples],
-            [fields[name] for name in names],
-            label="Try",
-            elem_id=f"{tab.request.task}-examples",
-            api_visibility="private",
-        )
 
 
 def _build_model(task: str, menu: ModelMenu) -> gr.Dropdown:
@@ -213,34 +209,6 @@ def _build_presets(tab: Tab, values: Mapping[str, object]) -> gr.Radio | None:
         elem_classes="chips",
         interactive=True,
     )
-
-
-def _build_result(task: str) -> Result:
-    picture = gr.HTML(stage.empty(), elem_id=f"{task}-stage")
-    video = gr.Video(
-        label="Video",
-        show_label=False,
-        visible=False,
-        autoplay=True,
-        loop=True,
-        interactive=False,
-        buttons=["download"],
-        elem_id=f"{task}-video",
-        elem_classes="stage-video",
-    )
-    control_maps = gr.HTML(visible=False, elem_id=f"{task}-control-maps")
-    status = gr.HTML(stage.READY, elem_id=f"{task}-status", elem_classes="status-slot")
-    with gr.Row(elem_classes="downloads"):
-        downloads = {
-            form: gr.DownloadButton(
-                label, size="sm", interactive=False, min_width=80, elem_id=f"{task}-download-{form[1:]}"
-            )
-            for form, label in FORMS.items()
-        }
-    with gr.Accordion("How this video was made", open=False):
-        seed = gr.Number(label="Seed", precision=0, interactive=False, elem_id=f"{task}-seed-used")
-        settings = gr.JSON(label="Settings", elem_id=f"{task}-settings")
-    return Result(picture, video, control_maps, status, downloads, seed, settings)
 
 
 def _connect_words(

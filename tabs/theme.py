@@ -1,4 +1,7 @@
-"""Colours and fonts of the page; the rules that no theme variable covers stand in style.css."""
+"""Colours and fonts of the page; the rules that no theme variable covers stand in style.css.
+
+in_step.js lets videos that stand beside each other play as one.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import gradio as gr
 from gradio.themes.utils import colors, fonts
 
 STYLE = Path(__file__).with_name("style.css")
+IN_STEP = Path(__file__).with_name("in_step.js")
 
 PERSIMMON = colors.Color(
     name="persimmon",

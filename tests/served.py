@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def served(checkpoint: Path, folder: Path) -> Iterator[str]:
-    """Serve the app with a checkpoint as its default model; yields the address."""
+def served(model: str | Path, folder: Path) -> Iterator[str]:
+    """Serve the app with a known model or a checkpoint as its default one; yields the address."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     from app import build_app, launch_options
 
     store = VideoStore(folder)
     runner = LocalRunner(lambda: ModelManager("cpu"))
-    demo = build_app(runner, store, ModelMenu(str(checkpoint), free=True))
+    demo = build_app(runner, store, ModelMenu(str(model), free=True))
     options = launch_options(store) | {"server_name": "127.0.0.1", "server_port": _free_port()}
     _, address, _ = demo.launch(prevent_thread_lock=True, **options)
     runner.open()

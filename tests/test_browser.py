@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from urllib.parse import urlparse
 
 import pytest
 
+from tests.browsing import NEEDS_CHROMIUM, PATIENCE, chromium, keep, opened, playing, sync_api
 from tests.served import served
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="the browser tests need Chromium: apt-get install chromium"),
-]
+pytestmark = NEEDS_CHROMIUM
 
-SCREENSHOTS = Path(__file__).parent / "screenshots"
 TASK = "#text-to-video"
-PATIENCE = 90_000
-"""Milliseconds: a busy machine loads a page of a hundred files slowly."""
-
-PLAYING = f"""() => {{
-    const video = document.querySelector('{TASK}-video video');
-    return video && video.readyState >= 2 && video.videoWidth > 0;
-}}"""
+PLAYING = playing(f"{TASK}-video")
 MOVING = f"() => document.querySelector('{TASK}-video video').currentTime"
 
 
@@ -37,36 +25,20 @@ def address(tiny_checkpoint, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture
 def page(browser, address):
-    """The page at the width of a laptop; `page.requested` lists what it asked for."""
-    yield from opened(browser, address, width=1280, height=900)
+    with opened(browser, address, width=1280, height=900) as page:
+        yield page
 
 
 @pytest.fixture
 def phone(browser, address):
-    yield from opened(browser, address, width=390, height=844)
-
-
-def opened(browser, address, width, height):
-    context = browser.new_context(viewport={"width": width, "height": height}, locale="en-US", accept_downloads=True)
-    context.set_default_timeout(PATIENCE)
-    tab = context.new_page()
-    tab.requested, tab.errors = [], []
-    tab.on("request", lambda request: tab.requested.append(request.url))
-    tab.on("pageerror", lambda error: tab.errors.append(str(error)))
-    tab.goto(address)
-    tab.locator(f"{TASK}-run").wait_for()
-    yield tab
-    context.close()
+    with opened(browser, address, width=390, height=844) as page:
+        yield page
 
 
 def ask(page, *, prompt, frames=4, steps=20):
@@ -76,11 +48,6 @@ def ask(page, *, prompt, frames=4, steps=20):
     page.locator(f"{TASK}-steps input").fill(str(steps))
     page.locator(f"{TASK}-steps input").blur()
     page.locator(f"{TASK}-run").click()
-
-
-def keep(page, name):
-    SCREENSHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
 
 def test_a_prompt_becomes_a_playing_video_after_a_preview(page):

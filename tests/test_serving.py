@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 
 from model_manager import ModelManager
-from serving.jobs import FORMS, Job, Stored, VideoStore, complete
+from serving.jobs import FORMS, Guide, Job, Stored, VideoStore, complete
 from serving.local import LocalRunner
 from serving.menu import ModelMenu
+from tests.example_files import write_clip
 from tests.fake_hub import FakeHub
 from text2video_zero.checkpoints import Checkpoint, DetectorCheckpoint
+from text2video_zero.clips import probe, read_clip
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, Preview, Progress
 from text2video_zero.hub import Hub
-from text2video_zero.requests import DepthRequest, TextToVideoRequest
+from text2video_zero.requests import DepthRequest, EdgeRequest, InstructPix2PixRequest, Size, TextToVideoRequest
 from text2video_zero.video import Video, read_settings
 
 SHORT = TextToVideoRequest(prompt="a fox", frames=2, steps=4, seed=3)
@@ -105,6 +107,60 @@ def test_closing_a_run_frees_the_device_and_leaves_no_trace(runner, job):
     events = list(runner.run(job))
     assert not any(waits(event) for event in events)
     np.testing.assert_array_equal(events[-1].video.frames, fresh)
+
+
+class TestGuide:
+    """What plays beside a video: the control maps, or the clip that an instruction changes."""
+
+    @pytest.fixture
+    def job(self, tiny_checkpoint, tiny_controlnets, tmp_path):
+        checkpoint = Checkpoint(str(tiny_checkpoint), controlnet=str(tiny_controlnets["edge"]))
+        clip = write_clip(tmp_path, "gif")
+        return Job(EdgeRequest(prompt="a fox", clip=str(clip), frames=4, steps=4, seed=3), checkpoint)
+
+    def test_maps_alone_end_before_anything_is_sampled(self, runner, job, tmp_path):
+        store = VideoStore(tmp_path / "kept")
+        events = list(complete(dataclasses.replace(job, maps_only=True), runner, store))
+        assert isinstance(events[-1], Guide)
+        assert not any(isinstance(event, Preview | Stored) for event in events)
+        assert [path.name for path in store.folder.iterdir()] == [events[-1].path.name]
+
+    def test_a_run_after_them_does_not_look_again(self, runner, job, tmp_path, monkeypatch):
+        store = VideoStore(tmp_path / "kept")
+        alone = list(complete(dataclasses.replace(job, maps_only=True), runner, store))[-1]
+        monkeypatch.setattr("text2video_zero.control_maps.CannyMapper.seen", None)
+        events = list(complete(job, runner, store))
+        guide = next(event for event in events if isinstance(event, Guide))
+        stored = next(event for event in events if isinstance(event, Stored))
+        assert events.index(guide) < events.index(stored)
+        assert guide.path != alone.path
+        assert guide.path.read_bytes() == alone.path.read_bytes()
+        shown, made = (probe(path) for path in (guide.path, stored.files[".mp4"]))
+        assert (shown.frames, shown.fps, shown.size) == (made.frames, made.fps, made.size)
+
+    def test_maps_can_be_given_up_and_leave_nothing(self, runner, job, tmp_path):
+        running = complete(dataclasses.replace(job, maps_only=True), runner, VideoStore(tmp_path / "kept"))
+        next(running)
+        running.close()
+        assert list((tmp_path / "kept").iterdir()) == []
+        assert isinstance(list(runner.run(job))[-1], Finished)
+
+    def test_an_instruction_s_clip_is_kept_as_it_was_read(self, runner, tiny_editor, tmp_path):
+        clip = write_clip(tmp_path, "mp4")
+        request = InstructPix2PixRequest(prompt="snow", clip=str(clip), frames=3, first_frame=2, steps=4, seed=3)
+        job = Job(request, Checkpoint(str(tiny_editor), kind="instruct-pix2pix"))
+        events = list(complete(job, runner, VideoStore(tmp_path / "kept"), (".mp4",)))
+        guide = next(event for event in events if isinstance(event, Guide))
+        shown = read_clip(guide.path, first_frame=0, frames=9, fps=8, size=None, native=Size(64, 64)).frames
+        read = read_clip(clip, first_frame=2, frames=3, fps=8, size=None, native=Size(64, 64)).frames
+        assert shown.shape == read.shape
+        assert np.abs(shown.astype(int) - read).mean() < 5
+
+    def test_a_program_that_wants_the_video_alone_gets_it_alone(self, runner, job, tmp_path):
+        store = VideoStore(tmp_path / "kept")
+        events = list(complete(job, runner, store, (".mp4",), keep_guide=False))
+        assert not any(isinstance(event, Guide) for event in events)
+        assert len(list(store.folder.iterdir())) == 1
 
 
 class TestDownload:

@@ -107,3 +107,8 @@ def test_every_camera_preset_is_a_valid_request_and_the_defaults_are_one_of_them
 def test_every_example_is_a_valid_request():
     for example in TEXT_TO_VIDEO.examples:
         assert TextToVideoRequest(**example)
+
+
+def test_notes_stay_as_a_list_and_take_no_room_while_there_are_none():
+    assert stage.notes([]) == ""
+    assert stage.notes(["one", "<two>"]) == '<ul class="notes"><li>one</li><li>&lt;two&gt;</li></ul>'

@@ -29,7 +29,7 @@ def read(request: ClipRequest, pipeline: Pipeline) -> Generator[Event, None, Cli
         native=pipeline.native_size,
     )
     if clip.note:
-        yield Notice(clip.note)
+        yield Notice(f"The clip as it is used: {clip.note}.")
     return clip
 
 

@@ -17,10 +17,23 @@ from text2video_zero.sampling import Sampled, denoise, frame_noise, latent_shape
 from text2video_zero.schedule import Schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
+    import numpy as np
+
+    from text2video_zero.clips import Clip
     from text2video_zero.pipeline import Pipeline
     from text2video_zero.requests.controlled import ControlledRequest
+
+
+@torch.inference_mode()
+def detect(request: ControlledRequest, pipeline: Pipeline) -> Iterator[Event]:
+    """Make the control maps of a request and nothing else; the last event is ControlMaps.
+
+    A run of the same clip and settings finds them in the cache. Raises UserError when the clip cannot be read
+    or a detector cannot be had.
+    """
+    yield from _detected(request, pipeline)
 
 
 def sample_controlled(request: ControlledRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
@@ -30,10 +43,7 @@ def sample_controlled(request: ControlledRequest, pipeline: Pipeline) -> Generat
     """
     if pipeline.controlnet is None:
         raise UserError(f"The model {pipeline.checkpoint.name!r} comes without a ControlNet: choose another model.")
-    clip = yield from read(request, pipeline)
-    request = concrete(request, clip)
-    maps = yield from control_maps(request, clip, pipeline)
-    yield ControlMaps(maps)
+    request, clip, maps = yield from _detected(request, pipeline)
     components = pipeline.components
     schedule = Schedule.of(request.sampler, request.steps, components.scheduler)
     negative_prompt = negative_branch(request.negative_prompt, request.guidance_scale)
@@ -52,3 +62,14 @@ def sample_controlled(request: ControlledRequest, pipeline: Pipeline) -> Generat
     with attention_of(request, components.unet, pipeline.controlnet) as memory:
         loop = denoise(latents, schedule, range(request.steps), guidance, memory, request.chunk_size)
         return Sampled((yield from narrator.told(loop, "Denoising")), request, sound_of(request, clip))
+
+
+def _detected(
+    request: ControlledRequest, pipeline: Pipeline
+) -> Generator[Event, None, tuple[ControlledRequest, Clip, np.ndarray]]:
+    """The request made concrete, its clip, and the control maps (f, h, w, 3) uint8 of the clip's frames."""
+    clip = yield from read(request, pipeline)
+    request = concrete(request, clip)
+    maps = yield from control_maps(request, clip, pipeline)
+    yield ControlMaps(maps)
+    return request, clip, maps

@@ -69,13 +69,23 @@ class ControlMaps:
 
 
 @dataclass(frozen=True)
+class ClipFrames:
+    """What an instruction changes, before sampling begins: the clip as it was read.
+
+    frames: (f, height, width, 3) uint8 RGB at the size of the video.
+    """
+
+    frames: np.ndarray
+
+
+@dataclass(frozen=True)
 class Finished:
     """The video, the last event of a run that was not closed."""
 
     video: Video
 
 
-Event = Progress | Preview | Notice | ControlMaps | Finished
+Event = Progress | Preview | Notice | ControlMaps | ClipFrames | Finished
 
 
 def result_of(run: Generator[object, None, Value]) -> Value:

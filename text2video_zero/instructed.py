@@ -9,7 +9,7 @@ import torch
 from text2video_zero.attention import attention_of
 from text2video_zero.clip_input import concrete, read, sound_of
 from text2video_zero.errors import UserError
-from text2video_zero.events import Event, Progress
+from text2video_zero.events import ClipFrames, Event, Progress
 from text2video_zero.guidance import InstructGuidance, encoded_prompts
 from text2video_zero.narration import Narrator
 from text2video_zero.sampling import Sampled, denoise, frame_noise, latent_shape
@@ -35,6 +35,7 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
         raise UserError(f"The model {pipeline.checkpoint.name!r} takes no instructions: choose an InstructPix2Pix one.")
     clip = yield from read(request, pipeline)
     request = concrete(request, clip)
+    yield ClipFrames(clip.frames)
     guidance = InstructGuidance(
         unet=components.unet,
         embeddings=encoded_prompts(components, request.prompt, request.negative_prompt),

@@ -1,0 +1,136 @@
+"""Where a clip comes from (a file, the webcam, a path on this machine), and what of it a run would use."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from tabs import stage
+from tabs.form import path_of, widget
+from text2video_zero.clips import read_clip
+from text2video_zero.errors import UserError
+from text2video_zero.requests import Size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gradio.components import Component
+
+    from text2video_zero.clips import Clip, ClipInfo
+    from text2video_zero.requests import FieldSpec
+
+USED_PART = ("first_frame", "frames", "fps")
+"""The fields of a request that decide which part of a clip is used."""
+
+PREVIEW_SIZE = Size(256, 256)
+PREVIEWS_AT_ONCE = 2
+"""Decoding a clip takes a moment of a core, which runs need more."""
+
+FILE, WEBCAM, FOLDER = "file", "webcam", "folder"
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """The widgets that a clip can come from.
+
+    folder: a path on the machine that serves the page; None where strangers could type one.
+    preview: the part of the clip that will be used, as a small moving picture.
+    """
+
+    sources: gr.Tabs
+    file: gr.File
+    webcam: gr.Video
+    folder: gr.Textbox | None
+    preview: gr.HTML
+
+    def connect(self, fields: Mapping[str, Component]) -> None:
+        """Keep the sources apart, so that one of them holds the clip, and show what it holds."""
+        quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        self.webcam.stop_recording(_recorded, self.webcam, [self.file, self.sources], preprocess=False, **quiet)
+        if self.folder is not None:
+            self.file.change(
+                None, [self.file, self.folder], self.folder, js="(file, path) => file ? '' : path", **quiet
+            )
+            self.folder.change(
+                None, [self.folder, self.file], self.file, js="(path, file) => path ? null : file", **quiet
+            )
+        chosen = [self.file] if self.folder is None else [self.file, self.folder]
+        part = [fields[name] for name in USED_PART]
+        gr.on(
+            [*(source.change for source in chosen), *(field.change for field in part)],
+            show_used_part,
+            [*part, *chosen],
+            self.preview,
+            preprocess=False,
+            concurrency_limit=PREVIEWS_AT_ONCE,
+            trigger_mode="always_last",
+            show_progress="hidden",
+            api_visibility="private",
+        )
+
+
+def build_clip_source(spec: FieldSpec, task: str, *, free: bool) -> ClipSource:
+    """Lay out the sources of a clip.
+
+    spec: the declaration of the request's clip.
+    free: whether a path on the serving machine may be typed.
+    """
+    preview = gr.HTML(elem_id=f"{task}-clip-preview", elem_classes="clip-slot")
+    folder = None
+    with gr.Tabs(selected=FILE, elem_classes="sources") as sources:
+        with gr.Tab("File", id=FILE):
+            file = widget("clip", None, spec, task)
+        with gr.Tab("Webcam", id=WEBCAM):
+            webcam = gr.Video(
+                sources=["webcam"], show_label=False, buttons=[], height=240, elem_id=f"{task}-webcam", interactive=True
+            )
+        if free:
+            with gr.Tab("Folder", id=FOLDER):
+                folder = gr.Textbox(
+                    label="Path on this machine",
+                    info="A folder of pictures in the order of their numbers, or a file.",
+                    elem_id=f"{task}-clip-path",
+                )
+    return ClipSource(sources, file, webcam, folder, preview)
+
+
+def _recorded(recording: Any) -> tuple[Any, gr.Tabs]:
+    """A recording takes the file's place, where it is shown and can be taken out again."""
+    return path_of(recording) or gr.skip(), gr.Tabs(selected=FILE)
+
+
+def show_used_part(
+    first_frame: float | None, frames: float | None, fps: float | None, file: Any, path: str = ""
+) -> str:
+    """The part of a clip that a run would use as HTML, or what is wrong with it; blank while there is no clip."""
+    clip_path = path_of(file) or path.strip()
+    if not clip_path or None in {first_frame, frames, fps}:
+        return ""
+    try:
+        clip = read_clip(
+            Path(clip_path),
+            first_frame=int(first_frame),
+            frames=int(frames),
+            fps=fps,
+            size=None,
+            native=PREVIEW_SIZE,
+        )
+    except UserError as error:
+        return f'<p class="note">{html.escape(str(error))}</p>'
+    return stage.clip(clip.frames, clip.fps, used_part(clip, int(first_frame)), describe(clip.source))
+
+
+def used_part(clip: Clip, first_frame: int) -> str:
+    """What of a clip is used, in words."""
+    used = len(clip.frames)
+    return f"Frame {first_frame} is used" if used == 1 else f"Frames {first_frame} to {first_frame + used - 1} are used"
+
+
+def describe(source: ClipInfo) -> str:
+    """What a clip holds, in words."""
+    sound = ", with sound" if source.has_audio else ""
+    return f"The clip: {source.size}, {stage.duration(source.duration)} at {source.fps:.3g} frames per second{sound}."

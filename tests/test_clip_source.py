@@ -1,0 +1,62 @@
+"""What of a clip a run would use, as the page shows it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+
+import pytest
+from PIL import Image
+
+import app
+from serving.jobs import VideoStore
+from serving.local import LocalRunner
+from serving.menu import ModelMenu
+from tabs.clip_source import show_used_part
+from tests.example_files import write_clip
+
+
+def picture_in(made):
+    (data,) = re.findall(r'src="data:image/webp;base64,([^"]+)"', made)
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+@pytest.mark.parametrize("form", ["mp4", "gif", "zip", "folder"])
+def test_every_form_of_clip_is_shown_in_motion_with_the_part_that_is_used(tmp_path, form):
+    path = str(write_clip(tmp_path, form))
+    file, typed = ({"path": path}, "") if form != "folder" else (None, f" {path} ")
+    made = show_used_part(2, 6, 8, file, typed)
+    picture = picture_in(made)
+    assert picture.n_frames == 6
+    assert picture.width / picture.height == pytest.approx(96 / 64, rel=0.05)
+    assert "Frames 2 to 7 are used" in made
+    assert "The clip: 96x64, 1 s at 8 frames per second." in made
+
+
+def test_a_clip_that_ends_early_shows_how_far_it_reaches(tmp_path):
+    path = {"path": str(write_clip(tmp_path, "mp4"))}
+    assert "Frames 4 to 9 are used" in show_used_part(4, 100, 8, path)
+    assert "Frame 9 is used" in show_used_part(9, 8, 8, path)
+
+
+def test_what_is_wrong_with_a_clip_is_told_in_its_place(tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    assert 'class="note"' in show_used_part(0, 8, 8, {"path": str(tmp_path / "broken.mp4")})
+    late = show_used_part(10, 8, 8, {"path": str(write_clip(tmp_path, "mp4"))})
+    assert "First frame is 10, but the clip has only 10 frames" in late
+    assert "&lt;b&gt;" in show_used_part(0, 8, 8, None, "/no/<b>")
+
+
+def test_nothing_is_shown_before_there_is_a_clip_or_while_a_number_is_being_typed(tmp_path):
+    assert show_used_part(0, 8, 8, None) == ""
+    assert show_used_part(0, None, 8, {"path": str(write_clip(tmp_path, "mp4"))}) == ""
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_a_path_of_the_serving_machine_can_be_typed_only_where_strangers_cannot(tmp_path, free):
+    runner = LocalRunner(lambda: app.open_models("cpu"))
+    page = app.build_app(runner, VideoStore(tmp_path), ModelMenu("toyland", free=free))
+    names = {component["props"].get("elem_id") for component in page.get_config_file()["components"]}
+    assert "edge-clip" in names
+    assert ("edge-clip-path" in names) is free

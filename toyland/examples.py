@@ -1,0 +1,95 @@
+"""The results that the page shows before anybody has made one: ``python -m toyland.examples``.
+
+They are made by Toyland from the clips of ``toyland.clips``, on the same path as everybody's videos.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model_manager import ModelManager
+from text2video_zero.checkpoints import TOYLAND, checkpoint_for, offered_models
+from text2video_zero.events import ClipFrames, ControlMaps, Finished
+from text2video_zero.generate import generate
+from text2video_zero.requests import REQUESTS, ControlledRequest
+from text2video_zero.video import Video
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from text2video_zero.requests import VideoRequest
+
+__all__ = ["RESULTS", "order", "write_result"]
+
+CLIPS = Path("assets/clips")
+
+RESULTS: dict[str, Mapping[str, object]] = {
+    "text-to-video": {"prompt": "a red panda dancing in the snow"},
+    "pose": {
+        "clip": "dancing-skeleton", "prompt": "a white astronaut dancing on the moon",
+        "ready_made": "yes"},
+    "edge": {
+        "clip": "walking-fox", "prompt": "a purple fox walking in the snow", "ready_made": "no"},
+    "depth": {
+        "clip": "depth-fly-by", "prompt": "a red robot walking in the city", "ready_made": "yes"},
+    "dreambooth": {
+        "clip": "dancing-panda", "prompt": "a red panda dancing in the snow", "control": "edge",
+        "ready_made": "no"},
+    "instruct-pix2pix": {"clip": "panda-in-a-meadow", "prompt": "make it snow"},
+}
+"""Task -> what the example asks for."""
+
+FRAMES, SEED = 16, 7
+
+
+def order(task: str, model: str) -> VideoRequest:
+    """The request of a task's example, with what suits the model."""
+    request_type = REQUESTS[task]
+    fields = {name for name, _, _ in request_type.declarations()}
+    suited = next(known.defaults for known in offered_models(task) if known.name == model)
+    asked = {"frames": FRAMES, "seed": SEED, **RESULTS[task]}
+    if "clip" in asked:
+        asked["clip"] = (CLIPS / f"{asked['clip']}.mp4").as_posix()
+    return request_type(**{k: v for k, v in suited.items() if k in fields}, **asked)
+
+
+def model_of(task: str) -> str | None:
+    """The name of the embedded model that shows a task, None while it has not been trained."""
+    embedded = [model.name for model in offered_models(task) if model.family == TOYLAND.family]
+    return embedded[0] if embedded else None
+
+
+def write_result(task: str, model: str, models: ModelManager, folder: Path) -> Iterator[Path]:
+    """Make a task's example; writes the video and, for tasks with a clip, what plays beside it."""
+    request = order(task, model)
+    control = request.control if isinstance(request, ControlledRequest) else "edge"
+    with models.lend(checkpoint_for(task, model, control=control)) as pipeline:
+        for event in generate(request, pipeline):
+            match event:
+                case ControlMaps(frames) | ClipFrames(frames):
+                    yield Video(frames, request.fps, {}).save(folder / f"{task}-guide.mp4")
+                case Finished(video):
+                    yield video.save(folder / f"{task}.mp4")
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m toyland.examples", description=__doc__)
+    parser.add_argument("--out", type=Path, default=CLIPS / "results")
+    parser.add_argument("--device", default="cpu", help="other devices make slightly other videos")
+    parser.add_argument("--task", action="append", choices=REQUESTS, help="this one; may be repeated")
+    options = parser.parse_args()
+    models = ModelManager(options.device)
+    for task in options.task or REQUESTS:
+        model = model_of(task)
+        if model is None:
+            print(f"{task}: no embedded model yet, left out")
+            continue
+        for path in write_result(task, model, models, options.out):
+            print(f"{path}  {path.stat().st_size / 1000:.0f} kB", flush=True)
+
+
+if __name__ == "__main__":
+    main()
