@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from text2video_zero.attention import attention_of
 from text2video_zero.clip_input import concrete, read, sound_of
 from text2video_zero.control_source import control_maps
 from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps, Event
 from text2video_zero.guidance import ControlledGuidance, encoded_prompts, negative_branch
 from text2video_zero.narration import Narrator
+from text2video_zero.patches import attention_of
 from text2video_zero.sampling import Sampled, denoise, frame_noise, latent_shape
 from text2video_zero.schedule import Schedule
 

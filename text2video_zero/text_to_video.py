@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from text2video_zero.attention import FrameMemory, attention_of
 from text2video_zero.foreground import CrossAttentionDetector, SalientObjectDetector
 from text2video_zero.guidance import TextGuidance, encoded_prompts, negative_branch
 from text2video_zero.motion import CameraPath, CameraPose, forward_noise, warp
 from text2video_zero.narration import Narrator
+from text2video_zero.patches import attention_of
 from text2video_zero.sampling import Sampled, denoise, frame_noise, latent_shape
 from text2video_zero.schedule import Schedule
 from text2video_zero.smoothing import smoothed_latents
@@ -20,6 +20,7 @@ from text2video_zero.smoothing import smoothed_latents
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from text2video_zero.attention import FrameMemory
     from text2video_zero.events import Event
     from text2video_zero.foreground import ForegroundDetector
     from text2video_zero.pipeline import Pipeline

@@ -72,6 +72,16 @@ class VideoRequest(Request):
         "Frames that are computed together: fewer need less memory. The video stays the same.",
         section=SAMPLING,
     )
+    token_merging: float = decimal(
+        0.0,
+        0.0,
+        0.9,
+        "Token merging",
+        "Share of the picture's cells that attend together with others that look like them: faster at large sizes, "
+        "less detail. 0 merges none.",
+        section=SAMPLING,
+        step=0.05,
+    )
 
 
 @dataclass(frozen=True)
