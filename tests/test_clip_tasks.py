@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import imageio_ffmpeg
 import numpy as np
 import pytest
@@ -93,6 +95,19 @@ class TestInstructed:
     def test_the_clip_decides_the_length(self, editor, clip):
         request = sampled(order(InstructPix2PixRequest, clip, frames=100, first_frame=7), editor).request
         assert request.frames == 3
+
+
+class TestTokenMerging:
+    def test_works_in_the_controlnet_too_in_chunks_of_any_size(self, controlled, clip):
+        merged = order(EdgeRequest, clip, token_merging=0.5, control_strength=2.0)
+        whole = sampled(merged, controlled).latents
+        assert torch.allclose(sampled(dataclasses.replace(merged, chunk_size=1), controlled).latents, whole, atol=1e-4)
+        count = []
+        hook = controlled.controlnet.down_blocks[0].attentions[0].transformer_blocks[0].attn1.to_q
+        handle = hook.register_forward_pre_hook(lambda _module, inputs: count.append(inputs[0].shape[1]))
+        list(generate(merged, controlled))
+        handle.remove()
+        assert set(count) == {8 * 10 // 2}
 
 
 class TestCommandLine:

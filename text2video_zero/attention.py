@@ -9,7 +9,7 @@ Batches are branch-major: for b guidance branches and m frames, entry i·m + k i
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from diffusers.models.attention_processor import Attention
     from diffusers.models.modeling_utils import ModelMixin
-
-    from text2video_zero.requests import VideoRequest
 
 KeyValue = tuple[torch.Tensor, torch.Tensor]
 
@@ -146,15 +144,6 @@ def cross_frame_attention(*models: ModelMixin, with_previous: bool = False) -> I
         memory.clear()
         for model, original in zip(models, originals, strict=True):
             model.set_attn_processor(dict(original))  # a copy: set_attn_processor empties what it is given
-
-
-def attention_of(
-    request: VideoRequest, *models: ModelMixin
-) -> AbstractContextManager[FrameMemory] | AbstractContextManager[None]:
-    """The attention that a request asks for, as a context: cross-frame, or what the models have."""
-    if not request.cross_frame_attention:
-        return nullcontext()
-    return cross_frame_attention(*models, with_previous=request.reference_frames == "first + previous")
 
 
 def is_self_attention(model: ModelMixin, processor_name: str) -> bool:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from text2video_zero.attention import attention_of
 from text2video_zero.clip_input import concrete, read, sound_of
 from text2video_zero.control_source import control_maps
 from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps, Event
 from text2video_zero.guidance import ControlledGuidance, encoded_prompts, negative_branch
 from text2video_zero.narration import Narrator
-from text2video_zero.sampling import Sampled, denoise, frame_noise, latent_shape
+from text2video_zero.patches import attention_of
+from text2video_zero.sampling import Sampled, denoise, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def sample_controlled(request: ControlledRequest, pipeline: Pipeline) -> Generat
     latents = noise.expand(request.frames, -1, -1, -1)
     narrator = Narrator(pipeline.latent_rgb, request.frames * request.steps, request.frames, request.steps)
     with attention_of(request, components.unet, pipeline.controlnet) as memory:
-        loop = denoise(latents, schedule, range(request.steps), guidance, memory, request.chunk_size)
+        step_noise = shared_step_noise(request, pipeline, schedule)
+        loop = denoise(latents, schedule, range(request.steps), guidance, memory, request.chunk_size, step_noise)
         return Sampled((yield from narrator.told(loop, "Denoising")), request, sound_of(request, clip))
 
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from text2video_zero.attention import attention_of
 from text2video_zero.clip_input import concrete, read, sound_of
 from text2video_zero.errors import UserError
 from text2video_zero.events import ClipFrames, Event, Progress
 from text2video_zero.guidance import InstructGuidance, encoded_prompts
 from text2video_zero.narration import Narrator
+from text2video_zero.patches import attention_of
 from text2video_zero.sampling import Sampled, denoise, frame_noise, latent_shape
 from text2video_zero.schedule import Schedule
 

@@ -69,6 +69,16 @@ def frame_noise(
     return torch.randn(shape, generator=generator).to(device)
 
 
+def shared_step_noise(request: VideoRequest, pipeline: Pipeline, schedule: Schedule) -> StepNoise:
+    """What a sampler adds after a step, (c, h, w): the same for all frames, which steadies them.
+
+    It belongs to the timestep that the step leads to, and so differs between the schedules of a run.
+    """
+    shape = latent_shape(request.size, pipeline)
+    device = pipeline.components.unet.device
+    return lambda index: frame_noise(request.seed, 0, shape, device, draw=int(schedule.timesteps[index + 1]))
+
+
 def denoise(
     latents: torch.Tensor,
     schedule: Schedule,

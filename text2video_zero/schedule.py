@@ -14,11 +14,20 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
 
+from text2video_zero.consistency import (
+    LCM,
+    ConsistencySolver,
+    lcm_timesteps,
+    lcm_timesteps_from,
+    lcm_timesteps_of_motion,
+)
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from diffusers import SchedulerMixin
 
+TRAILING = "DDIM trailing"
 ANCESTRAL = "Euler ancestral"
 LIBRARY_SCHEDULERS = {
     "DPM++ 2M": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
@@ -60,17 +69,29 @@ class Schedule:
     @classmethod
     def of(cls, sampler: str, steps: int, scheduler: SchedulerMixin) -> Schedule:
         """The schedule of `steps` >= 1 steps for the noise levels that the model's own scheduler records."""
-        training = {name: scheduler.config[name] for name in TRAINING_OPTIONS if name in scheduler.config}
+        trained = scheduler.config.num_train_timesteps
+        countdown = range(steps, 0, -1)
         if sampler == "DDIM":
-            trained = scheduler.config.num_train_timesteps
             # The "leading" spacing with an offset of 1, for step counts that do not divide it too.
-            timesteps = tuple(float(trained * step // steps + 1) for step in reversed(range(steps)))
-            alphas = [scheduler.alphas_cumprod[int(timestep)].item() for timestep in timesteps]
-            return cls(sampler, training, timesteps, (*alphas, scheduler.alphas_cumprod[0].item()))
+            return cls.at((trained * (step - 1) // steps + 1 for step in countdown), sampler, scheduler)
+        if sampler == TRAILING:  # which models want that were distilled to few steps
+            return cls.at((round(trained * step / steps) - 1 for step in countdown), sampler, scheduler)
+        if sampler == LCM:
+            return cls.at(lcm_timesteps(steps, trained), sampler, scheduler)
+        training = _training(scheduler)
         library = _library_scheduler(sampler, training, steps)
         timesteps = tuple(library.timesteps.double().tolist())
         alphas = tuple((1 / (1 + library.sigmas.double() ** 2)).tolist())
         return cls(sampler, training, timesteps, alphas)
+
+    @classmethod
+    def at(cls, timesteps: Iterable[int], sampler: str, scheduler: SchedulerMixin) -> Schedule:
+        """The schedule of a sampler that can step from any timestep to any lower one: DDIM and LCM."""
+        timesteps = tuple(timesteps)
+        levels = scheduler.alphas_cumprod
+        end = 1.0 if sampler == LCM else levels[0].item()
+        alphas = (*(levels[timestep].item() for timestep in timesteps), end)
+        return cls(sampler, _training(scheduler), tuple(map(float, timesteps)), alphas)
 
     @property
     def prediction_type(self) -> object:
@@ -96,9 +117,11 @@ class Schedule:
         )
 
     def solver(self, begin: int, step_noise: StepNoise | None = None) -> Solver:
-        """A solver for a segment whose first step is number `begin`; step_noise is for ancestral samplers."""
-        if self.sampler == "DDIM":
+        """A solver for a segment whose first step is number `begin`; step_noise is for those that add some."""
+        if self.sampler in ("DDIM", TRAILING):
             return DDIM(self)
+        if self.sampler == LCM:
+            return ConsistencySolver(self, step_noise)
         if self.sampler == ANCESTRAL:
             return EulerAncestral(self, step_noise)
         scheduler = _library_scheduler(self.sampler, self.training, len(self.timesteps))
@@ -117,6 +140,46 @@ class Schedule:
         if self.prediction_type == "v_prediction":
             return signal * latents - sigma * model_output, signal * model_output + sigma * latents
         return (latents - sigma * model_output) / signal, model_output
+
+
+@dataclass(frozen=True)
+class MotionPlan:
+    """The schedules of a text-to-video clip: the first frame goes alone to T and T', then all go from T on.
+
+    opening: what the first frame goes through alone, with T at step number `at_to` and T' at `at_from`.
+    joint: what all frames go through together, from step number `begin`, which is at T.
+    """
+
+    opening: Schedule
+    at_to: int
+    at_from: int
+    joint: Schedule
+    begin: int
+
+    @classmethod
+    def without_motion(cls, schedule: Schedule) -> MotionPlan:
+        """All frames go together from the start."""
+        return cls(schedule, 0, 0, schedule, 0)
+
+    @classmethod
+    def of(
+        cls, sampler: str, steps: int, scheduler: SchedulerMixin, motion_from: float, motion_to: float
+    ) -> MotionPlan:
+        """The plan with T' and T at the nearest steps.
+
+        The few steps of LCM are too coarse for that: there T' and T lie on the finer grid that it was distilled
+        on, and all `steps` steps come after T.
+        """
+        if sampler == LCM:
+            trained = scheduler.config.num_train_timesteps
+            opening = Schedule.at(lcm_timesteps_of_motion(motion_from, motion_to, trained), sampler, scheduler)
+            at_from = len(opening.timesteps) - 1
+            top = opening.timesteps[at_from - 1]
+            joint = Schedule.at(lcm_timesteps_from(top, steps, trained), sampler, scheduler)
+            return cls(opening, at_from - 1, at_from, joint, 0)
+        schedule = Schedule.of(sampler, steps, scheduler)
+        at_from, at_to = schedule.motion_steps(motion_from, motion_to)
+        return cls(schedule, at_to, at_from, schedule, at_to)
 
 
 @dataclass(frozen=True)
@@ -174,6 +237,10 @@ class LibrarySolver:
     def step(self, model_output: torch.Tensor, index: int, latents: torch.Tensor) -> torch.Tensor:
         """Latents at timestep number index + 1 from those at index."""
         return self.scheduler.step(model_output, self.scheduler.timesteps[index], latents).prev_sample
+
+
+def _training(scheduler: SchedulerMixin) -> dict[str, object]:
+    return {name: scheduler.config[name] for name in TRAINING_OPTIONS if name in scheduler.config}
 
 
 def _library_scheduler(sampler: str, training: Mapping[str, object], steps: int) -> SchedulerMixin:

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from text2video_zero.attention import FrameMemory, attention_of
 from text2video_zero.foreground import CrossAttentionDetector, SalientObjectDetector
 from text2video_zero.guidance import TextGuidance, encoded_prompts, negative_branch
 from text2video_zero.motion import CameraPath, CameraPose, forward_noise, warp
 from text2video_zero.narration import Narrator
-from text2video_zero.sampling import Sampled, denoise, frame_noise, latent_shape
-from text2video_zero.schedule import Schedule
+from text2video_zero.patches import attention_of
+from text2video_zero.sampling import Sampled, denoise, frame_noise, latent_shape, shared_step_noise
+from text2video_zero.schedule import MotionPlan, Schedule
 from text2video_zero.smoothing import smoothed_latents
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from text2video_zero.attention import FrameMemory
     from text2video_zero.events import Event
     from text2video_zero.foreground import ForegroundDetector
     from text2video_zero.pipeline import Pipeline
@@ -33,19 +34,26 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
     negative_prompt = negative_branch(request.negative_prompt, request.guidance_scale)
     embeddings = encoded_prompts(components, request.prompt, negative_prompt)
     guidance = TextGuidance(components.unet, embeddings, request.guidance_scale)
-    schedule = Schedule.of(request.sampler, request.steps, components.scheduler)
+    plan = _motion_plan(request, pipeline)
     with attention_of(request, components.unet) as memory:
-        run = ClipRun(request, pipeline, schedule, guidance, memory)
+        run = ClipRun(request, pipeline, plan, guidance, memory)
         if not request.smooth_background:
-            return Sampled((yield from run.denoised(*(yield from run.start()))), request)
+            return Sampled((yield from run.denoised((yield from run.start()))), request)
         # Before the first step, so that a word or a library that is missing is told at once.
         detector = _foreground_detector(request, pipeline, branches=len(embeddings))
-        start, index = yield from run.start()
+        start = yield from run.start()
         with detector.observing():
-            first_pass = yield from run.denoised(start, index)
+            first_pass = yield from run.denoised(start)
         masks = detector.masks(first_pass)
         start = smoothed_latents(start, masks, run.poses(), request.smoothing_strength, request.resampling)
-        return Sampled((yield from run.denoised(start, index, stage="Smoothing the background")), request)
+        return Sampled((yield from run.denoised(start, stage="Smoothing the background")), request)
+
+
+def _motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:
+    scheduler = pipeline.components.scheduler
+    if not request.motion:
+        return MotionPlan.without_motion(Schedule.of(request.sampler, request.steps, scheduler))
+    return MotionPlan.of(request.sampler, request.steps, scheduler, request.motion_from, request.motion_to)
 
 
 def _foreground_detector(request: TextToVideoRequest, pipeline: Pipeline, branches: int) -> ForegroundDetector:
@@ -60,17 +68,14 @@ class ClipRun:
 
     request: TextToVideoRequest
     pipeline: Pipeline
-    schedule: Schedule
+    plan: MotionPlan
     guidance: TextGuidance
     memory: FrameMemory | None
 
     def __post_init__(self) -> None:
-        request = self.request
-        self.index_from = self.index_to = 0
-        if request.motion:
-            self.index_from, self.index_to = self.schedule.motion_steps(request.motion_from, request.motion_to)
+        request, plan = self.request, self.plan
         passes = 2 if request.smooth_background else 1
-        evaluations = self.index_from + passes * request.frames * (request.steps - self.index_to)
+        evaluations = plan.at_from + passes * request.frames * (len(plan.joint.timesteps) - plan.begin)
         self.narrator = Narrator(self.pipeline.latent_rgb, evaluations, request.frames, request.steps)
 
     def poses(self) -> list[CameraPose]:
@@ -80,34 +85,36 @@ class ClipRun:
         path = CameraPath(*speeds, request.reach)
         return [path.pose(frame) for frame in range(request.frames)]
 
-    def start(self) -> Generator[Event, None, tuple[torch.Tensor, int]]:
-        """Latents (f, c, h, w) from which all frames are denoised together, and the number of their step.
+    def start(self) -> Generator[Event, None, torch.Tensor]:
+        """Latents (f, c, h, w) from which all frames are denoised together.
 
         With motion (paper, algorithm 1): frame 1 goes alone to T and on to T', is copied and moved there, and
         the copies go forward to T with fresh noise each. Without, each frame starts from its own noise.
         """
-        request, alphas = self.request, self.schedule.alphas
+        request, plan = self.request, self.plan
+        opening = plan.opening
         shape = latent_shape(request.size, self.pipeline)
         device = self.pipeline.components.unet.device
         noises = [frame_noise(request.seed, frame, shape, device) for frame in range(request.frames)]
         if not request.motion:
-            return torch.stack(noises), 0
-        at_to = yield from self._denoised(noises[0][None], range(self.index_to), "First frame")
-        at_from = yield from self._denoised(at_to, range(self.index_to, self.index_from), "First frame")
+            return torch.stack(noises)
+        at_to = yield from self._denoised(noises[0][None], opening, range(plan.at_to), "First frame")
+        at_from = yield from self._denoised(at_to, opening, range(plan.at_to, plan.at_from), "First frame")
+        alpha_from, alpha_to = opening.alphas[plan.at_from], opening.alphas[plan.at_to]
         moved = [
-            forward_noise(
-                warp(at_from[0], pose, request.resampling), noise, alphas[self.index_from], alphas[self.index_to]
-            )
+            forward_noise(warp(at_from[0], pose, request.resampling), noise, alpha_from, alpha_to)
             for pose, noise in zip(self.poses()[1:], noises[1:], strict=True)
         ]
-        return torch.stack([at_to[0], *moved]), self.index_to
+        return torch.stack([at_to[0], *moved])
 
-    def denoised(
-        self, latents: torch.Tensor, index: int, stage: str = "Denoising"
+    def denoised(self, latents: torch.Tensor, stage: str = "Denoising") -> Generator[Event, None, torch.Tensor]:
+        """All frames together, to the end."""
+        joint = self.plan.joint
+        return (yield from self._denoised(latents, joint, range(self.plan.begin, len(joint.timesteps)), stage))
+
+    def _denoised(
+        self, latents: torch.Tensor, schedule: Schedule, steps: range, stage: str
     ) -> Generator[Event, None, torch.Tensor]:
-        """All frames together, from step number `index` to the end."""
-        return (yield from self._denoised(latents, range(index, self.request.steps), stage))
-
-    def _denoised(self, latents: torch.Tensor, steps: range, stage: str) -> Generator[Event, None, torch.Tensor]:
-        loop = denoise(latents, self.schedule, steps, self.guidance, self.memory, self.request.chunk_size)
+        step_noise = shared_step_noise(self.request, self.pipeline, schedule)
+        loop = denoise(latents, schedule, steps, self.guidance, self.memory, self.request.chunk_size, step_noise)
         return (yield from self.narrator.told(loop, stage))

@@ -22,6 +22,7 @@ from text2video_zero.requests.fields import (
 )
 
 SAMPLERS = ("DDIM", "DPM++ 2M", "UniPC", "Euler")
+FEW_STEP_SAMPLERS = ("DDIM trailing", "LCM")
 REFERENCE_FRAMES = ("first", "first + previous")
 MOST_FRAMES = 512
 
@@ -63,7 +64,13 @@ class VideoRequest(Request):
         section=SAMPLING,
         step=0.5,
     )
-    sampler: str = choice("DDIM", SAMPLERS, "Sampler", "DDIM is the paper's.", section=SAMPLING)
+    sampler: str = choice(
+        "DDIM",
+        (*SAMPLERS, *FEW_STEP_SAMPLERS),
+        "Sampler",
+        "DDIM is the paper's. The last two are for models that were distilled to few steps.",
+        section=SAMPLING,
+    )
     chunk_size: int = integer(
         8,
         1,
@@ -71,6 +78,16 @@ class VideoRequest(Request):
         "Frames at a time",
         "Frames that are computed together: fewer need less memory. The video stays the same.",
         section=SAMPLING,
+    )
+    token_merging: float = decimal(
+        0.0,
+        0.0,
+        0.9,
+        "Token merging",
+        "Share of the picture's cells that attend together with others that look like them: faster at large sizes, "
+        "less detail. 0 merges none.",
+        section=SAMPLING,
+        step=0.05,
     )
 
 

@@ -1,0 +1,29 @@
+"""Everything that a request changes inside the models, for the length of its run."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+from text2video_zero.attention import cross_frame_attention
+from text2video_zero.token_merging import token_merging
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from diffusers.models.modeling_utils import ModelMixin
+
+    from text2video_zero.attention import FrameMemory
+    from text2video_zero.requests import VideoRequest
+
+
+@contextmanager
+def attention_of(request: VideoRequest, *models: ModelMixin) -> Iterator[FrameMemory | None]:
+    """The attention that a request asks for: cross-frame or what the models have, with cells merged or not.
+
+    Yields the memory of cross-frame attention, None without it.
+    """
+    with_previous = request.reference_frames == "first + previous"
+    across = cross_frame_attention(*models, with_previous=with_previous) if request.cross_frame_attention else None
+    with across or nullcontext() as memory, token_merging(request.token_merging, *models):
+        yield memory
