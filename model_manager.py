@@ -207,6 +207,7 @@ class ModelManager:
             self.fetch_detector,
             self.lend_detector,
             self.map_cache,
+            self.device,
             Vocabulary.read(path),
             safety_checker=checker,
         )

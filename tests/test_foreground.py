@@ -147,6 +147,24 @@ class TestWhatIsHeard:
             predicted(guidance(pipeline), latents)
         assert torch.equal(found.heat(8, 8), heard(pipeline, latents))
 
+    @pytest.mark.parametrize("layer", ["up_blocks.0", "up_blocks.1.resnets.1", "conv_out"])
+    def test_a_chunk_that_fails_half_way_is_heard_once(self, pipeline, latents, layer):
+        usual = heard(pipeline, latents, steps=2)
+        found = detector(pipeline)
+
+        def fail(_module, _inputs):
+            raise torch.OutOfMemoryError("injected")
+
+        with torch.inference_mode(), found.observing() as around_chunk:
+            predicted(guidance(pipeline), latents)
+            hook = pipeline.components.unet.get_submodule(layer).register_forward_pre_hook(fail)
+            with pytest.raises(torch.OutOfMemoryError), around_chunk():
+                predicted(guidance(pipeline), latents)
+            hook.remove()
+            with around_chunk():
+                predicted(guidance(pipeline), latents)
+        assert torch.equal(found.heat(8, 8), usual)
+
     def test_half_precision_does_not_overflow(self, pipeline):
         torch.manual_seed(0)
         attn = Attention(query_dim=32, cross_attention_dim=16, heads=2, dim_head=16).half()

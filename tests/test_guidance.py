@@ -25,6 +25,7 @@ from text2video_zero.guidance import (
 )
 from text2video_zero.sampling import denoise, frame_noise
 from text2video_zero.schedule import Schedule
+from text2video_zero.workspace import Workspace
 
 PROMPT, NEGATIVE = "a red panda dancing in the snow", "the moon"
 STEPS = 10
@@ -57,7 +58,8 @@ def quiet(pipeline):
 
 @torch.inference_mode()
 def denoised(latents, schedule, guidance, **options):
-    return result_of(denoise(latents, schedule, range(STEPS), guidance, None, 8, **options))
+    workspace = Workspace((guidance.unet,), (), torch.device("cpu"), 8)
+    return result_of(denoise(latents, schedule, range(STEPS), guidance, None, workspace, **options))
 
 
 def assert_same(ours, theirs):

@@ -114,7 +114,8 @@ class CrossFrameProcessor:
 
 
 def _attend(attn: Attention, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    query, key, value = (x.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in (query, key, value))
+    # Keys and values that are remembered may be of another type: single chunks are redone in float32.
+    query, key, value = (x.to(query.dtype).unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in (query, key, value))
     if attn.norm_q is not None:
         query = attn.norm_q(query)
     if attn.norm_k is not None:

@@ -15,6 +15,7 @@ from text2video_zero.narration import Narrator
 from text2video_zero.patches import attention_of
 from text2video_zero.sampling import Sampled, denoise, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.schedule import Schedule
+from text2video_zero.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -56,12 +57,15 @@ def sample_controlled(request: ControlledRequest, pipeline: Pipeline) -> Generat
         strength=request.control_strength,
         active=schedule.timesteps_within(request.control_start, request.control_end),
     )
-    noise = frame_noise(request.seed, 0, latent_shape(request.size, pipeline), components.unet.device)
+    noise = frame_noise(request.seed, 0, latent_shape(request.size, pipeline), pipeline.device)
     latents = noise.expand(request.frames, -1, -1, -1)
     narrator = Narrator(pipeline.latent_rgb, request.frames * request.steps, request.frames, request.steps)
-    with attention_of(request, components.unet, pipeline.controlnet) as memory:
-        step_noise = shared_step_noise(request, pipeline, schedule)
-        loop = denoise(latents, schedule, range(request.steps), guidance, memory, request.chunk_size, step_noise)
+    step_noise = shared_step_noise(request, pipeline, schedule)
+    with (
+        Workspace.of(pipeline, request.chunk_size) as workspace,
+        attention_of(request, components.unet, pipeline.controlnet) as memory,
+    ):
+        loop = denoise(latents, schedule, range(request.steps), guidance, memory, workspace, step_noise)
         return Sampled((yield from narrator.told(loop, "Denoising")), request, sound_of(request, clip))
 
 

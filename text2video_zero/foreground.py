@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rembg.sessions.base import BaseSession
 
     from text2video_zero.pipeline import Pipeline
+    from text2video_zero.sampling import ChunkContext
 
 SMALLEST_MAP = 64  # cells; coarser ones outline nothing
 LARGEST_GRID = 1024  # cells that are compared with each other
@@ -37,8 +38,11 @@ SALIENCY_MODEL = "u2netp"
 class ForegroundDetector(Protocol):
     """Finds the foreground of the frames of one run."""
 
-    def observing(self) -> AbstractContextManager[None]:
-        """Open while the frames are denoised for the first time; leaves no trace in the pipeline."""
+    def observing(self) -> AbstractContextManager[ChunkContext]:
+        """Open while the frames are denoised for the first time; leaves no trace in the pipeline.
+
+        Its value is to be opened around each chunk: what a failed attempt has told is forgotten.
+        """
 
     def masks(self, latents: torch.Tensor) -> torch.Tensor:
         """Masks (f, h, w) float32, 1 = foreground, of clean latents (f, c, h, w)."""
@@ -67,6 +71,7 @@ class CrossAttentionDetector:
         self.groups = self._token_groups()
         self._heat: dict[str, torch.Tensor] = {}  # layer and group -> (f, cells), weighted sum over steps
         self._heard: dict[str, int] = {}  # layer and group -> frames, counted once per step
+        self._before: dict[str, tuple[int, torch.Tensor]] = {}  # what both were before this chunk, where it was heard
 
     def _token_groups(self) -> list[list[int]]:
         """Positions in the encoded prompt: the foreground's words, and unless the person chose them, its end.
@@ -91,7 +96,7 @@ class CrossAttentionDetector:
         return [tokens] if self.words.strip() else [tokens, [end_of_text]]
 
     @contextmanager
-    def observing(self) -> Iterator[None]:
+    def observing(self) -> Iterator[ChunkContext]:
         """Listen at the layers that paint; what they return stays the same."""
         unet = self.pipeline.components.unet
         original = dict(unet.attn_processors)
@@ -100,9 +105,22 @@ class CrossAttentionDetector:
         self._heard.clear()
         try:
             unet.set_attn_processor(original | listening)
-            yield
+            yield self._chunk_pass
         finally:
             unet.set_attn_processor(dict(original))  # a copy: set_attn_processor empties what it is given
+
+    @contextmanager
+    def _chunk_pass(self) -> Iterator[None]:
+        """While this is open, a chunk goes through the UNet; one that fails has never been heard."""
+        self._before.clear()
+        try:
+            yield
+        except BaseException:
+            for source, (heard, heat) in self._before.items():
+                begin = heard % self.frames
+                self._heat[source][begin : begin + len(heat)] = heat
+                self._heard[source] = heard
+            raise
 
     def hear(self, source: str, attention: torch.Tensor) -> None:
         """Add what a chunk of frames pays to a group of tokens, (m, cells); chunks come in the order of the frames.
@@ -114,6 +132,7 @@ class CrossAttentionDetector:
         heat = self._heat.setdefault(source, attention.new_zeros(self.frames, attention.shape[1]))
         heard = self._heard.get(source, 0)
         step, begin = divmod(heard, self.frames)
+        self._before[source] = heard, heat[begin : begin + len(attention)].clone()
         heat[begin : begin + len(attention)] += (step + 1) * attention
         self._heard[source] = heard + len(attention)
 
@@ -238,9 +257,9 @@ class SalientObjectDetector:
         self._vae = vae
         self._session = _saliency_session()
 
-    def observing(self) -> AbstractContextManager[None]:
+    def observing(self) -> AbstractContextManager[ChunkContext]:
         """Nothing needs to be observed: the finished frames say all."""
-        return nullcontext()
+        return nullcontext(nullcontext)
 
     def masks(self, latents: torch.Tensor) -> torch.Tensor:
         """Masks (f, h, w) float32, 1 = foreground, of clean latents (f, c, h, w)."""

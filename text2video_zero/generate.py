@@ -13,10 +13,12 @@ from text2video_zero.decoding import decoded_frames
 from text2video_zero.events import Event, Finished, Progress
 from text2video_zero.guidance import negative_branch
 from text2video_zero.instructed import sample_instructed
+from text2video_zero.memory import shortage_in_one_sentence
 from text2video_zero.requests import ControlledRequest, InstructPix2PixRequest, TextToVideoRequest
 from text2video_zero.sdxl import added_conditions
 from text2video_zero.text_to_video import sample_text_to_video
 from text2video_zero.video import Video, probe_encoder
+from text2video_zero.workspace import bring
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -36,14 +38,12 @@ def generate(request: VideoRequest, pipeline: Pipeline) -> Iterator[Event]:
     pipeline's safety checker blocks a frame.
     """
     probe_encoder()
-    sampled = yield from sample(request, pipeline)
-    finished = decoded_frames(pipeline.components.vae, sampled.latents)
-    if pipeline.safety_checker is not None:
-        finished = pipeline.safety_checker.passed(finished)
-    frames = []
-    for frame in finished:
-        frames.append(frame)
-        yield Progress("Decoding", len(frames), len(sampled.latents))
+    with shortage_in_one_sentence():
+        sampled = yield from sample(request, pipeline)
+        frames = []
+        for frame in _decoded(sampled, pipeline):
+            frames.append(frame)
+            yield Progress("Decoding", len(frames), len(sampled.latents))
     made_by = settings(sampled.request, pipeline)
     yield Finished(Video(np.stack(frames), sampled.request.fps, made_by, sampled.sound))
 
@@ -61,6 +61,19 @@ def sample(request: VideoRequest, pipeline: Pipeline) -> Generator[Event, None, 
             return (yield from sample_instructed(request, pipeline))
         case _:
             raise TypeError(f"no task makes a video of a {type(request).__name__}")
+
+
+def _decoded(sampled: Sampled, pipeline: Pipeline) -> Iterator[np.ndarray]:
+    """The frames of the final latents, which the safety checker lets pass if there is one.
+
+    The UNet has done its work: it leaves the device where room is needed.
+    """
+    vae = pipeline.components.vae
+    others = [network for network in pipeline.networks if network is not vae]
+    if vae.device.type != pipeline.device.type:
+        bring([vae], pipeline.device, others)
+    frames = decoded_frames(vae, sampled.latents, others)
+    return frames if pipeline.safety_checker is None else pipeline.safety_checker.passed(frames)
 
 
 def _conditions(

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from text2video_zero.memory import ran_out_of_memory
+from text2video_zero.workspace import send_away
+
 if TYPE_CHECKING:
     from diffusers import ControlNetModel, StableDiffusionPipeline, UNet2DConditionModel
 
@@ -22,16 +25,35 @@ def encoded_prompts(components: StableDiffusionPipeline, prompt: str, negative_p
     negative_prompt: None leaves its branch out, for sampling without guidance.
     """
     guided = negative_prompt is not None
-    # Stable Diffusion XL returns summaries too, which `sdxl` adds; and to it a blank stands for zeros.
-    positive, negative, *_ = components.encode_prompt(
-        prompt=prompt,
-        negative_prompt=negative_prompt or None,
-        device=components.unet.device,
-        num_images_per_prompt=1,
-        do_classifier_free_guidance=guided,
-    )
+    # Stable Diffusion XL returns summaries too, which `sdxl` adds.
+    positive, negative, *_ = encoded_texts(components, prompt, negative_prompt)
     embeddings = torch.cat([negative, positive]) if guided else positive
     return embeddings.to(components.unet.dtype)
+
+
+def encoded_texts(
+    components: StableDiffusionPipeline, prompt: str, negative_prompt: str | None
+) -> tuple[torch.Tensor, ...]:
+    """What the model's text encoders make of a prompt, as diffusers returns it: embeddings, for XL summaries too.
+
+    They work where their weights are, and on the CPU where the device's memory is too small for them.
+    negative_prompt: None leaves it out; to Stable Diffusion XL a blank stands for zeros.
+    """
+    encoders = [part for name, part in components.components.items() if name.startswith("text_encoder") and part]
+    for _ in range(2):
+        try:
+            return components.encode_prompt(
+                prompt=prompt,
+                negative_prompt=negative_prompt or None,
+                device=encoders[0].device,
+                num_images_per_prompt=1,
+                do_classifier_free_guidance=negative_prompt is not None,
+            )
+        except RuntimeError as error:
+            if not ran_out_of_memory(error):
+                raise
+        send_away(encoders, encoders[0].device)
+    raise torch.OutOfMemoryError("out of memory in the text encoder")
 
 
 def negative_branch(negative_prompt: str, scale: float) -> str | None:
@@ -61,11 +83,9 @@ class TextGuidance:
     def __call__(self, latents: torch.Tensor, timestep: float, frames: slice) -> torch.Tensor:  # noqa: ARG002
         """Predict the noise of some frames; with text alone it does not matter which."""
         branches = len(self.embeddings)
-        noise = self.unet(
-            latents.to(self.unet.dtype).repeat(branches, 1, 1, 1),
-            timestep,
-            encoder_hidden_states=self.embeddings.repeat_interleave(len(latents), dim=0),
-        ).sample.float()
+        shown = latents.to(self.unet.dtype).repeat(branches, 1, 1, 1)
+        embeddings = self.embeddings.to(shown).repeat_interleave(len(latents), dim=0)
+        noise = self.unet(shown, timestep, encoder_hidden_states=embeddings).sample.float()
         return guided(noise, branches, self.scale)
 
 
@@ -89,7 +109,7 @@ class ControlledGuidance:
         """Predict the noise of the given frames of the clip."""
         branches = len(self.embeddings)
         shown = latents.to(self.unet.dtype).repeat(branches, 1, 1, 1)
-        embeddings = self.embeddings.repeat_interleave(len(latents), dim=0)
+        embeddings = self.embeddings.to(shown).repeat_interleave(len(latents), dim=0)
         down = middle = None
         if timestep in self.active:
             # Left out where it has no say, which is the same as adding nothing, and saves its time.
@@ -132,6 +152,7 @@ class InstructGuidance:
         image = self.image_latents[frames].to(latents)
         shown = torch.cat([latents.repeat(3, 1, 1, 1), torch.cat([torch.zeros_like(image), image, image])], dim=1)
         embeddings = torch.stack([negative, negative, positive]).repeat_interleave(len(latents), dim=0)
-        noise = self.unet(shown.to(self.unet.dtype), timestep, encoder_hidden_states=embeddings).sample.float()
+        shown, embeddings = shown.to(self.unet.dtype), embeddings.to(self.unet.dtype)
+        noise = self.unet(shown, timestep, encoder_hidden_states=embeddings).sample.float()
         neither, image_alone, both = noise.chunk(3)
         return neither + self.image_scale * (image_alone - neither) + self.text_scale * (both - image_alone)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from text2video_zero.clip_input import concrete, read, sound_of
+from text2video_zero.decoding import encoded_frame
 from text2video_zero.errors import UserError
 from text2video_zero.events import ClipFrames, Event, Progress
 from text2video_zero.guidance import InstructGuidance, encoded_prompts
@@ -14,12 +15,12 @@ from text2video_zero.narration import Narrator
 from text2video_zero.patches import attention_of
 from text2video_zero.sampling import Sampled, denoise, frame_noise, latent_shape
 from text2video_zero.schedule import Schedule
+from text2video_zero.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     import numpy as np
-    from diffusers import AutoencoderKL
 
     from text2video_zero.pipeline import Pipeline
     from text2video_zero.requests.instructed import InstructPix2PixRequest
@@ -41,18 +42,21 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
         embeddings=encoded_prompts(components, request.prompt, request.negative_prompt),
         text_scale=request.guidance_scale,
         image_scale=request.image_guidance_scale,
-        image_latents=(yield from image_latents(components.vae, clip.frames)),
+        image_latents=(yield from image_latents(pipeline, clip.frames)),
     )
     schedule = Schedule.of(request.sampler, request.steps, components.scheduler)
     narrator = Narrator(pipeline.latent_rgb, request.frames * request.steps, request.frames, request.steps)
-    with attention_of(request, components.unet) as memory:
+    with (
+        Workspace.of(pipeline, request.chunk_size) as workspace,
+        attention_of(request, components.unet) as memory,
+    ):
         loop = denoise(
             noise_of_step(request, pipeline, draw=0),
             schedule,
             range(request.steps),
             guidance,
             memory,
-            request.chunk_size,
+            workspace,
             step_noise=lambda index: noise_of_step(request, pipeline, draw=index + 1),
         )
         return Sampled((yield from narrator.told(loop, "Denoising")), request, sound_of(request, clip))
@@ -61,17 +65,27 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
 def noise_of_step(request: InstructPix2PixRequest, pipeline: Pipeline, draw: int) -> torch.Tensor:
     """Noise (f, c, h, w) for one draw: the same for all frames, or each its own as in the original."""
     shape = latent_shape(request.size, pipeline)
-    device = pipeline.components.unet.device
+    device = pipeline.device
     if request.shared_noise:
         return frame_noise(request.seed, 0, shape, device, draw).expand(request.frames, -1, -1, -1)
     return torch.stack([frame_noise(request.seed, frame, shape, device, draw) for frame in range(request.frames)])
 
 
-def image_latents(vae: AutoencoderKL, frames: np.ndarray) -> Generator[Event, None, torch.Tensor]:
-    """Latents (f, c, h, w) of frames (f, height, width, 3) uint8: the mode, unscaled, as the model was trained."""
+def image_latents(pipeline: Pipeline, frames: np.ndarray) -> Generator[Event, None, torch.Tensor]:
+    """Latents (f, c, h, w) of frames (f, height, width, 3) uint8: the mode, unscaled, as the model was trained.
+
+    Raises UserError, naming the frame, for numbers that are not finite.
+    """
+    vae = pipeline.components.vae
+    others = [network for network in pipeline.networks if network is not vae]
     latents = []
     for number, frame in enumerate(frames, start=1):
-        picture = torch.from_numpy(frame).permute(2, 0, 1)[None].to(vae.device, vae.dtype) / 127.5 - 1
-        latents.append(vae.encode(picture).latent_dist.mode())
+        latent = encoded_frame(vae, frame, others)
+        if not latent.isfinite().all():
+            raise UserError(
+                f"Frame {number - 1} of the clip was encoded to numbers that are not finite: choose another model, or "
+                "run in full precision (--device cpu)."
+            )
+        latents.append(latent.to(pipeline.device))
         yield Progress("Encoding the clip", number, len(frames))
-    return torch.cat(latents)
+    return torch.stack(latents)

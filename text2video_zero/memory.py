@@ -1,17 +1,26 @@
-"""What fits: sizes of weights, and how much of a device they may fill."""
+"""What fits: sizes of weights, how much of a device they may fill, and what a shortage of memory looks like."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psutil
 import torch
 
+from text2video_zero.errors import UserError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 KEPT_SHARE = 0.6  # of all memory, for weights that wait for their next run; the rest is for the run itself
+# What RuntimeErrors say that are a shortage of memory; only CUDA has an exception of its own.
+SHORTAGES = ("out of memory", "can't allocate memory", "not enough memory")
+TOO_LITTLE_MEMORY = (
+    "The memory does not hold even one frame at a time: choose a smaller size, close other programs that use the "
+    "device, or run on the CPU (--device cpu)."
+)
 
 
 def weight_bytes(modules: Iterable[torch.nn.Module]) -> int:
@@ -32,6 +41,30 @@ def memory_of(device: torch.device) -> tuple[int, int]:
 def weight_budget(device: torch.device) -> int:
     """Bytes that loaded weights may fill on a device."""
     return int(KEPT_SHARE * memory_of(device)[1])
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether this is a device, or the machine, that has no more memory to give."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in SHORTAGES)
+    )
+
+
+@contextmanager
+def shortage_in_one_sentence() -> Iterator[None]:
+    """Turn a shortage of memory for which nothing else helped into a UserError with its remedies."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        raise UserError(TOO_LITTLE_MEMORY) from error
+
+
+def free_unused(device: torch.device) -> None:
+    """Give back the memory that torch keeps though no tensor needs it, so that larger pieces can be had."""
+    if device.type in {"cuda", "mps", "xpu"}:
+        torch.get_device_module(device).empty_cache()
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from text2video_zero.checkpoints import family_of_unet
 from text2video_zero.requests.fields import Size
 
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    import torch
     from diffusers import ControlNetModel, StableDiffusionPipeline, StableDiffusionXLPipeline
     from transformers import BaseImageProcessor, PreTrainedModel
 
@@ -38,6 +39,7 @@ class Pipeline:
     lend_detector: lends what sees poses or depth in a clip, by its known name, for the length of a context;
         raises UserError where its weights are not to be had.
     map_cache: control maps that were made before.
+    device: where the networks work. Their weights may wait in the CPU's memory.
     safety_checker: looks at the finished frames, None where nobody asked for it or the model needs none.
     """
 
@@ -47,9 +49,17 @@ class Pipeline:
     fetch_detector: Callable[[str], Iterator[Progress]]
     lend_detector: Callable[[str], AbstractContextManager[Detector]]
     map_cache: MapCache
+    device: torch.device
     vocabulary: Vocabulary | None = None
     controlnet: ControlNetModel | None = None
     safety_checker: SafetyChecker | None = None
+
+    @property
+    def networks(self) -> tuple[torch.nn.Module, ...]:
+        """All networks, those that pipelines of one base have in common among them."""
+        checker = self.safety_checker
+        parts = (*self.components.components.values(), self.controlnet, checker and checker.network)
+        return tuple(part for part in parts if isinstance(part, torch.nn.Module))
 
     @property
     def family(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ import numpy as np
 import torch
 
 from text2video_zero.errors import UserError
+from text2video_zero.memory import ran_out_of_memory
+from text2video_zero.precision import precisions
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
     from text2video_zero.requests import Size, VideoRequest
     from text2video_zero.schedule import Schedule, StepNoise
     from text2video_zero.video import Sound
+    from text2video_zero.workspace import Workspace
+
+# Makes what is open while one chunk is evaluated.
+ChunkContext = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ def shared_step_noise(request: VideoRequest, pipeline: Pipeline, schedule: Sched
     It belongs to the timestep that the step leads to, and so differs between the schedules of a run.
     """
     shape = latent_shape(request.size, pipeline)
-    device = pipeline.components.unet.device
+    device = pipeline.device
     return lambda index: frame_noise(request.seed, 0, shape, device, draw=int(schedule.timesteps[index + 1]))
 
 
@@ -85,34 +92,30 @@ def denoise(
     steps: range,
     predict_noise: NoisePredictor,
     memory: FrameMemory | None,
-    chunk_size: int,
+    workspace: Workspace,
     step_noise: StepNoise | None = None,
+    around_chunk: ChunkContext = nullcontext,
 ) -> Generator[ChunkDone, None, torch.Tensor]:
     """Take latents (f, c, h, w) through some steps of a schedule; the generator's return value is the result.
 
     latents are variance-preserving before and after. memory is that of an open `cross_frame_attention`, None
-    for ordinary self-attention. Closing the generator stops before the next chunk.
+    for ordinary self-attention. around_chunk is open while a chunk is evaluated, and learns by an exception of
+    attempts that do not count. Closing the generator stops before the next chunk.
 
     A chunk that does not fit into the memory is taken in halves, and so are all after it, with the same result.
-    Raises UserError when not even a single frame fits, or when a frame's numbers are not finite.
+    One that comes out with numbers that are not finite is taken again in wider ones. Raises UserError when not even
+    a single frame fits with weights waiting elsewhere, or when a frame's numbers are not finite in float32 either.
     """
+    chunks = _Chunks(predict_noise, memory, workspace, around_chunk)
     solver = schedule.solver(steps.start, step_noise)
     latents = latents * schedule.latent_scale(steps.start)
     for number, index in enumerate(steps, start=1):
         shown = solver.model_input(latents, index)
-        timestep = schedule.timesteps[index]
         outputs: list[torch.Tensor] = []
         begin = 0
         while begin < len(latents):
-            frames = slice(begin, min(begin + chunk_size, len(latents)) if begin else 1)  # the anchor goes alone
-            try:
-                with _attending(memory, anchor=not begin):
-                    outputs.append(predict_noise(shown[frames], timestep, frames))
-            except torch.OutOfMemoryError as error:
-                chunk_size = _halved(frames, error)
-                continue
-            _refuse_non_finite(outputs[-1], begin, number)
-            begin = frames.stop
+            outputs.append(chunks.noise(shown, schedule.timesteps[index], begin, number))
+            begin += len(outputs[-1])
             if begin < len(latents):
                 yield ChunkDone(number, len(steps), len(outputs[-1]), None)
         output = torch.cat(outputs)
@@ -123,29 +126,54 @@ def denoise(
     return latents / schedule.latent_scale(steps.stop)
 
 
-def _attending(memory: FrameMemory | None, *, anchor: bool) -> AbstractContextManager[None]:
-    if memory is None:
-        return nullcontext()
-    return memory.anchor_pass() if anchor else memory.chunk_pass()
+class _NotFiniteError(ArithmeticError):
+    """The noise of some frame is not finite; the message names it."""
 
 
-def _halved(frames: slice, error: torch.OutOfMemoryError) -> int:
-    """The chunk size to go on with after a chunk of these frames did not fit; the result does not depend on it."""
-    count = frames.stop - frames.start
-    if count == 1:
+@dataclass(frozen=True)
+class _Chunks:
+    """Chunks of frames, each predicted whatever it takes: in parts, with weights elsewhere, in wider numbers."""
+
+    predict_noise: NoisePredictor
+    memory: FrameMemory | None
+    workspace: Workspace
+    around: ChunkContext
+
+    def noise(self, shown: torch.Tensor, timestep: float, begin: int, step: int) -> torch.Tensor:
+        """Noise (m, c, h, w) of the frames from `begin` on, as many as fit; shown: (f, c, h, w), all frames."""
+        while True:
+            count = min(self.workspace.chunk_size, len(shown) - begin) if begin else 1  # the anchor goes alone
+            try:
+                return self._finite_noise(shown, timestep, slice(begin, begin + count), step)
+            except RuntimeError as error:
+                if not ran_out_of_memory(error):
+                    raise
+            # Here and not above, because the handler holds the failed attempt with all its tensors.
+            self.workspace.shrink(count)
+
+    def _finite_noise(self, shown: torch.Tensor, timestep: float, frames: slice, step: int) -> torch.Tensor:
+        """Raises UserError, naming the frame, rather than sampling on towards a black picture."""
+        failure = ""
+        for precision in precisions(*self.workspace.networks):
+            try:
+                with precision(), self.around(), self._attending(frames):
+                    return _checked(self.predict_noise(shown[frames], timestep, frames), frames, step)
+            except _NotFiniteError as error:
+                failure = str(error)
         raise UserError(
-            "The memory does not hold even one frame at a time: choose a smaller size, close other programs that "
-            "use the device, or run on the CPU (--device cpu)."
-        ) from error
-    return count // 2
+            f"{failure}: use another seed or a lower guidance scale, or run in full precision (--device cpu)."
+        )
+
+    def _attending(self, frames: slice) -> AbstractContextManager[None]:
+        if self.memory is None:
+            return nullcontext()
+        return self.memory.chunk_pass() if frames.start else self.memory.anchor_pass()
 
 
-def _refuse_non_finite(noise: torch.Tensor, begin: int, step: int) -> None:
-    """Raises UserError, naming the frame, rather than sampling on towards a black picture."""
+def _checked(noise: torch.Tensor, frames: slice, step: int) -> torch.Tensor:
+    """The noise of some frames, once it is certain that it is finite."""
     finite = noise.isfinite().flatten(1).all(1)
     if not finite.all():
-        frame = begin + int(finite.logical_not().nonzero()[0])
-        raise UserError(
-            f"Frame {frame} came out of step {step} with numbers that are not finite: use another seed or a lower "
-            "guidance scale, or run in full precision (--device cpu)."
-        )
+        frame = frames.start + int(finite.logical_not().nonzero()[0])
+        raise _NotFiniteError(f"Frame {frame} came out of step {step} with numbers that are not finite")
+    return noise

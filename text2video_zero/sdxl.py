@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from text2video_zero.guidance import encoded_texts
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -50,12 +52,5 @@ def added_conditions(pipeline: Pipeline, prompt: str, negative_prompt: str | Non
 
 
 def _summaries(pipeline: Pipeline, prompt: str, negative_prompt: str | None) -> torch.Tensor:
-    guided = negative_prompt is not None
-    _, _, positive, negative = pipeline.components.encode_prompt(
-        prompt=prompt,
-        negative_prompt=negative_prompt or None,
-        device=pipeline.components.unet.device,
-        num_images_per_prompt=1,
-        do_classifier_free_guidance=guided,
-    )
-    return torch.cat([negative, positive]) if guided else positive
+    _, _, positive, negative = encoded_texts(pipeline.components, prompt, negative_prompt)
+    return positive if negative_prompt is None else torch.cat([negative, positive])

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from text2video_zero.devices import device_name
-from text2video_zero.errors import UserError
 from text2video_zero.memory import Holding, to_send_away, weight_bytes
+from text2video_zero.workspace import bring
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,11 +32,9 @@ class Loan:
     runs: int = 0
 
     @property
-    def modules(self) -> list[torch.nn.Module]:
+    def modules(self) -> tuple[torch.nn.Module, ...]:
         """Its networks; pipelines of one base have some of them in common."""
-        checker = self.pipeline.safety_checker
-        parts = (*self.pipeline.components.components.values(), self.pipeline.controlnet, checker and checker.network)
-        return [part for part in parts if isinstance(part, torch.nn.Module)]
+        return self.pipeline.networks
 
     def holding(self, counts: Callable[[torch.nn.Module], bool] = lambda _: True) -> Holding:
         """The networks that count, with their sizes."""
@@ -78,7 +75,7 @@ class Shelf:
         return self._loans.get(checkpoint)
 
     def put(self, checkpoint: Checkpoint, loan: Loan) -> None:
-        """Bring a loan to the device and keep it, counted as in use; raises UserError where it does not fit there."""
+        """Bring a loan to the device, if it fits there, and keep it, counted as in use."""
         self._bring_to_device(loan)
         with self._books:
             self._loans.pop(checkpoint, None)
@@ -132,7 +129,10 @@ class Shelf:
         return next(module.parameters()).device.type == self.device.type
 
     def _bring_to_device(self, wanted: Loan) -> None:
-        """Make room by the rules of the budgets, then move what is not there yet."""
+        """Make room by the rules of the budgets, then move what is not there yet.
+
+        What does not fit as a whole stays on the CPU: the run brings its networks to the device one by one.
+        """
         self._make_room(wanted, self.device_budget)
         missing = [module for module in wanted.modules if not self._is_on_device(module)]
         try:
@@ -141,16 +141,7 @@ class Shelf:
         except torch.OutOfMemoryError:
             # The budget knows nothing of other programs on the same GPU: try once more with nothing else there.
             self._make_room(wanted, 0)
-            try:
-                for module in missing:
-                    module.to(self.device)
-            except torch.OutOfMemoryError as error:
-                for module in missing:
-                    module.to("cpu")
-                raise UserError(
-                    f"The model {wanted.pipeline.checkpoint.name!r} does not fit into the memory of "
-                    f"{device_name(self.device)}: close other programs that use it, or choose --device cpu."
-                ) from error
+            bring(missing, self.device)
 
     def _make_room(self, wanted: Loan, budget: int) -> None:
         """Send unused pipelines away, the least recently used first, until the wanted one fits."""

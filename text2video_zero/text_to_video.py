@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from text2video_zero.patches import attention_of
 from text2video_zero.sampling import Sampled, denoise, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.schedule import MotionPlan, Schedule
 from text2video_zero.smoothing import smoothed_latents
+from text2video_zero.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from text2video_zero.foreground import ForegroundDetector
     from text2video_zero.pipeline import Pipeline
     from text2video_zero.requests import TextToVideoRequest
+    from text2video_zero.sampling import ChunkContext
 
 
 def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
@@ -35,15 +38,18 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
     embeddings = encoded_prompts(components, request.prompt, negative_prompt)
     guidance = TextGuidance(components.unet, embeddings, request.guidance_scale)
     plan = _motion_plan(request, pipeline)
-    with attention_of(request, components.unet) as memory:
-        run = ClipRun(request, pipeline, plan, guidance, memory)
+    with (
+        Workspace.of(pipeline, request.chunk_size) as workspace,
+        attention_of(request, components.unet) as memory,
+    ):
+        run = ClipRun(request, pipeline, plan, guidance, memory, workspace)
         if not request.smooth_background:
             return Sampled((yield from run.denoised((yield from run.start()))), request)
         # Before the first step, so that a word or a library that is missing is told at once.
         detector = _foreground_detector(request, pipeline, branches=len(embeddings))
         start = yield from run.start()
-        with detector.observing():
-            first_pass = yield from run.denoised(start)
+        with detector.observing() as around_chunk:
+            first_pass = yield from run.denoised(start, around_chunk=around_chunk)
         masks = detector.masks(first_pass)
         start = smoothed_latents(start, masks, run.poses(), request.smoothing_strength, request.resampling)
         return Sampled((yield from run.denoised(start, stage="Smoothing the background")), request)
@@ -71,6 +77,7 @@ class ClipRun:
     plan: MotionPlan
     guidance: TextGuidance
     memory: FrameMemory | None
+    workspace: Workspace
 
     def __post_init__(self) -> None:
         request, plan = self.request, self.plan
@@ -94,8 +101,7 @@ class ClipRun:
         request, plan = self.request, self.plan
         opening = plan.opening
         shape = latent_shape(request.size, self.pipeline)
-        device = self.pipeline.components.unet.device
-        noises = [frame_noise(request.seed, frame, shape, device) for frame in range(request.frames)]
+        noises = [frame_noise(request.seed, frame, shape, self.pipeline.device) for frame in range(request.frames)]
         if not request.motion:
             return torch.stack(noises)
         at_to = yield from self._denoised(noises[0][None], opening, range(plan.at_to), "First frame")
@@ -107,14 +113,22 @@ class ClipRun:
         ]
         return torch.stack([at_to[0], *moved])
 
-    def denoised(self, latents: torch.Tensor, stage: str = "Denoising") -> Generator[Event, None, torch.Tensor]:
+    def denoised(
+        self, latents: torch.Tensor, stage: str = "Denoising", around_chunk: ChunkContext = nullcontext
+    ) -> Generator[Event, None, torch.Tensor]:
         """All frames together, to the end."""
         joint = self.plan.joint
-        return (yield from self._denoised(latents, joint, range(self.plan.begin, len(joint.timesteps)), stage))
+        steps = range(self.plan.begin, len(joint.timesteps))
+        return (yield from self._denoised(latents, joint, steps, stage, around_chunk))
 
     def _denoised(
-        self, latents: torch.Tensor, schedule: Schedule, steps: range, stage: str
+        self,
+        latents: torch.Tensor,
+        schedule: Schedule,
+        steps: range,
+        stage: str,
+        around_chunk: ChunkContext = nullcontext,
     ) -> Generator[Event, None, torch.Tensor]:
         step_noise = shared_step_noise(self.request, self.pipeline, schedule)
-        loop = denoise(latents, schedule, steps, self.guidance, self.memory, self.request.chunk_size, step_noise)
+        loop = denoise(latents, schedule, steps, self.guidance, self.memory, self.workspace, step_noise, around_chunk)
         return (yield from self.narrator.told(loop, stage))
