@@ -202,12 +202,12 @@ class _Reader:
     """Reads weights into the CPU's memory: from folders, single files and the Hub, always safetensors.
 
     dtype: of the networks that sample; detectors are float32.
-    found: folders by source and revision, of what was looked up before.
+    found: folders by source, revision and choice of files, of what was looked up before.
     """
 
     hub: Hub
     dtype: torch.dtype
-    found: dict[tuple[str, str | None], Path] = field(default_factory=dict)
+    found: dict[tuple[str, str | None, Pick | None], Path] = field(default_factory=dict)
 
     def folder(self, source: str, revision: str | None = None, pick: Pick | None = None) -> Path:
         """Where a folder, a file or a Hub id is on this machine, as `located` returns it, with nobody watching."""
@@ -220,7 +220,8 @@ class _Reader:
 
         The Hub is asked once in the life of the reader whether there is something newer.
         """
-        path = self.found.get((source, revision)) or Path(source).expanduser()
+        key = source, revision, pick
+        path = self.found.get(key) or Path(source).expanduser()
         if path.exists():
             found = path
         elif path.suffix == ".safetensors" or path.is_absolute() or source.startswith("."):
@@ -229,7 +230,7 @@ class _Reader:
             pick = pick or partial(needed_files, half=self.dtype == torch.float16)
             found = yield from self.hub.fetch(source, revision, pick)
         check_whole(found)
-        self.found[source, revision] = found
+        self.found[key] = found
         return found
 
     def fetch(self, checkpoint: Checkpoint) -> Iterator[Progress]:
@@ -240,7 +241,7 @@ class _Reader:
         if checkpoint.unet is not None:
             yield from self.located(checkpoint.unet, checkpoint.unet_revision)
         for adapter in checkpoint.adapters:
-            yield from self.located(adapter.source, adapter.revision)
+            yield from self.adapter(adapter)
         if checkpoint.controlnet is not None:
             yield from self.located(*checkpoint.controlnet_key)
 
@@ -324,9 +325,14 @@ class _Reader:
             tokenizers["tokenizer_2"] = CLIPTokenizer.from_pretrained(folder, pad_token="!")  # noqa: S106, a token
         return tokenizers
 
+    def adapter(self, adapter: Adapter) -> Generator[Progress, None, Path]:
+        """The file of a LoRA on this machine; raises UserError where it is not clear which one is meant."""
+        path = yield from self.located(adapter.source, adapter.revision, adapter.pick if adapter.file else None)
+        return _lora_file(path, adapter.file)
+
     def _add_adapter(self, adapter: Adapter, components: _Components) -> None:
         """Add a LoRA to the weights themselves, so that sampling knows nothing of it."""
-        file = _lora_file(self.folder(adapter.source, adapter.revision))
+        file = result_of(self.adapter(adapter))
         refuse_other_adapter(adapter.source, file, read_shapes(file), components.unet)
         with errors_in_one_sentence(adapter.source):
             components.load_lora_weights(file.parent, weight_name=file.name, adapter_name="lora")
@@ -399,9 +405,11 @@ def _without_checker(pipeline_class: type[DiffusionPipeline]) -> dict[str, objec
     return {"safety_checker": None, "requires_safety_checker": False}
 
 
-def _lora_file(path: Path) -> Path:
+def _lora_file(path: Path, name: str | None) -> Path:
     if path.is_file():
         return path
+    if name is not None:
+        return path / name  # reading it tells if it is missing
     files = sorted(path.glob("*.safetensors"))
     if len(files) != 1:
         raise UserError(f"The folder {path.name!r} holds {len(files)} .safetensors files: name the LoRA's own file.")

@@ -22,7 +22,8 @@ from tabs import stage
 from tabs.form import given
 from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps, Notice, Preview, Progress
-from text2video_zero.requests import ControlledRequest
+from text2video_zero.requests import ControlledRequest, FewStepRequest
+from text2video_zero.speeds import FULL_QUALITY
 
 if TYPE_CHECKING:
     from serving.jobs import Runner, VideoStore
@@ -181,7 +182,8 @@ class Run:
     def _job(self, model: str, values: dict[str, Any]) -> Job:
         request = self.request.from_dict(given(self.request, values)).with_concrete_seed()
         control = request.control if isinstance(request, ControlledRequest) else ""
-        return Job(request, self.menu.checkpoint(model, control))
+        speed = request.speed if isinstance(request, FewStepRequest) else FULL_QUALITY
+        return Job(request, self.menu.checkpoint(model, control, speed))
 
     def _update(self, event: Event | Stored, job: Job, seconds: float) -> Update:
         match event:
