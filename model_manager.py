@@ -289,7 +289,7 @@ class _Reader:
 
     def _add_adapter(self, adapter: Adapter, components: _Components) -> None:
         """Add a LoRA to the weights themselves, so that sampling knows nothing of it."""
-        file = _lora_file(self.sources.folder(adapter.source, adapter.revision))
+        file = result_of(self.sources.adapter(adapter))
         refuse_other_adapter(adapter.source, file, read_shapes(file), components.unet)
         with errors_in_one_sentence(adapter.source):
             components.load_lora_weights(file.parent, weight_name=file.name, adapter_name="lora")
@@ -367,12 +367,3 @@ def _without_checker(pipeline_class: type[DiffusionPipeline]) -> dict[str, objec
     if pipeline_class is StableDiffusionXLPipeline:
         return {"add_watermarker": False}
     return {"safety_checker": None, "requires_safety_checker": False}
-
-
-def _lora_file(path: Path) -> Path:
-    if path.is_file():
-        return path
-    files = sorted(path.glob("*.safetensors"))
-    if len(files) != 1:
-        raise UserError(f"The folder {path.name!r} holds {len(files)} .safetensors files: name the LoRA's own file.")
-    return files[0]

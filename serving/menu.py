@@ -7,8 +7,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from text2video_zero.checkpoints import KNOWN_MODELS, Checkpoint, KnownModel, checkpoint_for, offered_models
+from text2video_zero.checkpoints import (
+    KNOWN_MODELS,
+    Checkpoint,
+    KnownModel,
+    checkpoint_for,
+    family_of,
+    find_checkpoint,
+    offered_models,
+)
 from text2video_zero.errors import UserError
+from text2video_zero.speeds import FULL_QUALITY, speed_adapters, speed_values, speeds_of
 from text2video_zero.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -51,10 +60,11 @@ class ModelMenu:
         names = [model.name for model in self.models]
         return names if self.default in names else [self.default, *names]
 
-    def checkpoint(self, name: str | None, control: str = "") -> Checkpoint:
+    def checkpoint(self, name: str | None, control: str = "", speed: str = FULL_QUALITY) -> Checkpoint:
         """What to load for a name; raises UserError where the name is blank or not on offer.
 
         control: what shapes the video in a task that leaves the choice, "edge", "pose" or "depth".
+        speed: one of those that the model has.
         """
         if not isinstance(name, str) or not name.strip():
             raise UserError(f"Model is empty: choose one of {', '.join(model.name for model in self.models)}.")
@@ -63,17 +73,26 @@ class ModelMenu:
                 f"The model {name!r} is not offered here: choose one of "
                 f"{', '.join(model.name for model in self.models)}."
             )
-        return checkpoint_for(self.task, name.strip(), control=control or "edge")
+        name = name.strip()
+        return checkpoint_for(self.task, name, control=control or "edge", adapters=speed_adapters(speed, name))
 
     def note(self, name: str | None) -> str:
         """One line about a model, blank where nothing is known."""
         model = self._known(name)
         return model.note if model else ""
 
-    def defaults(self, name: str | None) -> Mapping[str, object]:
-        """The request fields that suit a model better than the declared defaults."""
+    def defaults(self, name: str | None, speed: str = FULL_QUALITY) -> Mapping[str, object]:
+        """The request fields that suit a model, and its speed, better than the declared defaults."""
         model = self._known(name)
-        return model.defaults if model else MappingProxyType({})
+        return MappingProxyType({**(model.defaults if model else {}), **speed_values(speed)})
+
+    def speeds(self, name: str | None) -> tuple[str, ...]:
+        """The speeds that a model has, full quality first; what is not on offer has no other."""
+        model = self._known(name)
+        if model:
+            return speeds_of(model.family)
+        own = self.free and isinstance(name, str) and name.strip()
+        return speeds_of(family_of(find_checkpoint(name)) if own else "")
 
     def vocabulary(self, name: str | None) -> Vocabulary | None:
         """The words that a model knows, where somebody wrote them down."""

@@ -22,7 +22,8 @@ from tabs import stage
 from tabs.form import given
 from text2video_zero.errors import UserError
 from text2video_zero.events import Notice, Preview, Progress
-from text2video_zero.requests import ControlledRequest
+from text2video_zero.requests import ControlledRequest, FewStepRequest
+from text2video_zero.speeds import FULL_QUALITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -226,7 +227,8 @@ class Run:
             fields["prompt"] = "control map"  # maps do not depend on it, and it may not be thought of yet
         request = self.request.from_dict(fields).with_concrete_seed()
         control = request.control if isinstance(request, ControlledRequest) else ""
-        return Job(request, self.menu.checkpoint(model, control), maps_only)
+        speed = request.speed if isinstance(request, FewStepRequest) else FULL_QUALITY
+        return Job(request, self.menu.checkpoint(model, control, speed), maps_only)
 
     def _update(self, event: Event | Stored, job: Job, seconds: float) -> Update:
         match event:

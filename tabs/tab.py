@@ -7,16 +7,18 @@ a click and a video.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from tabs.clip_source import ClipSource, build_clip_source
 from tabs.examples import build_examples, connect_examples
-from tabs.form import required, rows, sections, shown, widget
+from tabs.form import required, rows, sections, widget
 from tabs.result import build_result
 from tabs.run import Run
 from tabs.showcase import find_showcase
+from tabs.suiting import connect_suiting
 from tabs.words import unknown_words_note, word_list
 from text2video_zero.requests import ControlledRequest
 
@@ -143,7 +145,7 @@ def build_tab(tab: Tab, services: Services) -> None:
             source.connect(fields)
         connect_examples(examples, tab.examples, fields)
         _connect_words(services.menu, model, fields["prompt"], note, words)
-        _connect_model(tab.request, services.menu, model, fields)
+        connect_suiting(tab.request, services.menu, model, fields, partial(_model_info, services.menu))
         _connect_presets(tab, presets, fields)
         _connect_seed(seed_buttons, fields["seed"], result.seed)
 
@@ -238,28 +240,6 @@ def _connect_words(
         list_words,
         model,
         [accordion, shown_list],
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
-    )
-
-
-def _connect_model(
-    request: type[Request], menu: ModelMenu, model: gr.Dropdown, fields: Mapping[str, Component]
-) -> None:
-    """Choosing a model fills in what suits it, and takes back what suited the one before."""
-    declared = {name: default for name, default, _ in request.declarations()}
-    suited = [name for name in declared if any(name in known.defaults for known in menu.models)]
-
-    def suit(name: str) -> dict[Component, Any]:
-        values = declared | dict(menu.defaults(name))
-        suiting = {fields[field]: shown(values[field]) for field in suited}
-        return {model: gr.update(info=_model_info(menu, name)), **suiting}
-
-    model.change(
-        suit,
-        model,
-        [model, *(fields[name] for name in suited)],
         queue=False,
         show_progress="hidden",
         api_visibility="private",

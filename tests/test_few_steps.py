@@ -11,7 +11,8 @@ from diffusers.schedulers import scheduling_lcm
 from hypothesis import given
 from hypothesis import strategies as some
 
-from tests.test_sampling import EvaluationCount, order, sampled
+from tests.runs import sampled
+from tests.test_sampling import EvaluationCount, order
 from text2video_zero.consistency import lcm_timesteps, lcm_timesteps_from, lcm_timesteps_of_motion
 from text2video_zero.errors import UserError
 from text2video_zero.guidance import TextGuidance, encoded_prompts

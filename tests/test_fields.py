@@ -212,7 +212,7 @@ class TestSizes:
         ({"seed": 2**32}, "Seed is 4294967296, out of range: give a whole number from -1 to 4294967295."),
         ({"guidance_scale": 30.001}, "Guidance scale is 30.001, out of range: give a number from 1 to 30."),
         ({"guidance_scale": float("-inf")}, "Guidance scale is -inf, out of range: give a number from 1 to 30."),
-        ({"sampler": "ddim"}, "Sampler is 'ddim': choose one of DDIM, DPM++ 2M, UniPC, Euler."),
+        ({"sampler": "ddim"}, "Sampler is 'ddim': choose one of DDIM, DPM++ 2M, UniPC, Euler, DDIM trailing, LCM."),
         ({"motion": "yes"}, "Motion is 'yes': choose yes (true) or no (false)."),
         ({"motion": 1}, "Motion is 1: choose yes (true) or no (false)."),
         ({"size": "512"}, "The size '512' is not of the form WIDTHxHEIGHT: write for example 512x512."),

@@ -8,8 +8,9 @@ from diffusers import UNet2DConditionModel
 from hypothesis import given
 from hypothesis import strategies as some
 
-from tests.conftest import tiny_unet
-from tests.test_sampling import order, sampled
+from tests.runs import sampled
+from tests.test_sampling import order
+from tests.tiny_models import tiny_unet
 from text2video_zero.attention import CrossFrameProcessor, cross_frame_attention
 from text2video_zero.generate import generate
 from text2video_zero.requests import Size

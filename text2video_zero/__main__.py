@@ -16,7 +16,8 @@ from text2video_zero import __version__
 from text2video_zero.checkpoints import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND, checkpoint_for, known_model
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, Notice, Progress
-from text2video_zero.requests import REQUESTS, ControlledRequest, FieldSpec, Kind, Request
+from text2video_zero.requests import REQUESTS, ControlledRequest, FewStepRequest, FieldSpec, Kind, Request
+from text2video_zero.speeds import SPEED_FIELDS, speed_adapters, speed_values
 from text2video_zero.video import (
     Video,
     check_destination,
@@ -162,7 +163,8 @@ def order(arguments: argparse.Namespace) -> tuple[Request, str]:
     """Return the request, with a concrete seed, and the name of the model.
 
     A field's value is the option's, else the --settings file's, else the known model's, else the field's own
-    default. The model is the option's, else the one that made the --settings file if it is known by name.
+    default. What a speed sets comes from where the speed comes from. The model is the option's, else the one
+    that made the --settings file if it is known by name.
     """
     settings = read_settings(arguments.settings) if arguments.settings else {}
     if settings.get("task", arguments.task) != arguments.task:
@@ -172,19 +174,31 @@ def order(arguments: argparse.Namespace) -> tuple[Request, str]:
     stored = settings.get("request", settings)
     if not isinstance(stored, dict):
         raise UserError(f"{arguments.settings.name} holds no request: choose a video that this app has saved.")
-    fields = {name for name, _, _ in request_type.declarations()}
+    given = {name.removeprefix(FIELD): value for name, value in vars(arguments).items() if name.startswith(FIELD)}
     known = known_model(model)
     suited = known.defaults if known else {}
-    defaults = {name: value for name, value in suited.items() if name in fields}
-    given = {name.removeprefix(FIELD): value for name, value in vars(arguments).items() if name.startswith(FIELD)}
-    return request_type.from_dict({**defaults, **stored, **given}).with_concrete_seed(), model
+    defaults = {name: suited.get(name, default) for name, default, _ in request_type.declarations()}
+    values = {**defaults, **_with_speed(stored, defaults), **_with_speed(given, defaults)}
+    return request_type.from_dict(values).with_concrete_seed(), model
 
 
 def checkpoint_of(request: Request, model: str, arguments: argparse.Namespace) -> Checkpoint:
     """Return what the request's task needs of the model."""
+    adapters = speed_adapters(request.speed, model) if isinstance(request, FewStepRequest) else ()
     if isinstance(request, ControlledRequest):
-        return checkpoint_for(request.task, model, control=request.control, controlnet=arguments.controlnet)
-    return checkpoint_for(request.task, model)
+        return checkpoint_for(
+            request.task, model, control=request.control, controlnet=arguments.controlnet, adapters=adapters
+        )
+    return checkpoint_for(request.task, model, adapters=adapters)
+
+
+def _with_speed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """The values, and before them what the speed among them sets; full quality takes that back to the defaults."""
+    if "speed" not in values:
+        return values
+    speed = {name: defaults[name] for name in SPEED_FIELDS if name in defaults}
+    speed |= {name: value for name, value in speed_values(str(values["speed"])).items() if name in defaults}
+    return {**speed, **values}
 
 
 def sample(

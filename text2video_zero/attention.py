@@ -87,14 +87,14 @@ class CrossFrameProcessor:
         if self.memory.recording:
             key_value = attn.to_k(hidden_states), attn.to_v(hidden_states)
             self.memory.anchors[self.layer] = self.memory.previous[self.layer] = key_value
-            attended = _attend(attn, query, *key_value)
+            attended = attend(attn, query, *key_value)
         elif self.memory.with_previous:
             attended = self._attend_to_anchor_and_previous(attn, query, hidden_states)
         else:
             # All frames of a branch ask the same keys: folded into the query, the keys are never copied.
             key, value = self.memory.anchors[self.layer]
             folded = query.reshape(key.shape[0], -1, query.shape[-1])  # (b, m·n, c)
-            attended = _attend(attn, folded, key, value).reshape(query.shape)
+            attended = attend(attn, folded, key, value).reshape(query.shape)
         return attn.to_out[1](attn.to_out[0](attended))
 
     def _attend_to_anchor_and_previous(
@@ -110,10 +110,11 @@ class CrossFrameProcessor:
             first = tensor_anchor[:, None].expand_as(before)
             references.append(torch.cat([first, before], dim=2).flatten(0, 1))  # (b·m, 2n, c)
         self.memory.previous[self.layer] = tuple(tensor.unflatten(0, (branches, -1))[:, -1] for tensor in own)
-        return _attend(attn, query, *references)
+        return attend(attn, query, *references)
 
 
-def _attend(attn: Attention, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+def attend(attn: Attention, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Multi-head attention with a layer's heads, norms and scale; all (n, tokens, channels)."""
     # Keys and values that are remembered may be of another type: single chunks are redone in float32.
     query, key, value = (x.to(query.dtype).unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in (query, key, value))
     if attn.norm_q is not None:

@@ -31,11 +31,17 @@ class Adapter:
 
     source: a .safetensors file, a folder that holds one, or a Hub id.  weight: its strength, 1 is as trained.
     revision: branch, tag or commit of a Hub id; None is its default branch.
+    file: its name where the folder or Hub id holds several.
     """
 
     source: str
     weight: float = 1.0
     revision: str | None = None
+    file: str | None = None
+
+    def pick(self, offered: Iterable[str]) -> list[str]:
+        """Its file among those that are offered."""
+        return [name for name in offered if name == self.file]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from text2video_zero.attention import cross_frame_attention
+from text2video_zero.text_memory import text_memory
 from text2video_zero.token_merging import token_merging
 
 if TYPE_CHECKING:
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 def attention_of(request: VideoRequest, *models: ModelMixin) -> Iterator[FrameMemory | None]:
     """The attention that a request asks for: cross-frame or what the models have, with cells merged or not.
 
-    Yields the memory of cross-frame attention, None without it.
+    Open for one run, that is for one set of prompts, whose first frame goes first and alone. Yields the memory of
+    cross-frame attention, None without it.
     """
     with_previous = request.reference_frames == "first + previous"
     across = cross_frame_attention(*models, with_previous=with_previous) if request.cross_frame_attention else None
-    with across or nullcontext() as memory, token_merging(request.token_merging, *models):
+    with across or nullcontext() as memory, token_merging(request.token_merging, *models), text_memory(*models):
         yield memory

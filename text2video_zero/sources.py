@@ -17,7 +17,7 @@ from text2video_zero.weights import check_whole
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from text2video_zero.checkpoints import Checkpoint, DetectorCheckpoint
+    from text2video_zero.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
     from text2video_zero.events import Progress
     from text2video_zero.hub import Hub, Pick
 
@@ -68,7 +68,7 @@ class Sources:
         if checkpoint.unet is not None:
             yield from self.located(checkpoint.unet, checkpoint.unet_revision)
         for adapter in checkpoint.adapters:
-            yield from self.located(adapter.source, adapter.revision)
+            yield from self.adapter(adapter)
         if checkpoint.controlnet is not None:
             yield from self.located(*checkpoint.controlnet_key)
 
@@ -90,6 +90,20 @@ class Sources:
                 with suppress(UserError):
                     return (yield from self.located(mirror.source, mirror.revision))
             raise
+
+    def adapter(self, adapter: Adapter) -> Generator[Progress, None, Path]:
+        """The file of a LoRA on this machine; raises UserError where it is not clear which one is meant."""
+        path = yield from self.located(adapter.source, adapter.revision, adapter.pick if adapter.file else None)
+        if path.is_file():
+            return path
+        if adapter.file is not None:
+            return path / adapter.file  # reading it tells if it is missing
+        files = sorted(path.glob("*.safetensors"))
+        if len(files) != 1:
+            raise UserError(
+                f"The folder {path.name!r} holds {len(files)} .safetensors files: name the LoRA's own file."
+            )
+        return files[0]
 
     def tokenizer_folder(self) -> Generator[Progress, None, Path]:
         """Where CLIP's tokenizer is, which no single file contains."""

@@ -10,7 +10,7 @@ from text2video_zero.requests.controlled import (
 from text2video_zero.requests.fields import FieldSpec, Kind, Request, Size
 from text2video_zero.requests.instructed import InstructPix2PixRequest
 from text2video_zero.requests.text_to_video import TextToVideoRequest
-from text2video_zero.requests.video import ClipRequest, VideoRequest
+from text2video_zero.requests.video import ClipRequest, FewStepRequest, VideoRequest
 
 # By task, in the order in which they are offered.
 REQUESTS: dict[str, type[VideoRequest]] = {
@@ -32,6 +32,7 @@ __all__ = [
     "DepthRequest",
     "DreamBoothRequest",
     "EdgeRequest",
+    "FewStepRequest",
     "FieldSpec",
     "InstructPix2PixRequest",
     "Kind",

@@ -7,14 +7,14 @@ from typing import ClassVar
 
 from text2video_zero.errors import UserError
 from text2video_zero.requests.fields import CONSISTENCY, MOTION, choice, decimal, flag, integer, text
-from text2video_zero.requests.video import VideoRequest
+from text2video_zero.requests.video import FewStepRequest
 
 RESAMPLING = ("smooth", "nearest")
 FOREGROUND_DETECTORS = ("attention", "salient object")
 
 
 @dataclass(frozen=True)
-class TextToVideoRequest(VideoRequest):
+class TextToVideoRequest(FewStepRequest):
     """Text2Video-Zero from a prompt: motion dynamics in the latents and cross-frame attention."""
 
     task: ClassVar[str] = "text-to-video"

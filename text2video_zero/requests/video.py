@@ -20,6 +20,7 @@ from text2video_zero.requests.fields import (
     size,
     text,
 )
+from text2video_zero.speeds import FULL_QUALITY, SPEEDS
 
 SAMPLERS = ("DDIM", "DPM++ 2M", "UniPC", "Euler")
 FEW_STEP_SAMPLERS = ("DDIM trailing", "LCM")
@@ -88,6 +89,19 @@ class VideoRequest(Request):
         "less detail. 0 merges none.",
         section=SAMPLING,
         step=0.05,
+    )
+
+
+@dataclass(frozen=True)
+class FewStepRequest(VideoRequest):
+    """The choice of tasks whose models have LoRAs for few steps."""
+
+    speed: str = choice(
+        FULL_QUALITY,
+        (FULL_QUALITY, *SPEEDS),
+        "Speed",
+        "LCM takes 4 to 8 steps, Hyper-SD 8: choosing one adds its LoRA to the model and sets what goes with it.",
+        section=BASICS,
     )
 
 
