@@ -70,6 +70,9 @@ def export_clip(out: Path, clip: CLIPModel, tokenizer: CLIPTokenizer) -> None:
 def export_network(network: ModelMixin, folder: Path) -> None:
     """One network by itself, float16; the network stays as it is."""
     deepcopy(network).cpu().half().save_pretrained(folder, max_shard_size=_SHARD)
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("_name_or_path", None)  # where it was read is nobody's business
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def export_lora(unet: UNet2DConditionModel, folder: Path) -> None:
