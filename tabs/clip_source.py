@@ -27,9 +27,6 @@ USED_PART = ("first_frame", "frames", "fps")
 """The fields of a request that decide which part of a clip is used."""
 
 PREVIEW_SIZE = Size(256, 256)
-PREVIEWS_AT_ONCE = 2
-"""Decoding a clip takes a moment of a core, which runs need more."""
-
 FILE, WEBCAM, FOLDER = "file", "webcam", "folder"
 
 
@@ -66,8 +63,8 @@ class ClipSource:
             [*part, *chosen],
             self.preview,
             preprocess=False,
-            concurrency_limit=PREVIEWS_AT_ONCE,
-            trigger_mode="always_last",
+            concurrency_limit=1,  # in the order of the changes, so that the last one is what is seen
+            trigger_mode="multiple",
             show_progress="hidden",
             api_visibility="private",
         )
