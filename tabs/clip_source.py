@@ -27,10 +27,10 @@ USED_PART = ("first_frame", "frames", "fps")
 """The fields of a request that decide which part of a clip is used."""
 
 PREVIEW_SIZE = Size(256, 256)
-PREVIEWS_AT_ONCE = 2
-"""Decoding a clip takes a moment of a core, which runs need more."""
+WEBCAM = {"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}}
+"""What is asked of a camera; without asking, browsers record several million pixels and drop frames."""
 
-FILE, WEBCAM, FOLDER = "file", "webcam", "folder"
+FILE, CAMERA, FOLDER = "file", "webcam", "folder"
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class ClipSource:
             [*part, *chosen],
             self.preview,
             preprocess=False,
-            concurrency_limit=PREVIEWS_AT_ONCE,
-            trigger_mode="always_last",
+            concurrency_limit=1,  # in the order of the changes, so that the last one is what is seen
+            trigger_mode="multiple",
             show_progress="hidden",
             api_visibility="private",
         )
@@ -84,9 +84,15 @@ def build_clip_source(spec: FieldSpec, task: str, *, free: bool) -> ClipSource:
     with gr.Tabs(selected=FILE, elem_classes="sources") as sources:
         with gr.Tab("File", id=FILE):
             file = widget("clip", None, spec, task)
-        with gr.Tab("Webcam", id=WEBCAM):
+        with gr.Tab("Webcam", id=CAMERA):
             webcam = gr.Video(
-                sources=["webcam"], show_label=False, buttons=[], height=240, elem_id=f"{task}-webcam", interactive=True
+                sources=["webcam"],
+                webcam_options=gr.WebcamOptions(constraints=WEBCAM),
+                show_label=False,
+                buttons=[],
+                height=240,
+                elem_id=f"{task}-webcam",
+                interactive=True,
             )
         if free:
             with gr.Tab("Folder", id=FOLDER):

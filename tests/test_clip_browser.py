@@ -102,9 +102,11 @@ def test_a_recording_becomes_the_clip(page):
     page.get_by_role("tab", name="Webcam", exact=True).click()
     camera = page.locator("#edge-webcam")
     camera.get_by_role("button").first.click()
-    camera.get_by_role("button", name="start recording").click()
-    page.wait_for_timeout(1500)
-    camera.get_by_role("button", name="stop recording").click()
+    recorder = camera.locator(".capture-button")
+    recorder.get_by_text("Record").click()
+    recorder.get_by_text("Stop").wait_for()
+    page.wait_for_timeout(3000)
+    recorder.click()
     page.locator("#edge-clip-preview .clip").wait_for()
     assert page.get_by_role("tab", name="File", exact=True).get_attribute("aria-selected") == "true"
 
