@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from text2video_zero.adapters import read_adapters
 from text2video_zero.checkpoints import (
     KNOWN_MODELS,
     Checkpoint,
@@ -14,6 +15,7 @@ from text2video_zero.checkpoints import (
     checkpoint_for,
     family_of,
     find_checkpoint,
+    local_models,
     offered_models,
 )
 from text2video_zero.errors import UserError
@@ -56,15 +58,18 @@ class ModelMenu:
         return ModelMenu(default, self.free, models, task)
 
     def names(self) -> list[str]:
-        """Names to choose from, the default among them."""
+        """Names to choose from, the default among them; on a free menu also those in models/."""
         names = [model.name for model in self.models]
+        if self.free:
+            names += local_models()
         return names if self.default in names else [self.default, *names]
 
-    def checkpoint(self, name: str | None, control: str = "", speed: str = FULL_QUALITY) -> Checkpoint:
+    def checkpoint(self, name: str | None, control: str = "", speed: str = FULL_QUALITY, loras: str = "") -> Checkpoint:
         """What to load for a name; raises UserError where the name is blank or not on offer.
 
         control: what shapes the video in a task that leaves the choice, "edge", "pose" or "depth".
         speed: one of those that the model has.
+        loras: a line for each LoRA on top, as `read_adapter` reads it; on a free menu alone.
         """
         if not isinstance(name, str) or not name.strip():
             raise UserError(f"Model is empty: choose one of {', '.join(model.name for model in self.models)}.")
@@ -73,8 +78,11 @@ class ModelMenu:
                 f"The model {name!r} is not offered here: choose one of "
                 f"{', '.join(model.name for model in self.models)}."
             )
+        if not self.free and loras.strip():
+            raise UserError("LoRAs of your own are not offered here: leave the field empty, or choose another model.")
         name = name.strip()
-        return checkpoint_for(self.task, name, control=control or "edge", adapters=speed_adapters(speed, name))
+        adapters = speed_adapters(speed, name) + read_adapters(loras.splitlines())
+        return checkpoint_for(self.task, name, control=control or "edge", adapters=adapters)
 
     def note(self, name: str | None) -> str:
         """One line about a model, blank where nothing is known."""

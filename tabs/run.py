@@ -220,6 +220,7 @@ class Run:
 
     def _job(self, model: str, values: dict[str, Any], *, maps_only: bool = False) -> Job:
         fields = given(self.request, values)
+        loras = str(fields.pop("loras", None) or "")
         typed_path = fields.pop("clip_path", "")
         if typed_path and not fields["clip"]:
             fields["clip"] = typed_path
@@ -228,7 +229,7 @@ class Run:
         request = self.request.from_dict(fields).with_concrete_seed()
         control = request.control if isinstance(request, ControlledRequest) else ""
         speed = request.speed if isinstance(request, FewStepRequest) else FULL_QUALITY
-        return Job(request, self.menu.checkpoint(model, control, speed), maps_only)
+        return Job(request, self.menu.checkpoint(model, control, speed, loras), maps_only)
 
     def _update(self, event: Event | Stored, job: Job, seconds: float) -> Update:
         match event:

@@ -82,11 +82,13 @@ class Services:
 class Controls:
     """The widgets of the form; `fields` in the order of the request's declaration.
 
+    loras: LoRAs on top of the model, a line each; None where only the models on offer may be loaded.
     show_maps: makes the control maps alone, None for tasks without.
     clip_source: None for tasks that begin with words alone.
     """
 
     model: gr.Dropdown
+    loras: gr.Textbox | None
     fields: dict[str, Component]
     run: gr.Button
     show_maps: gr.Button | None
@@ -96,7 +98,8 @@ class Controls:
     @property
     def inputs(self) -> dict[str, Component]:
         """Every value of a run by its name."""
-        return {"model": self.model, **self.fields}
+        loras = {} if self.loras is None else {"loras": self.loras}
+        return {"model": self.model, **loras, **self.fields}
 
     @property
     def inputs_of_page(self) -> dict[str, Component]:
@@ -134,12 +137,12 @@ def build_tab(tab: Tab, services: Services) -> None:
             later = sections(tab.request, leave_out=first)
             with gr.Group():
                 fields |= _build_fields(later.pop(BASICS, []), declared, task, seed_buttons)
-            model = _build_model(task, services.menu)
+            model, loras = _build_model(task, services.menu), _build_loras(task, services.menu)
             words = _build_words(task, services.menu)
             for section, names in later.items():
                 with gr.Accordion(section, open=section in OPEN_SECTIONS):
                     fields |= _build_fields(names, declared, task, seed_buttons)
-        controls = Controls(model, {name: fields[name] for name in declared}, start, show_maps, stop, source)
+        controls = Controls(model, loras, {name: fields[name] for name in declared}, start, show_maps, stop, source)
         Run(tab.request, services.runner, services.store, services.menu, controls, result).connect()
         if source is not None:
             source.connect(fields)
@@ -184,6 +187,20 @@ def _build_model(task: str, menu: ModelMenu) -> gr.Dropdown:
         allow_custom_value=menu.free,
         elem_id=f"{task}-model",
         interactive=True,
+    )
+
+
+def _build_loras(task: str, menu: ModelMenu) -> gr.Textbox | None:
+    if not menu.free:
+        return None
+    return gr.Textbox(
+        "",  # without a value, programs would have to give one
+        label="LoRAs",
+        info="On top of the model, one per line: a .safetensors file, a name in models/ or a Hub id, and perhaps a "
+        "weight, such as owner/name:0.8.",
+        lines=2,
+        max_lines=6,
+        elem_id=f"{task}-loras",
     )
 
 

@@ -14,6 +14,7 @@ from gradio_client.exceptions import AppError
 
 import app
 from tests.served import served
+from tests.tiny_models import write_lora
 from text2video_zero.errors import UserError
 from text2video_zero.requests import REQUESTS, TextToVideoRequest
 from text2video_zero.video import read_settings
@@ -47,7 +48,7 @@ def test_every_task_is_an_endpoint_with_each_field_by_name_and_nothing_else_is(c
     assert sorted(endpoints) == sorted(f"/{task}" for task in REQUESTS)
     for task, request in REQUESTS.items():
         names = [parameter["parameter_name"] for parameter in endpoints[f"/{task}"]["parameters"]]
-        assert names == ["model", *(name for name, _, _ in request.declarations())]
+        assert names == ["model", "loras", *(name for name, _, _ in request.declarations())]
         assert [value["label"] for value in endpoints[f"/{task}"]["returns"]] == ["Video", "Seed", "Settings"]
 
 
@@ -84,6 +85,7 @@ def test_a_program_gets_a_playable_video_whose_settings_make_it_again(client):
         ({"sampler": "Magic"}, "Sampler is 'Magic': choose one of DDIM, DPM++ 2M, UniPC, Euler."),
         ({"frames": None}, "Frames is None: give a whole number from 1 to 512."),
         ({"motion": "yes"}, "Motion is 'yes': choose yes (true) or no (false)."),
+        ({"loras": "a-style:much"}, "The weight 'much' of the LoRA 'a-style' is no number"),
         ({"model": ""}, "Model is empty: choose one of toyland"),
         ({"model": "/no/such/model.safetensors"}, "does not exist"),
     ],
@@ -92,6 +94,16 @@ def test_a_mistake_is_told_in_one_sentence(client, values, sentence):
     with pytest.raises(AppError, match=re.escape(sentence)) as caught:
         predict(client, **values)
     assert "Traceback" not in str(caught.value)
+
+
+def test_loras_are_added_and_recorded(client, tiny_checkpoint, tmp_path):
+    ink, wool = (
+        write_lora(tmp_path / f"{name}.safetensors", tiny_checkpoint, seed=seed)
+        for seed, name in enumerate(("ink", "wool"))
+    )
+    _, _, settings = predict(client, loras=f"{ink}:0.5\n\n {wool} ", seed=3)
+    assert settings["loras"] == ["ink:0.5", "wool:1"]
+    assert "loras" not in predict(client, seed=3)[2]
 
 
 def test_a_bug_is_told_without_its_details_which_the_log_has(client, monkeypatch, caplog):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from text2video_zero.checkpoints import (
@@ -25,9 +26,11 @@ from text2video_zero.checkpoints import (
     find_checkpoint,
     find_detector,
     local_models,
+    origin_of,
 )
 from text2video_zero.errors import UserError
 from text2video_zero.layouts import LAYOUTS, write_layout
+from text2video_zero.weights import UNET_INPUT
 
 SD1_CONTROLNETS = {
     "pose": "lllyasviel/control_v11p_sd15_openpose",
@@ -106,6 +109,39 @@ def test_unknown_names_are_told():
         find_detector("sonar")
 
 
+@pytest.mark.parametrize(
+    ("name", "source", "revision"),
+    [
+        ("owner/name", "owner/name", None),
+        ("owner/name@fp16", "owner/name", "fp16"),
+        ("owner/name/file.safetensors@0a1b2c", "owner/name/file.safetensors", "0a1b2c"),
+        ("my@folder/model", "my@folder/model", None),
+        ("toyland@v2", "toyland@v2", None),
+        ("/models/a@b.safetensors", "/models/a@b.safetensors", None),
+    ],
+)
+def test_a_hub_id_may_name_its_revision(name, source, revision):
+    assert find_checkpoint(name) == Checkpoint(source, revision)
+
+
+def test_the_origin_of_a_checkpoint_is_told_with_what_was_added():
+    mine = Adapter("owner/style", 0.5)
+    for name, known in (KNOWN_MODELS | DREAMBOOTH_STYLES).items():
+        tuned = replace(known.checkpoint, adapters=(*known.checkpoint.adapters, mine), controlnet="owner/edges")
+        assert origin_of(tuned) == (name, (mine,))
+        assert origin_of(known.checkpoint) == (name, ())
+    assert origin_of(Checkpoint("owner/name", adapters=(mine,))) == ("owner/name", (mine,))
+
+
+def test_a_files_family_is_read_in_it(tmp_path):
+    file = tmp_path / "model.safetensors"
+    marks = {"sd1": "cond_stage_model.transformer.x", "sdxl": "conditioner.embedders.1.x"}
+    for family, mark in marks.items():
+        save_file({UNET_INPUT: torch.zeros(1, 4), mark: torch.zeros(1)}, file)
+        assert family_of(Checkpoint(str(file))) == family
+        assert checkpoint_for("edge", str(file)).controlnet == CONTROLNETS[family]["edge"][0]
+
+
 def test_the_models_folder_is_scanned(tmp_path):
     assert local_models(tmp_path / "none") == {}
     (tmp_path / "folder").mkdir()
@@ -113,6 +149,7 @@ def test_the_models_folder_is_scanned(tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "file.safetensors").write_bytes(b"")
     (tmp_path / "file.ckpt").write_bytes(b"")
+    save_file({"unet.up.lora_A.weight": torch.zeros(1)}, tmp_path / "style.safetensors")
     assert set(local_models(tmp_path)) == {"folder", "file"}
     assert find_checkpoint(" file ", tmp_path).source == str(tmp_path / "file.safetensors")
     assert find_checkpoint("toyland", tmp_path) == KNOWN_MODELS["toyland"].checkpoint

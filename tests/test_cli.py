@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests.fake_hub import FakeHub
+from tests.tiny_models import write_lora
 from text2video_zero import __main__ as cli
 from text2video_zero import __version__, checkpoints
 from text2video_zero.checkpoints import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND_FOLDER, Checkpoint, KnownModel
@@ -205,6 +207,27 @@ class TestRuns:
             re.fullmatch(r"Downloading owner/tiny, [\d.]+ of [\d.]+ MB(, about .* left)?", line) for line in told
         )
 
+    def test_loras_are_added_recorded_and_taken_from_an_earlier_video(
+        self, tiny_checkpoint, short_run, monkeypatch, tmp_path
+    ):
+        monkeypatch.setattr("text2video_zero.adapters.read_adapters.__defaults__", (tmp_path / "models",))
+        for number, name in enumerate(("ink", "wool")):
+            write_lora(tmp_path / "models" / f"{name}.safetensors", tiny_checkpoint, seed=number)
+        frames = {}
+        for output, options in {
+            "plain.zip": [],
+            "tuned.zip": ["--lora", "ink:0.5", "--lora", str(tmp_path / "models" / "wool.safetensors")],
+            "again.zip": ["--settings", "tuned.zip"],
+            "other.zip": ["--settings", "tuned.zip", "--lora", "ink:-2"],
+        }.items():
+            assert cli.main([*short_run, "--seed", "3", *options, "--output", output]) == 0
+            with zipfile.ZipFile(output) as archive:
+                frames[output] = archive.read("frame_0001.png")
+        assert read_settings(Path("tuned.zip"))["loras"] == ["ink:0.5", "wool:1"]
+        assert "loras" not in read_settings(Path("plain.zip"))
+        assert frames["again.zip"] == frames["tuned.zip"]
+        assert len(set(frames.values())) == 3
+
     def test_ctrl_c_closes_the_run(self, short_run, capsys, monkeypatch):
         closed = []
 
@@ -284,11 +307,11 @@ class TestOrders:
 
     @pytest.mark.usefixtures("known")
     def test_a_known_models_defaults_give_way_to_what_is_given(self):
-        request, model = self.order("--prompt", "x", "--model", "brisk")
+        request, model, _ = self.order("--prompt", "x", "--model", "brisk")
         assert (request.steps, model) == (20, "brisk")
-        request, _ = self.order("--prompt", "x", "--model", "brisk", "--steps", "30")
+        request, *_ = self.order("--prompt", "x", "--model", "brisk", "--steps", "30")
         assert request.steps == 30
-        request, _ = self.order("--prompt", "x", "--model", "nobody/else")
+        request, *_ = self.order("--prompt", "x", "--model", "nobody/else")
         assert request.steps == 50
 
     @pytest.mark.usefixtures("known")
@@ -296,13 +319,13 @@ class TestOrders:
         stored = {"prompt": "a fox", "steps": 12, "seed": 4, "size": "64x96", "motion": False}
         settings = {"task": TASK, "model": "nobody/brisk", "request": stored}
         Video(np.zeros((1, 8, 8, 3), np.uint8), 8, settings).save(Path("earlier.mp4"))
-        request, model = self.order("--settings", "earlier.mp4", "--seed", "5", "--motion")
+        request, model, _ = self.order("--settings", "earlier.mp4", "--seed", "5", "--motion")
         assert model == "brisk"
         assert request.to_dict() == request.to_dict() | stored | {"seed": 5, "motion": True}
 
     def test_a_json_file_of_fields_may_leave_out_what_is_given(self):
         Path("fields.json").write_text(json.dumps({"seed": 4, "fps": 12}))
-        request, model = self.order("--settings", "fields.json", "--prompt", "a fox")
+        request, model, _ = self.order("--settings", "fields.json", "--prompt", "a fox")
         assert (request.prompt, request.seed, request.fps, model) == ("a fox", 4, 12, "toyland")
 
     @pytest.mark.parametrize(

@@ -332,6 +332,24 @@ class TestSources:
         with pytest.raises(UserError, match=r"'wide' was made for another base \(text width 768, the model's is 16\)"):
             take(own_manager, Checkpoint(base, adapters=(Adapter(str(file)),)))
 
+    def test_of_a_hub_id_with_many_files_one_is_enough(self, tiny_checkpoint, tmp_path):
+        styles = tmp_path / "styles"
+        for seed, name in enumerate(("ink", "silk", "deep/wool")):
+            write_lora(styles / f"{name}.safetensors", tiny_checkpoint, seed=seed)
+        local = Adapter(str(styles / "deep" / "wool.safetensors"))
+        same = take(ModelManager("cpu"), Checkpoint(str(tiny_checkpoint), adapters=(local,)))
+        with FakeHub({"owner/styles": styles}).running() as hub:
+            manager = ModelManager("cpu", hub=Hub(hub.endpoint, tmp_path / "cache"))
+            wool = Adapter("owner/styles/deep/wool.safetensors")
+            tuned = take(manager, Checkpoint(str(tiny_checkpoint), adapters=(wool,)))
+            assert hub.served == ["deep/wool.safetensors"]
+            with pytest.raises(UserError, match=r"'owner/styles' has no file 'none[.]safetensors': check"):
+                take(manager, Checkpoint("owner/styles/none.safetensors"))
+            with pytest.raises(UserError, match=r"The LoRA 'owner/styles' holds 2 .* name one of them"):
+                take(manager, Checkpoint(str(tiny_checkpoint), adapters=(Adapter("owner/styles"),)))
+        ours, theirs = (pipeline.components.unet.state_dict() for pipeline in (tuned, same))
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
     def test_a_hub_id_is_downloaded_once_and_a_mirror_stands_in(self, tiny_checkpoint, tmp_path, monkeypatch):
         mirrored = Checkpoint("owner/gone")
         monkeypatch.setattr(

@@ -16,7 +16,7 @@ from serving.local import LocalRunner
 from serving.menu import ModelMenu
 from tests.example_files import write_clip
 from tests.fake_hub import FakeHub
-from text2video_zero.checkpoints import Checkpoint, DetectorCheckpoint
+from text2video_zero.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
 from text2video_zero.clips import probe, read_clip
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, Preview, Progress
@@ -268,6 +268,20 @@ def test_strangers_choose_from_the_list_alone(tiny_checkpoint):
         assert menu.vocabulary(name) is None
     with pytest.raises(UserError, match="not offered here"):
         ModelMenu("someone/some-model", free=False)
+
+
+def test_strangers_add_no_loras_of_their_own():
+    assert ModelMenu("toyland", free=False).checkpoint("toyland", loras=" \n").adapters == ()
+    with pytest.raises(UserError, match="LoRAs of your own are not offered here: leave the field empty"):
+        ModelMenu("toyland", free=False).checkpoint("toyland", loras="owner/style")
+    added = ModelMenu("toyland", free=True).checkpoint("sd-1.5", loras="owner/style:0.5\n\nowner/other@v2\n").adapters
+    assert added == (Adapter("owner/style", 0.5), Adapter("owner/other", 1, "v2"))
+
+
+def test_a_free_menu_lists_what_lies_in_models(monkeypatch):
+    monkeypatch.setattr("serving.menu.local_models", lambda: {"mine": Checkpoint("models/mine")})
+    assert ModelMenu("toyland", free=True).names()[-1] == "mine"
+    assert "mine" not in ModelMenu("toyland", free=False).names()
 
 
 @pytest.mark.parametrize("name", ["", "  ", None])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TextIO
 
 from text2video_zero import __version__
+from text2video_zero.adapters import read_adapters
 from text2video_zero.checkpoints import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND, checkpoint_for, known_model
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, Notice, Progress
@@ -144,14 +145,14 @@ def run(arguments: argparse.Namespace) -> Path:
 
     Raises UserError for everything that the person can put right, as early as it can be known.
     """
-    request, model = order(arguments)
+    request, model, loras = order(arguments)
+    checkpoint = checkpoint_of(request, model, loras, arguments)
     output = arguments.output or unique_path(OUTPUTS, request.prompt, ".mp4")
     check_destination(output)
     if arguments.frames_dir is not None:
         check_frames_directory(arguments.frames_dir)
     with ProgressLine(sys.stderr, quiet=arguments.quiet) as line:
         line.note(f"Seed {request.seed}")
-        checkpoint = checkpoint_of(request, model, arguments)
         video = sample(request, checkpoint, arguments.device, line, check_safety=arguments.safety_checker)
         path = save_or_keep_frames(video, output)
         if arguments.frames_dir is not None:
@@ -159,12 +160,12 @@ def run(arguments: argparse.Namespace) -> Path:
     return path
 
 
-def order(arguments: argparse.Namespace) -> tuple[Request, str]:
-    """Return the request, with a concrete seed, and the name of the model.
+def order(arguments: argparse.Namespace) -> tuple[Request, str, list[str]]:
+    """Return the request, with a concrete seed, the name of the model and the LoRAs on top, as they are written.
 
     A field's value is the option's, else the --settings file's, else the known model's, else the field's own
     default. What a speed sets comes from where the speed comes from. The model is the option's, else the one
-    that made the --settings file if it is known by name.
+    that made the --settings file if it is known by name; the LoRAs are the option's, else the file's.
     """
     settings = read_settings(arguments.settings) if arguments.settings else {}
     if settings.get("task", arguments.task) != arguments.task:
@@ -179,16 +180,18 @@ def order(arguments: argparse.Namespace) -> tuple[Request, str]:
     suited = known.defaults if known else {}
     defaults = {name: suited.get(name, default) for name, default, _ in request_type.declarations()}
     values = {**defaults, **_with_speed(stored, defaults), **_with_speed(given, defaults)}
-    return request_type.from_dict(values).with_concrete_seed(), model
+    request = request_type.from_dict(values).with_concrete_seed()
+    return request, model, arguments.lora or _listed_loras(settings.get("loras", []), arguments)
 
 
-def checkpoint_of(request: Request, model: str, arguments: argparse.Namespace) -> Checkpoint:
+def checkpoint_of(request: Request, model: str, loras: list[str], arguments: argparse.Namespace) -> Checkpoint:
     """Return what the request's task needs of the model."""
-    adapters = speed_adapters(request.speed, model) if isinstance(request, FewStepRequest) else ()
+    adapters = read_adapters(loras)
+    if isinstance(request, FewStepRequest):
+        adapters = speed_adapters(request.speed, model) + adapters
     if isinstance(request, ControlledRequest):
-        return checkpoint_for(
-            request.task, model, control=request.control, controlnet=arguments.controlnet, adapters=adapters
-        )
+        control, controlnet = request.control, arguments.controlnet
+        return checkpoint_for(request.task, model, control=control, controlnet=controlnet, adapters=adapters)
     return checkpoint_for(request.task, model, adapters=adapters)
 
 
@@ -238,7 +241,15 @@ def _add_run_options(parser: argparse.ArgumentParser, request_type: type[Request
     group.add_argument(
         "--model",
         metavar="NAME",
-        help="a known name (see --list-models), a folder, a .safetensors file or a Hub id; default toyland",
+        help="a known name (see --list-models), a folder, a .safetensors file or a Hub id, perhaps with @revision; "
+        "default toyland",
+    )
+    group.add_argument(
+        "--lora",
+        metavar="NAME[:WEIGHT]",
+        action="append",
+        default=[],
+        help="a .safetensors file, a name in models/ or a Hub id, and how strong it is, 1 if left out; may be repeated",
     )
     if issubclass(request_type, ControlledRequest):
         group.add_argument(
@@ -316,8 +327,16 @@ def _number(text: str) -> float | str:
 
 
 def _known_by_checkpoint(name: object) -> str | None:
-    """Return the known model whose checkpoint a video names."""
-    return next((model.name for model in KNOWN_MODELS.values() if model.checkpoint.name == name), None)
+    """Return the known model that a video names, or whose checkpoint it names."""
+    models = (*KNOWN_MODELS.values(), *DREAMBOOTH_STYLES.values())
+    return next((model.name for model in models if name in {model.name, model.checkpoint.name}), None)
+
+
+def _listed_loras(loras: object, arguments: argparse.Namespace) -> list[str]:
+    """Return the LoRAs that a video names."""
+    if not isinstance(loras, list) or not all(isinstance(lora, str) for lora in loras):
+        raise UserError(f"{arguments.settings.name} names its LoRAs in an unknown way: give them with --lora.")
+    return loras
 
 
 def _duration(seconds: float) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
+from text2video_zero.weights import family_of_file, is_lora_file, read_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 TOYLAND_FOLDER = ROOT / "assets" / "toyland"
 MODELS_FOLDER = ROOT / "models"
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?:/.+\.safetensors)?")  # a model, or a file of one
 
 TEXT_TO_IMAGE, INSTRUCT_PIX2PIX = "text-to-image", "instruct-pix2pix"
 CONTROLLED_TASKS = ("pose", "edge", "depth")
@@ -29,26 +32,22 @@ FAMILY_NAMES: Mapping[str, str] = MappingProxyType(
 class Adapter:
     """A LoRA that is added to a model.
 
-    source: a .safetensors file, a folder that holds one, or a Hub id.  weight: its strength, 1 is as trained.
+    source: a .safetensors file, a folder that holds one, a Hub id, or a file of one.
+    weight: its strength, 1 is as trained.
     revision: branch, tag or commit of a Hub id; None is its default branch.
-    file: its name where the folder or Hub id holds several.
     """
 
     source: str
     weight: float = 1.0
     revision: str | None = None
-    file: str | None = None
-
-    def pick(self, offered: Iterable[str]) -> list[str]:
-        """Its file among those that are offered."""
-        return [name for name in offered if name == self.file]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """What to load; equal checkpoints share one loaded pipeline, those of one base share its components.
 
-    source: a local diffusers folder, a single .safetensors file, or a Hub id ("owner/name").
+    source: a local diffusers folder, a single .safetensors file, a Hub id ("owner/name"), or a file of one
+        ("owner/name/file.safetensors").
     revision: branch, tag or commit of a Hub id; None is its default branch.
     kind: what its UNet takes: "text-to-image" (noise) or "instruct-pix2pix" (noise and a picture).
     controlnet: a folder, .safetensors file or Hub id of the ControlNet that goes with it.
@@ -288,10 +287,35 @@ KNOWN_DETECTORS: Mapping[str, DetectorCheckpoint] = MappingProxyType(
 
 
 def find_checkpoint(name: str, models_folder: Path = MODELS_FOLDER) -> Checkpoint:
-    """The text-to-video checkpoint of a known name, a name in models/, a path or a Hub id; nothing is loaded."""
+    """The text-to-video checkpoint of a known name, a name in models/, a path or a Hub id; nothing is loaded.
+
+    A Hub id may name its branch, tag or commit: "owner/name@revision".
+    """
     name = name.strip()
     known = known_model(name)
-    return known.checkpoint if known else local_models(models_folder).get(name, Checkpoint(name))
+    return known.checkpoint if known else local_models(models_folder).get(name) or Checkpoint(*at_revision(name))
+
+
+def at_revision(name: str) -> tuple[str, str | None]:
+    """A Hub id, or a file of one, without its revision, and the revision; of a path there is none."""
+    source, at, revision = name.rpartition("@")
+    if not at or Path(name).expanduser().exists() or not HUB_ID.fullmatch(source):
+        return name, None
+    return source, revision
+
+
+def origin_of(checkpoint: Checkpoint) -> tuple[str, tuple[Adapter, ...]]:
+    """The name of the known model that a checkpoint was made from, else its own, and the LoRAs that were added."""
+    origins = [
+        model
+        for model in (*KNOWN_MODELS.values(), *DREAMBOOTH_STYLES.values())
+        if (model.checkpoint.source, model.checkpoint.unet) == (checkpoint.source, checkpoint.unet)
+        and model.checkpoint.adapters == checkpoint.adapters[: len(model.checkpoint.adapters)]
+    ]
+    if not origins:
+        return checkpoint.name, checkpoint.adapters
+    closest = max(origins, key=lambda model: len(model.checkpoint.adapters))
+    return closest.name, checkpoint.adapters[len(closest.checkpoint.adapters) :]
 
 
 def known_model(name: str) -> KnownModel | None:
@@ -359,15 +383,18 @@ def checkpoint_for(
 
 
 def family_of(checkpoint: Checkpoint) -> str:
-    """The family as far as it can be told without loading: from the tables, then from a folder's config files.
+    """The family as far as it can be told without loading: from the tables, then from a file or a folder.
 
-    A Hub id or a file that nobody has heard of is taken for Stable Diffusion 1.x; whether that is so turns out
-    when it is loaded.
+    A Hub id that nobody has heard of is taken for Stable Diffusion 1.x; whether that is so turns out when it is
+    loaded. Raises UserError for a file that is no whole model.
     """
     for known in (*KNOWN_MODELS.values(), *DREAMBOOTH_STYLES.values()):
         if known.checkpoint.source == checkpoint.source:
             return known.family
-    config = Path(checkpoint.source) / "unet" / "config.json"
+    path = Path(checkpoint.source)
+    if path.suffix == ".safetensors" and path.is_file():
+        return family_of_file(path, read_shapes(path))
+    config = path / "unet" / "config.json"
     return family_of_unet(json.loads(config.read_text(encoding="utf-8"))) if config.is_file() else "sd1"
 
 
@@ -379,7 +406,7 @@ def family_of_unet(config: Mapping[str, object]) -> str:
 
 
 def local_models(folder: Path = MODELS_FOLDER) -> dict[str, Checkpoint]:
-    """Models that lie in a folder, by name: diffusers folders and .safetensors files; none if it is missing."""
+    """Whole models that lie in a folder, by name: diffusers folders and .safetensors files; none if it is missing."""
     if not folder.is_dir():
         return {}
     found = [path for path in sorted(folder.iterdir()) if _looks_like_a_model(path)]
@@ -387,7 +414,9 @@ def local_models(folder: Path = MODELS_FOLDER) -> dict[str, Checkpoint]:
 
 
 def _looks_like_a_model(path: Path) -> bool:
-    return path.suffix == ".safetensors" if path.is_file() else (path / "model_index.json").is_file()
+    if path.is_file():
+        return path.suffix == ".safetensors" and not is_lora_file(path)
+    return (path / "model_index.json").is_file()
 
 
 def offered_models(task: str) -> tuple[KnownModel, ...]:

@@ -8,14 +8,17 @@ import numpy as np
 import torch
 
 from text2video_zero import __version__
+from text2video_zero.adapters import written
+from text2video_zero.checkpoints import origin_of
 from text2video_zero.controlled import sample_controlled
 from text2video_zero.decoding import decoded_frames
 from text2video_zero.events import Event, Finished, Progress
 from text2video_zero.guidance import negative_branch
 from text2video_zero.instructed import sample_instructed
 from text2video_zero.memory import shortage_in_one_sentence
-from text2video_zero.requests import ControlledRequest, InstructPix2PixRequest, TextToVideoRequest
+from text2video_zero.requests import ControlledRequest, FewStepRequest, InstructPix2PixRequest, TextToVideoRequest
 from text2video_zero.sdxl import added_conditions
+from text2video_zero.speeds import is_of_speed
 from text2video_zero.text_to_video import sample_text_to_video
 from text2video_zero.video import Video, probe_encoder
 from text2video_zero.workspace import bring
@@ -84,10 +87,10 @@ def _conditions(
 
 def settings(request: VideoRequest, pipeline: Pipeline) -> dict[str, object]:
     """What a video's file records, enough to make it again."""
-    return {
-        "app": "text2video-zero",
-        "version": __version__,
-        "task": request.task,
-        "model": pipeline.checkpoint.name,
-        "request": request.to_dict(),
-    }
+    model, added = origin_of(pipeline.checkpoint)
+    speed = request.speed if isinstance(request, FewStepRequest) else ""
+    loras = [written(adapter) for adapter in added if not is_of_speed(adapter, speed)]
+    made_by = {"app": "text2video-zero", "version": __version__, "task": request.task, "model": model}
+    if loras:
+        made_by["loras"] = loras
+    return made_by | {"request": request.to_dict()}

@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from text2video_zero.checkpoints import SAFETY_CHECKER, SAFETY_CHECKER_MIRROR, Annotator, mirrors_of
+from text2video_zero.checkpoints import HUB_ID, SAFETY_CHECKER, SAFETY_CHECKER_MIRROR, Annotator, mirrors_of
 from text2video_zero.errors import UserError
 from text2video_zero.events import result_of
 from text2video_zero.hub import CHECKER_FOLDER, checker_files, needed_files, tokenizer_files
 from text2video_zero.weights import check_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from text2video_zero.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
     from text2video_zero.events import Progress
@@ -51,6 +51,9 @@ class Sources:
         path = known if known and known.exists() else Path(source).expanduser()
         if path.exists():
             found = path
+        elif file := file_on_hub(source):
+            folder = yield from self.hub.fetch(file.repository, revision, file.pick)
+            found = folder / file.name
         elif path.suffix == ".safetensors" or path.is_absolute() or source.startswith("."):
             raise UserError(f"The model {source!r} does not exist: check the path.")
         else:
@@ -93,15 +96,14 @@ class Sources:
 
     def adapter(self, adapter: Adapter) -> Generator[Progress, None, Path]:
         """The file of a LoRA on this machine; raises UserError where it is not clear which one is meant."""
-        path = yield from self.located(adapter.source, adapter.revision, adapter.pick if adapter.file else None)
+        path = yield from self.located(adapter.source, adapter.revision)
         if path.is_file():
             return path
-        if adapter.file is not None:
-            return path / adapter.file  # reading it tells if it is missing
         files = sorted(path.glob("*.safetensors"))
         if len(files) != 1:
             raise UserError(
-                f"The folder {path.name!r} holds {len(files)} .safetensors files: name the LoRA's own file."
+                f"The LoRA {adapter.source!r} holds {len(files)} .safetensors files: name one of them, as in "
+                f"{adapter.source}/file.safetensors."
             )
         return files[0]
 
@@ -123,6 +125,31 @@ class Sources:
                 f"No video is shown here before the safety checker has looked at it, and it cannot be had: "
                 f"{reason[:1].lower()}{reason[1:]}"
             ) from error
+
+
+@dataclass(frozen=True)
+class FileOnHub:
+    """One file of a model on the Hub.
+
+    repository: the Hub id.  name: of the file, with its folders.
+    """
+
+    repository: str
+    name: str
+
+    def pick(self, offered: Iterable[str]) -> list[str]:
+        """The file alone; raises UserError where it is not offered."""
+        if self.name not in offered:
+            raise UserError(f"The model {self.repository!r} has no file {self.name!r}: check its name.")
+        return [self.name]
+
+
+def file_on_hub(source: str) -> FileOnHub | None:
+    """What "owner/name/file.safetensors" names; None for anything else, also where such a folder is on this machine."""
+    owner, *rest = source.split("/")
+    if not HUB_ID.fullmatch(source) or len(rest) < 2 or owner in {".", ".."} or Path(owner).is_dir():
+        return None
+    return FileOnHub(f"{owner}/{rest[0]}", "/".join(rest[1:]))
 
 
 def has_layout(path: Path) -> bool:

@@ -45,8 +45,8 @@ SPEEDS: Mapping[str, Speed] = MappingProxyType(
         "Hyper-SD": Speed(
             MappingProxyType(
                 {
-                    "sd1": Adapter("ByteDance/Hyper-SD", file="Hyper-SD15-8steps-CFG-lora.safetensors"),
-                    "sdxl": Adapter("ByteDance/Hyper-SD", file="Hyper-SDXL-8steps-CFG-lora.safetensors"),
+                    "sd1": Adapter("ByteDance/Hyper-SD/Hyper-SD15-8steps-CFG-lora.safetensors"),
+                    "sdxl": Adapter("ByteDance/Hyper-SD/Hyper-SDXL-8steps-CFG-lora.safetensors"),
                 }
             ),
             MappingProxyType(
@@ -66,6 +66,11 @@ def speeds_of(family: str) -> tuple[str, ...]:
 def speed_values(speed: str) -> Mapping[str, object]:
     """The request fields that a speed sets; none at full quality, nor for names that nobody knows."""
     return SPEEDS[speed].values if speed in SPEEDS else MappingProxyType({})
+
+
+def is_of_speed(adapter: Adapter, speed: str) -> bool:
+    """Whether a LoRA is there because of a speed."""
+    return speed in SPEEDS and adapter in SPEEDS[speed].adapters.values()
 
 
 def speed_adapters(speed: str, model: str) -> tuple[Adapter, ...]:

@@ -78,6 +78,14 @@ def is_lora(names: Iterable[str]) -> bool:
     return any(LORA_KEY.search(name) for name in names)
 
 
+def is_lora_file(path: Path) -> bool:
+    """Whether a .safetensors file is a LoRA; a broken one is not, so that whoever reads it says what is wrong."""
+    try:
+        return is_lora(read_shapes(path))
+    except UserError:
+        return False
+
+
 def lora_text_width(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
     """Width of the text embeddings that a LoRA was trained on; None where it does not touch them.
 
