@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import torch
-from diffusers import ControlNetModel, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderTiny,
+    ControlNetModel,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from transformers import CLIPTokenizer
 
-from text2video_zero.checkpoints import SAFETY_CHECKER, Annotator, find_detector, is_harmless
+from text2video_zero.checkpoints import (
+    PREVIEW_DECODERS,
+    SAFETY_CHECKER,
+    Annotator,
+    family_of,
+    find_detector,
+    is_harmless,
+)
 from text2video_zero.devices import chosen_device, device_name
 from text2video_zero.errors import UserError
 from text2video_zero.events import result_of
@@ -23,7 +36,7 @@ from text2video_zero.layouts import write_layout
 from text2video_zero.map_cache import MapCache
 from text2video_zero.memory import weight_budget
 from text2video_zero.pipeline import Detector, Network, Pipeline
-from text2video_zero.preview import LatentRGB
+from text2video_zero.preview import LatentRGB, TinyDecoder
 from text2video_zero.refusals import (
     errors_in_one_sentence,
     refuse_other_adapter,
@@ -35,7 +48,7 @@ from text2video_zero.self_check import self_check
 from text2video_zero.shelf import Loan, Shelf
 from text2video_zero.sources import Sources, has_layout
 from text2video_zero.vocabulary import Vocabulary
-from text2video_zero.weights import UNET_INPUT, family_of_file, read_shapes, variant_of
+from text2video_zero.weights import UNET_INPUT, check_whole, family_of_file, read_shapes, variant_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +59,7 @@ if TYPE_CHECKING:
 
     from text2video_zero.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
     from text2video_zero.events import Progress
+    from text2video_zero.preview import PreviewDecoder
 
     _Components = StableDiffusionPipeline | StableDiffusionXLPipeline
 
@@ -199,11 +213,11 @@ class ModelManager:
         components, path = self._reader.base(checkpoint, self.shelf.parts(checkpoint))
         components.set_progress_bar_config(disable=True)
         relative = self.shelf.with_vae(components.vae)
-        latent_rgb = relative.latent_rgb if relative else LatentRGB.fit(components.vae)
+        preview_decoder = relative.preview_decoder if relative else self._preview_decoder(checkpoint, components)
         return Pipeline(
             checkpoint,
             components,
-            latent_rgb,
+            preview_decoder,
             self.fetch_detector,
             self.lend_detector,
             self.map_cache,
@@ -214,6 +228,11 @@ class ModelManager:
 
     def _is_checked(self, checkpoint: Checkpoint) -> bool:
         return self._check_safety and not is_harmless(checkpoint)
+
+    def _preview_decoder(self, checkpoint: Checkpoint, components: _Components) -> PreviewDecoder:
+        linear = LatentRGB.fit(components.vae)
+        tiny = self._reader.tiny_autoencoder(family_of(checkpoint))
+        return TinyDecoder(tiny.to(self.device), linear) if tiny else linear
 
 
 @dataclass(frozen=True)
@@ -325,6 +344,16 @@ class _Reader:
             has_own = (path / "preprocessor_config.json").is_file()
             processor = CLIPImageProcessor.from_pretrained(path) if has_own else CLIPImageProcessor()
         return SafetyChecker(network.eval(), processor)
+
+    def tiny_autoencoder(self, family: str) -> AutoencoderTiny | None:
+        """What decodes previews, if it is whole and on this machine: it is never downloaded for that."""
+        path = self.sources.hub.local_folder(PREVIEW_DECODERS[family]) if family in PREVIEW_DECODERS else None
+        if path is None:
+            return None
+        with suppress(UserError), errors_in_one_sentence(PREVIEW_DECODERS[family]):
+            check_whole(path)
+            return AutoencoderTiny.from_pretrained(path, dtype=self.dtype, use_safetensors=True)
+        return None
 
     def detector(self, checkpoint: DetectorCheckpoint) -> list[Network]:
         """The detector's networks, its own first."""

@@ -24,6 +24,7 @@ from tests.tiny_models import (
     write_xl_model,
 )
 from text2video_zero.checkpoints import Checkpoint, DetectorCheckpoint
+from text2video_zero.hub import Hub
 from text2video_zero.pipeline import Pipeline
 
 # Tiny tensors are no work to share: on a busy machine threads that wait for each other cost more than they do.
@@ -37,9 +38,12 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def manager() -> ModelManager:
-    """One manager for all tests, on the CPU; leaving it as they found it is part of what they test."""
-    return ModelManager("cpu")
+def manager(tmp_path_factory: pytest.TempPathFactory) -> ModelManager:
+    """One manager for all tests, on the CPU; leaving it as they found it is part of what they test.
+
+    Its Hub has a cache of its own, so that the tests find no more than what they bring.
+    """
+    return ModelManager("cpu", hub=Hub(cache=tmp_path_factory.mktemp("hub")))
 
 
 @pytest.fixture

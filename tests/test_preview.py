@@ -1,17 +1,25 @@
-"""Previews: the linear map from latents to colours, fitted to any VAE."""
+"""Previews: the linear map from latents to colours, fitted to any VAE, and the tiny autoencoder."""
 
 from __future__ import annotations
 
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch.nn import functional
 
-from text2video_zero.preview import LatentRGB
+from model_manager import ModelManager
+from tests.fake_hub import FakeHub
+from text2video_zero.checkpoints import Checkpoint
+from text2video_zero.events import Preview
+from text2video_zero.generate import generate
+from text2video_zero.hub import Hub
+from text2video_zero.preview import LatentRGB, TinyDecoder
+from text2video_zero.requests import TextToVideoRequest
 
 
 class LinearAutoencoder(AutoencoderKL):
@@ -91,3 +99,76 @@ def test_a_vae_that_overflows_still_has_previews(linear):
     linear.mixing = linear.mixing * torch.tensor([[1.0], [1.0], [float("nan")], [1.0]])
     latent_rgb = LatentRGB.fit(linear)
     assert np.isfinite(latent_rgb.matrix).all()
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """TAESD's architecture at tiny size and random weights."""
+    torch.manual_seed(6)
+    blocks = {"encoder_block_out_channels": (8,) * 4, "decoder_block_out_channels": (8,) * 4}
+    return AutoencoderTiny(**blocks, num_encoder_blocks=(1,) * 4, num_decoder_blocks=(1,) * 4).eval()
+
+
+@pytest.fixture(scope="module")
+def at_hand(tiny, tmp_path_factory):
+    """A Hub's cache into which somebody downloaded TAESD."""
+    cache = tmp_path_factory.mktemp("cache")
+    tiny.save_pretrained(cache / "served")
+    with FakeHub({"madebyollin/taesd": cache / "served"}).running() as hub:
+        Hub(hub.endpoint, cache / "hub").folder("madebyollin/taesd")
+    return cache / "hub"
+
+
+class TestTinyDecoder:
+    @torch.inference_mode()
+    def test_shows_what_the_autoencoder_decodes(self, tiny, pipeline):
+        latents = torch.randn(3, 4, 8, 10, generator=torch.Generator().manual_seed(1))
+        frames = TinyDecoder(tiny, LatentRGB.fit(pipeline.components.vae)).frames(latents)
+        decoded = tiny.decode(latents).sample / 2 + 0.5
+        assert frames.shape == (3, 64, 80, 3)
+        assert frames.dtype == np.uint8
+        assert np.abs(frames / 255 - decoded.clamp(0, 1).permute(0, 2, 3, 1).numpy()).max() < 0.01
+
+    @torch.inference_mode()
+    def test_large_frames_are_made_smaller_and_long_clips_are_shown_by_the_linear_map(self, tiny, pipeline):
+        linear = LatentRGB.fit(pipeline.components.vae)
+        decoder = TinyDecoder(tiny, linear)
+        assert decoder.frames(torch.randn(1, 4, 64, 48)).shape == (1, 256, 192, 3)
+        long = torch.randn(25, 4, 8, 8)
+        assert np.array_equal(decoder.frames(long), linear.frames(long))
+
+    @torch.inference_mode()
+    def test_a_preview_never_ends_a_run(self, tiny, pipeline):
+        linear = LatentRGB.fit(pipeline.components.vae)
+        latents = torch.randn(2, 4, 8, 8)
+        latents[0, 0, 0, 0] = float("nan")
+        assert TinyDecoder(tiny, linear).frames(latents).shape == (2, 64, 64, 3)
+
+        def fail(*_):
+            raise torch.OutOfMemoryError("injected")
+
+        handle = tiny.decoder.register_forward_pre_hook(fail)
+        shown = TinyDecoder(tiny, linear).frames(latents)
+        handle.remove()
+        assert np.array_equal(shown, linear.frames(latents))
+
+    def test_is_used_where_it_is_at_hand_and_never_downloaded(self, at_hand, tiny_checkpoint, tmp_path):
+        for cache, kind in ((at_hand, TinyDecoder), (tmp_path, LatentRGB)):
+            manager = ModelManager("cpu", hub=Hub("http://127.0.0.1:9", cache))
+            with manager.lend(Checkpoint(str(tiny_checkpoint))) as pipeline:
+                assert isinstance(pipeline.preview_decoder, kind)
+                request = TextToVideoRequest(prompt="a fox", frames=2, steps=4, seed=3)
+                previews = [event for event in generate(request, pipeline) if isinstance(event, Preview)]
+            assert previews[-1].frames.shape[1:3] == ((64, 64) if kind is TinyDecoder else (8, 8))
+
+    def test_a_broken_one_is_left_out(self, at_hand, tiny_checkpoint, tmp_path):
+        cache = tmp_path / "hub"
+        shutil.copytree(at_hand, cache)
+        (weights,) = cache.rglob("*.safetensors")
+        weights.write_bytes(weights.read_bytes()[:-10])
+        with ModelManager("cpu", hub=Hub("http://127.0.0.1:9", cache)).lend(Checkpoint(str(tiny_checkpoint))) as lent:
+            assert isinstance(lent.preview_decoder, LatentRGB)
+
+    def test_another_familys_latents_are_not_shown_by_it(self, at_hand, tiny_xl):
+        with ModelManager("cpu", hub=Hub("http://127.0.0.1:9", at_hand)).lend(Checkpoint(str(tiny_xl))) as lent:
+            assert isinstance(lent.preview_decoder, LatentRGB)

@@ -220,6 +220,11 @@ CONTROLNETS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 
+# Tiny autoencoders (TAESD) that show a family's latents, used for previews where they are on this machine.
+PREVIEW_DECODERS: Mapping[str, str] = MappingProxyType(
+    {"sd1": "madebyollin/taesd", "sd2": "madebyollin/taesd", "sdxl": "madebyollin/taesdxl"}
+)
+
 INSTRUCT_PIX2PIX_MODELS: Mapping[str, Checkpoint] = MappingProxyType(
     {
         "toyland": Checkpoint(

@@ -59,7 +59,7 @@ def sample_controlled(request: ControlledRequest, pipeline: Pipeline) -> Generat
     )
     noise = frame_noise(request.seed, 0, latent_shape(request.size, pipeline), pipeline.device)
     latents = noise.expand(request.frames, -1, -1, -1)
-    narrator = Narrator(pipeline.latent_rgb, request.frames * request.steps, request.frames, request.steps)
+    narrator = Narrator(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
     step_noise = shared_step_noise(request, pipeline, schedule)
     with (
         Workspace.of(pipeline, request.chunk_size) as workspace,

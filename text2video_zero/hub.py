@@ -110,10 +110,14 @@ class Hub:
 
     def is_here(self, source: str, revision: str | None = None) -> bool:
         """Whether the model could be used without a network."""
+        return self.local_folder(source, revision) is not None
+
+    def local_folder(self, source: str, revision: str | None = None) -> Path | None:
+        """The folder of a model that was downloaded before, without asking the network; None if it was not."""
         try:
-            return bool(self._cached(source, revision, needed_files, None))
+            return self._cached(source, revision, needed_files, None)
         except UserError:
-            return False
+            return None
 
     def _downloaded(
         self, source: str, revision: str | None, info: ModelInfo, pick: Pick

@@ -45,7 +45,7 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
         image_latents=(yield from image_latents(pipeline, clip.frames)),
     )
     schedule = Schedule.of(request.sampler, request.steps, components.scheduler)
-    narrator = Narrator(pipeline.latent_rgb, request.frames * request.steps, request.frames, request.steps)
+    narrator = Narrator(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
     with (
         Workspace.of(pipeline, request.chunk_size) as workspace,
         attention_of(request, components.unet) as memory,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from text2video_zero.preview import LatentRGB
+    from text2video_zero.preview import PreviewDecoder
     from text2video_zero.sampling import ChunkDone
 
 PREVIEWS_PER_RUN = 10
@@ -28,7 +28,7 @@ class Narrator:
     frames, steps: length of the clip and of the schedule.
     """
 
-    latent_rgb: LatentRGB
+    preview_decoder: PreviewDecoder
     evaluations: int
     frames: int
     steps: int
@@ -46,7 +46,7 @@ class Narrator:
             self.done += chunk.frames
             yield Progress(stage, chunk.step - (chunk.clean is None), chunk.of, self._seconds_left())
             if chunk.clean is not None and chunk.step % preview_every == 0:
-                yield Preview(self.latent_rgb.frames(chunk.clean))
+                yield Preview(self.preview_decoder.frames(chunk.clean))
 
     def _seconds_left(self) -> float:
         total = self.evaluations + DECODE_COST * self.frames

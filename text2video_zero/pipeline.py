@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from text2video_zero.checkpoints import Checkpoint, DetectorCheckpoint
     from text2video_zero.events import Progress
     from text2video_zero.map_cache import MapCache
-    from text2video_zero.preview import LatentRGB
+    from text2video_zero.preview import PreviewDecoder
     from text2video_zero.safety import SafetyChecker
     from text2video_zero.vocabulary import Vocabulary
 
@@ -32,7 +32,7 @@ class Pipeline:
     checkpoint: what was loaded.
     components: diffusers' own pipeline, used as the container of unet, vae, text encoder, tokenizer and
         scheduler; its `__call__` is never run.
-    latent_rgb: linear map from latents to colours, for previews.
+    preview_decoder: shows latents while a clip is being made.
     vocabulary: the words that the model was trained on, None where nobody wrote them down.
     controlnet: what turns control maps into hints for the UNet, None for tasks without.
     fetch_detector: downloads what sees poses or depth, by its known name, with progress; does nothing if it is here.
@@ -45,7 +45,7 @@ class Pipeline:
 
     checkpoint: Checkpoint
     components: StableDiffusionPipeline | StableDiffusionXLPipeline
-    latent_rgb: LatentRGB
+    preview_decoder: PreviewDecoder
     fetch_detector: Callable[[str], Iterator[Progress]]
     lend_detector: Callable[[str], AbstractContextManager[Detector]]
     map_cache: MapCache

@@ -1,24 +1,34 @@
-"""Previews without the VAE: colours are nearly a linear function of the latents."""
+"""Previews without the VAE: by a linear map from latents to colours, or by a tiny autoencoder that is at hand."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
+    from diffusers import AutoencoderKL, AutoencoderTiny
 
 CHART_PATCHES = 16  # patches per side of the colour chart
 CELLS_PER_PATCH = 2  # a patch of one cell would be all border
 
+LONGEST_DECODED = 24  # frames; of longer clips a preview shows a part, and decoding all would take its time
+LARGEST_SIDE = 256  # pixels of a decoded preview: many are sent to the page in a run
+
+
+class PreviewDecoder(Protocol):
+    """Shows what latents will look like, quickly."""
+
+    def frames(self, latents: torch.Tensor) -> np.ndarray:
+        """Pictures (f, height, width, 3) uint8 of any size, of latents (f, c, h, w) in the UNet's scale."""
+
 
 @dataclass(frozen=True)
 class LatentRGB:
-    """RGB = latents · matrix + bias, in 0..1.
+    """Colours are nearly a linear function of the latents: RGB = latents · matrix + bias, in 0..1.
 
     matrix: (latent channels, 3).  bias: (3,), the colour of the zero latent.
     """
@@ -44,6 +54,36 @@ class LatentRGB:
         """Colours (f, h, w, 3) uint8 of latents (f, c, h, w) in the UNet's scale; non-finite cells are black."""
         values = latents.float().cpu().numpy().transpose(0, 2, 3, 1) @ self.matrix + self.bias
         return (np.nan_to_num(values).clip(0, 1) * 255).round().astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class TinyDecoder:
+    """TAESD, a small autoencoder that was distilled from Stable Diffusion's: previews with shapes and textures.
+
+    linear: for long clips, and where the memory is too small.
+    """
+
+    autoencoder: AutoencoderTiny
+    linear: LatentRGB
+
+    def frames(self, latents: torch.Tensor) -> np.ndarray:
+        """Pictures (f, height, width, 3) uint8, no side above 256, of latents (f, c, h, w) in the UNet's scale."""
+        if len(latents) > LONGEST_DECODED:
+            return self.linear.frames(latents)
+        try:
+            return np.stack([self._picture(latent[None]) for latent in latents])
+        except torch.OutOfMemoryError:
+            return self.linear.frames(latents)
+
+    def _picture(self, latent: torch.Tensor) -> np.ndarray:
+        tiny = self.autoencoder
+        scaled = latent / tiny.config.scaling_factor
+        picture = tiny.decode(scaled.to(tiny.device, tiny.dtype)).sample.float() / 2 + 0.5
+        smaller = min(1.0, LARGEST_SIDE / max(picture.shape[-2:]))
+        if smaller < 1:
+            picture = functional.interpolate(picture, scale_factor=smaller, mode="area")
+        values = torch.nan_to_num(picture[0]).clamp(0, 1) * 255
+        return values.round().byte().permute(1, 2, 0).cpu().numpy()
 
 
 def _columns(maps: torch.Tensor) -> np.ndarray:

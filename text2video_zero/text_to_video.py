@@ -83,7 +83,7 @@ class ClipRun:
         request, plan = self.request, self.plan
         passes = 2 if request.smooth_background else 1
         evaluations = plan.at_from + passes * request.frames * (len(plan.joint.timesteps) - plan.begin)
-        self.narrator = Narrator(self.pipeline.latent_rgb, evaluations, request.frames, request.steps)
+        self.narrator = Narrator(self.pipeline.preview_decoder, evaluations, request.frames, request.steps)
 
     def poses(self) -> list[CameraPose]:
         """The camera's pose at each frame; without motion it stands still."""
