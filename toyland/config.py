@@ -131,7 +131,7 @@ PRESETS: dict[str, Recipe] = {
             "controlnet-edge": _CPU_TASK, "controlnet-pose": _CPU_TASK, "controlnet-depth": _CPU_TASK,
             "style-sunset": Plan(steps=500, minutes=6, batch=12, rate=3e-4),
             "style-blueprint": Plan(steps=700, minutes=8, batch=12, rate=2e-3),
-            "look-judge": Plan(steps=1_500, minutes=5, batch=48, rate=2e-3),
+            "look-judge": Plan(steps=3_000, minutes=16, batch=48, rate=2e-3),
             "reader": Plan(steps=2_000, minutes=8, batch=24, rate=2e-3, ema=0.99),
             "instruct-pix2pix": Plan(steps=3_000, minutes=30, batch=16, rate=1e-3, ema=0.998),
             "judge": Plan(steps=1_500, minutes=3, batch=64, rate=2e-3),
