@@ -348,6 +348,8 @@ class TestAnnotators:
         for name, model in (("body", bodypose_model()), ("hand", handpose_model())):
             # The files carry the names of the layers without those of their blocks.
             state = {key.split(".", 1)[1]: value for key, value in model.state_dict().items()}
+            if name == "hand":
+                state["Mconv7_stage6.bias"] += 0.2  # warm enough for each keypoint to be found somewhere
             torch.save(state, tmp_path / f"{name}_pose_model.pth")
         torch.save(FaceNet().state_dict(), tmp_path / "facenet.pth")
         with manager.lend_detector(replace(ANNOTATORS["openpose"], source=str(tmp_path))) as detector:
@@ -355,16 +357,67 @@ class TestAnnotators:
         mapper = OpenPoseMapper(detector, hands_and_face=True)
         with pytest.raises(UserError, match="No person"):  # noise sees nobody
             mapper.maps(frames[:1])
-        # So somebody is put in, at whose face another network looks; hands would take minutes.
+        # So somebody is put in, at whose face and right hand the other networks look; the left one has no wrist.
         picture = render(SCENES[0], 256)
         joints = [open_pose.Keypoint(float(x) * 256, float(y) * 256) for x, y, _ in picture.skeleton]
-        joints[4] = joints[7] = None
-        person = open_pose.BodyResult(joints, 1.0, 16)
+        joints[7] = None
+        person = open_pose.BodyResult(joints, 1.0, 17)
         monkeypatch.setattr(detector.body_estimation, "format_body_result", lambda *_: [person])
-        drawn = mapper.maps(picture.image[None])[0]
-        without_wrists = picture.skeleton * 1
-        without_wrists[[4, 7], 2] = 0
-        assert drawn[draw_skeletons(without_wrists[None], 256, 256).any(-1)].any(-1).all()
+        (seen,) = mapper.seen(picture.image[None])
+        assert seen.hands.shape == (1, 21, 3)
+        assert seen.hands[..., 2].sum() > 10
+        drawn = mapper.drawn([seen], 256, 256)[0]
+        without_wrist = picture.skeleton * 1
+        without_wrist[7, 2] = 0
+        assert drawn[draw_skeletons(without_wrist[None], 256, 256).any(-1)].any(-1).all()
+
+    def test_hands_are_found_where_they_are_warm(self):
+        """controlnet-aux's own search for hands, over a network that sees each keypoint at a place of its own."""
+        open_pose = pytest.importorskip("controlnet_aux.open_pose")
+        from controlnet_aux.open_pose.hand import Hand
+        from controlnet_aux.open_pose.util import handDetect
+
+        places = 0.2 + 0.6 * torch.rand(21, 2, generator=torch.Generator().manual_seed(1))  # x, y of the box
+
+        class Warmth(torch.nn.Conv2d):
+            def forward(self, pictures):
+                height, width = pictures.shape[2] // 8, pictures.shape[3] // 8
+                rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+                away = [((columns / width - x) ** 2 + (rows / height - y) ** 2) for x, y in places]
+                keypoints = torch.stack([torch.exp(-distance / 0.002) for distance in away])
+                return torch.cat([keypoints, torch.zeros(1, height, width)])[None]
+
+        class WarmHand(Hand):
+            def __init__(self):
+                self.model = Warmth(3, 1, 1)
+
+        picture = render(SCENES[0], 480)  # boxes below 20 pixels are passed over
+        joints = [open_pose.Keypoint(float(x) * 480, float(y) * 480) for x, y, _ in picture.skeleton]
+        body = open_pose.BodyResult(joints, 1.0, 18)
+
+        class Somebody:
+            def __call__(self, picture):
+                return picture, None
+
+            def format_body_result(self, *_):
+                return [body]
+
+        detector = open_pose.OpenposeDetector(Somebody(), WarmHand())
+        detector.detect_face = lambda *_: None
+        mapper = OpenPoseMapper(detector, hands_and_face=True)
+        frames = picture.image[None]
+        (seen,) = mapper.seen(frames)
+        boxes = handDetect(body, picture.image)
+        assert len(boxes) == len(seen.hands) == 2
+        for (left, top, side, _), hand in zip(boxes, seen.hands, strict=True):
+            expected = (np.array([left, top]) + places.numpy() * side) / 480
+            assert np.abs(hand[:, :2] - expected).max() < 0.1 * side / 480
+            assert (hand[:, 2] == 1).all()
+        fingers = (mapper.maps(frames) != OpenPoseMapper(detector).maps(frames)).any(-1)[0]
+        rows, columns = np.nonzero(fingers)
+        inside = [(columns >= x) & (columns <= x + side) & (rows >= y) & (rows <= y + side) for x, y, side, _ in boxes]
+        assert all(box.any() for box in inside)
+        assert np.any(inside, axis=0).all()
 
     def test_what_openpose_finds_is_drawn(self, frames):
         open_pose = pytest.importorskip("controlnet_aux.open_pose")

@@ -55,8 +55,8 @@ def test_speeds_are_for_families_that_have_a_lora():
 class TestCommandLine:
     def order(self, *argv):
         arguments = build_parser().parse_args(["text-to-video", "--prompt", "a fox", *argv])
-        request, model = ordered(arguments)
-        return request, checkpoint_of(request, model, arguments)
+        request, model, loras = ordered(arguments)
+        return request, checkpoint_of(request, model, loras, arguments)
 
     def test_a_speed_sets_what_goes_with_it_and_gives_way_to_what_is_given(self):
         request, checkpoint = self.order("--model", "sd-1.5", "--speed", "LCM")
