@@ -39,7 +39,12 @@ def noise():
 
 @pytest.fixture
 def picture():
-    return torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    return torch.randint(256, (1, 3, 64, 64), generator=torch.Generator().manual_seed(2)) / 255
+
+
+def in_bytes(pictures):
+    """Pictures (f, 3, h, w) in 0..1 as frames (f, h, w, 3) uint8."""
+    return (pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
 
 
 def parts(pipeline, **changes):
@@ -110,7 +115,7 @@ def test_control_equals_diffusers(pipeline, controlnet, noise, picture, strength
         controlnet=controlnet,
         embeddings=encoded_prompts(pipeline.components, PROMPT, NEGATIVE),
         scale=9.0,
-        control_maps=picture,
+        control_maps=in_bytes(picture),
         strength=strength,
         active=schedule.timesteps_within(start, end),
     )
@@ -137,7 +142,7 @@ def test_control_of_no_strength_changes_nothing(pipeline, controlnet, noise, pic
     everywhere = frozenset(schedule.timesteps)
     controlled = {
         (strength, active): denoised(
-            noise, schedule, ControlledGuidance(unet, controlnet, embeddings, 9.0, picture, strength, active)
+            noise, schedule, ControlledGuidance(unet, controlnet, embeddings, 9.0, in_bytes(picture), strength, active)
         )
         for strength, active in ((0.0, everywhere), (1.0, frozenset()), (1.0, everywhere))
     }
