@@ -39,7 +39,7 @@ def noise():
 
 @pytest.fixture
 def picture():
-    return torch.randint(256, (1, 3, 64, 64), generator=torch.Generator().manual_seed(2)) / 255
+    return torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
 
 
 def in_bytes(pictures):
@@ -121,7 +121,7 @@ def test_control_equals_diffusers(pipeline, controlnet, noise, picture, strength
     )
     theirs = quiet(StableDiffusionControlNetPipeline(**parts(pipeline, controlnet=controlnet)))(
         PROMPT,
-        image=picture,
+        image=torch.from_numpy(in_bytes(picture)).permute(0, 3, 1, 2) / 255,
         negative_prompt=NEGATIVE,
         latents=noise,
         num_inference_steps=STEPS,
