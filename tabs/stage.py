@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from text2video_zero.events import Preview
+    from text2video_zero.frames import Frames
 
 PREVIEW_FRAMES = 24
 """Frames of a preview at most: it is drawn many times in a run and nobody studies it frame by frame."""
@@ -43,7 +44,7 @@ def preview(event: Preview, fps: int) -> str:
     )
 
 
-def clip(frames: np.ndarray, fps: float, used: str, source: str) -> str:
+def clip(frames: Frames, fps: float, used: str, source: str) -> str:
     """The part of a clip that is used, as a small looping picture with a sentence about it and its source."""
     return (
         f'<figure class="clip"><img alt="The clip" src="{animation(frames, fps)}">'
@@ -57,7 +58,7 @@ def notes(sentences: Sequence[str]) -> str:
     return f'<ul class="notes">{items}</ul>' if items else ""
 
 
-def animation(frames: np.ndarray, fps: float) -> str:
+def animation(frames: Frames, fps: float) -> str:
     """A data URL of an endless WebP of (f, h, w, 3) frames, thinned out to a bounded number."""
     shown = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), PREVIEW_FRAMES)).round().astype(int))
     first, *others = (Image.fromarray(frames[index]) for index in shown)

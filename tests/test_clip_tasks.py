@@ -149,7 +149,7 @@ class TestSound:
 class TestControlled:
     def test_makes_a_video_in_the_shape_of_the_clip(self, controlled, clip):
         events = list(generate(order(EdgeRequest, clip), controlled))
-        maps = next(event.frames for event in events if isinstance(event, ControlMaps))
+        maps = np.asarray(next(event.frames for event in events if isinstance(event, ControlMaps)))
         assert events[-1].video.frames.shape == maps.shape == (5, 64, 80, 3)
         assert set(np.unique(maps)) == {0, 255}
         assert (maps[0] != maps[-1]).any()
@@ -182,7 +182,7 @@ class TestControlled:
         with manager.lend(checkpoint) as lent:
             run = generate(order(CONTROLLED[control], clip, ready_made="yes", frames=2), lent)
             events = list(run)
-        maps = next(event.frames for event in events if isinstance(event, ControlMaps))
+        maps = np.asarray(next(event.frames for event in events if isinstance(event, ControlMaps)))
         assert maps.mean() > 20
         assert any(isinstance(event, Notice) and "control map" in event.text for event in events)
 

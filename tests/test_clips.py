@@ -1,5 +1,6 @@
 """Clips: whatever a person drops in is read at the right time, size and way up, or refused in one sentence."""
 
+import dataclasses
 import subprocess
 import tracemalloc
 import zipfile
@@ -13,6 +14,7 @@ from PIL import Image
 from text2video_zero import clip_pictures
 from text2video_zero.clips import Clip, file_hash, fitted_size, mux_audio, probe, read_clip
 from text2video_zero.errors import UserError
+from text2video_zero.frames import StoredFrames
 from text2video_zero.requests.fields import Size
 from text2video_zero.video import Video, read_settings
 
@@ -50,7 +52,10 @@ def written(path: Path, frames: np.ndarray, fps: str | int, *output: object) -> 
 
 
 def read(path: Path, **changes) -> Clip:
-    return read_clip(path, **({"first_frame": 0, "frames": 100, "fps": None, "size": None, "native": NATIVE} | changes))
+    """The clip, with all its frames in memory."""
+    clip = read_clip(path, **({"first_frame": 0, "frames": 100, "fps": None, "size": None, "native": NATIVE} | changes))
+    assert isinstance(clip.frames, StoredFrames)
+    return dataclasses.replace(clip, frames=np.asarray(clip.frames))
 
 
 LOSSLESS = ("-c:v", "libx264", "-qp", "0", "-pix_fmt", "yuv444p")

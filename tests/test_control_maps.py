@@ -17,7 +17,6 @@ from text2video_zero.control_maps import (
     MidasMapper,
     OpenPoseMapper,
     PoseMapper,
-    ReadyMade,
     missing_weights,
 )
 from text2video_zero.depth import drawn_depths
@@ -50,8 +49,21 @@ class TestCanny:
         assert CannyMapper(10, 20).settings == {"low": 10, "high": 20}
 
 
-def test_ready_made_maps_pass_through(frames):
-    assert np.array_equal(ReadyMade().maps(frames), frames)
+@pytest.mark.parametrize("fits", [1, 3, 5])
+def test_a_batch_that_the_memory_does_not_hold_is_halved(frames, monkeypatch, fits):
+    whole = CannyMapper().maps(frames)
+    seen, batches = CannyMapper.seen, []
+
+    def short(self, batch):
+        batches.append(len(batch))
+        if len(batch) > fits:
+            raise torch.OutOfMemoryError("injected")
+        return seen(self, batch)
+
+    monkeypatch.setattr(CannyMapper, "seen", short)
+    assert np.array_equal(CannyMapper().maps(frames), whole)
+    assert max(batches) > fits
+    assert sum(batch for batch in batches if batch <= fits) == len(frames)
 
 
 def test_progress_is_told_batch_by_batch_and_stopping_leaves_at_once(frames):
@@ -73,7 +85,7 @@ def passing_by() -> list[np.ndarray]:
 
 class TestDepthDrawing:
     def test_near_is_bright(self, passing_by):
-        maps = drawn_depths(passing_by)
+        maps = np.stack(list(drawn_depths(passing_by)))
         assert maps.shape == (4, 128, 128, 3)
         assert maps.dtype == np.uint8
         order = np.argsort(passing_by[3].ravel(), kind="stable")
@@ -82,7 +94,7 @@ class TestDepthDrawing:
         assert maps.max() == 255
 
     def test_what_stands_still_keeps_its_brightness_when_something_nearer_comes_in(self, passing_by):
-        maps = drawn_depths(passing_by)
+        maps = np.stack(list(drawn_depths(passing_by)))
         still = passing_by[0] == passing_by[2]
         assert 0.2 < still.mean() < 0.95
         assert np.array_equal(maps[0][still], maps[2][still])
@@ -91,14 +103,15 @@ class TestDepthDrawing:
     def test_a_few_wild_values_do_not_dim_the_rest(self, passing_by):
         wild = [depth.copy() for depth in passing_by]
         wild[0][0, :8] = 1000
-        assert np.abs(drawn_depths(wild).astype(int) - drawn_depths(passing_by))[1:].max() <= 3
+        drawn, tame = (np.stack(list(drawn_depths(clip))) for clip in (wild, passing_by))
+        assert np.abs(drawn.astype(int) - tame)[1:].max() <= 3
 
     def test_one_depth_everywhere_is_black_and_no_error(self):
-        assert not drawn_depths([np.full((8, 8), 3.0, np.float32)] * 2).any()
+        assert not np.any(list(drawn_depths([np.full((8, 8), 3.0, np.float32)] * 2)))
 
     def test_half_precision_and_long_clips(self):
         ramp = np.linspace(0, 1, 64 * 64, dtype=np.float16).reshape(64, 64)
-        maps = drawn_depths([ramp] * 600)
+        maps = np.stack(list(drawn_depths([ramp] * 600)))
         assert maps[599, -1, -1, 0] == 255
 
 

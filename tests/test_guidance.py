@@ -42,6 +42,11 @@ def picture():
     return torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
 
 
+def in_bytes(pictures):
+    """Pictures (f, 3, h, w) in 0..1 as frames (f, h, w, 3) uint8."""
+    return (pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
+
+
 def parts(pipeline, **changes):
     """The components of the tiny pipeline, for another pipeline of diffusers."""
     components = pipeline.components
@@ -110,13 +115,13 @@ def test_control_equals_diffusers(pipeline, controlnet, noise, picture, strength
         controlnet=controlnet,
         embeddings=encoded_prompts(pipeline.components, PROMPT, NEGATIVE),
         scale=9.0,
-        control_maps=picture,
+        control_maps=in_bytes(picture),
         strength=strength,
         active=schedule.timesteps_within(start, end),
     )
     theirs = quiet(StableDiffusionControlNetPipeline(**parts(pipeline, controlnet=controlnet)))(
         PROMPT,
-        image=picture,
+        image=torch.from_numpy(in_bytes(picture)).permute(0, 3, 1, 2) / 255,
         negative_prompt=NEGATIVE,
         latents=noise,
         num_inference_steps=STEPS,
@@ -137,7 +142,7 @@ def test_control_of_no_strength_changes_nothing(pipeline, controlnet, noise, pic
     everywhere = frozenset(schedule.timesteps)
     controlled = {
         (strength, active): denoised(
-            noise, schedule, ControlledGuidance(unet, controlnet, embeddings, 9.0, picture, strength, active)
+            noise, schedule, ControlledGuidance(unet, controlnet, embeddings, 9.0, in_bytes(picture), strength, active)
         )
         for strength, active in ((0.0, everywhere), (1.0, frozenset()), (1.0, everywhere))
     }

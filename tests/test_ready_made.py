@@ -44,7 +44,7 @@ def fireworks(size: int) -> np.ndarray:
 DRAWN = {
     "pose": lambda rendering: draw_skeletons(rendering.skeleton[None], *rendering.mask.shape),
     "edge": lambda rendering: grey(cv2.Canny(rendering.image, 100, 200)),
-    "depth": lambda rendering: drawn_depths([rendering.depth])[0],
+    "depth": lambda rendering: next(drawn_depths([rendering.depth])),
     "picture": lambda rendering: rendering.image,
     "picture without colours": lambda rendering: grey(rendering.image),
     "mask": lambda rendering: grey((255 * rendering.mask).astype(np.uint8)),

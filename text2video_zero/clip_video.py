@@ -18,6 +18,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from text2video_zero.errors import UserError
+from text2video_zero.frames import StoredFrames
 from text2video_zero.requests.fields import Size
 
 if TYPE_CHECKING:
@@ -98,15 +99,15 @@ def open_video(path: Path) -> VideoStream:
 
 def read_video(
     stream: VideoStream, fps: float | None, first_frame: int, frames: int, scaled: Size, cropped: Size
-) -> np.ndarray:
-    """Frames (f, h, w, 3) uint8 RGB, f <= frames, of the size `cropped`.
+) -> StoredFrames:
+    """Frames (f, h, w, 3) uint8 RGB, f <= frames, of the size `cropped`, on disk.
 
     fps: None leaves the frames as they come; otherwise output frame k is what is on the screen at k / fps
         seconds after the first one, whatever the rate of the clip.
     first_frame, frames: counted after that resampling.
     scaled: what the whole picture is scaled to before its middle is cut out.
 
-    Raises UserError when not a single frame can be decoded.
+    Raises UserError when not a single frame can be decoded, OSError when there is no room for them.
     """
     filters = [
         *([] if fps is None else _resampling(fps)),
@@ -117,8 +118,8 @@ def read_video(
     ]
     command = [*_command(), "-v", "error", *_input(stream.path, stream.decoder), "-map", "0:V:0"]
     output = ["-frames:v", str(frames), "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-    pictures = np.empty((frames, cropped.height, cropped.width, 3), np.uint8)
-    count = 0
+    picture = np.empty((cropped.height, cropped.width, 3), np.uint8)
+    pictures = StoredFrames(picture.shape)
     with (
         tempfile.TemporaryFile() as complaints,
         subprocess.Popen(  # noqa: S603
@@ -126,15 +127,15 @@ def read_video(
         ) as ffmpeg,
     ):
         try:
-            while count < frames and _fill(ffmpeg.stdout, pictures[count]):
-                count += 1
+            while len(pictures) < frames and _fill(ffmpeg.stdout, picture):
+                pictures.append(picture)
         finally:
             ffmpeg.kill()  # whoever stops waiting for a long clip does not want to wait for its end
         complaints.seek(0)
         message = complaints.read().decode(errors="replace")
-    if not count:
+    if not len(pictures):
         raise _unreadable(stream.path, message)
-    return pictures[:count]
+    return pictures
 
 
 def _resampling(fps: float) -> list[str]:

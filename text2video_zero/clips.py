@@ -1,7 +1,7 @@
 """Clips: the videos and pictures that a person begins with, read at the size and rate that a run needs.
 
-Frames are decoded one after the other and scaled down as they come, so that memory is bounded by the result
-and not by the clip.
+Frames are decoded one after the other, scaled down as they come, and put into a file, so that memory is bounded
+by a frame and not by the clip.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from text2video_zero.clip_pictures import PictureSequence, open_pictures
 from text2video_zero.clip_video import FORMATS_TO_GIVE, GUARDED, LENIENCE, VideoStream, open_video, read_video
 from text2video_zero.errors import UserError
+from text2video_zero.frames import Frames, StoredFrames, spool_folder
 from text2video_zero.requests.fields import Size
 from text2video_zero.video import readable_errors, renamed_when_whole, run_ffmpeg
 
@@ -49,13 +48,13 @@ class ClipInfo:
 class Clip:
     """Frames of a clip, ready to be worked on.
 
-    frames: (f, h, w, 3) uint8 RGB, f >= 1.  fps: frames per second that they stand for.
+    frames: (f, h, w, 3) uint8 RGB, f >= 1, on disk.  fps: frames per second that they stand for.
     size: their size, sides multiples of 8.
     note: what was done to the picture, fit to be shown ("480x270 -> 680x384"); "" if nothing was.
     start: seconds from the beginning of the file to the first of these frames, for the sound.
     """
 
-    frames: np.ndarray
+    frames: Frames
     fps: float
     size: Size
     note: str
@@ -97,13 +96,14 @@ def read_clip(path: Path, *, first_frame: int, frames: int, fps: float | None, s
             f"choose one from 0 to {available - 1}."
         )
     wanted = min(frames, available - first_frame)
-    if pictures_only:
-        pictures = np.empty((wanted, target.height, target.width, 3), np.uint8)
-        for index in range(wanted):
-            pictures[index] = source.picture(first_frame + index, lambda shown: placement(shown, target))
-    else:
-        keeps_rate = not info.variable_rate and math.isclose(rate, info.fps, rel_tol=1e-3)
-        pictures = read_video(source, None if keeps_rate else rate, first_frame, wanted, *placement(info.size, target))
+    with readable_errors(spool_folder()):
+        if pictures_only:
+            numbers = range(first_frame, first_frame + wanted)
+            placed = (source.picture(number, lambda shown: placement(shown, target)) for number in numbers)
+            pictures = StoredFrames.of(placed)
+        else:
+            resampled = None if not info.variable_rate and math.isclose(rate, info.fps, rel_tol=1e-3) else rate
+            pictures = read_video(source, resampled, first_frame, wanted, *placement(info.size, target))
     start = 0.0 if pictures_only else float(source.times[0]) + first_frame / rate
     note = _note(info.size, target, asked=frames, wanted=wanted, found=len(pictures))
     return Clip(pictures, rate, target, note, start, info)

@@ -15,14 +15,16 @@ import numpy as np
 from text2video_zero.depth import drawn_depths, midas_depths, network_depths
 from text2video_zero.errors import UserError
 from text2video_zero.events import result_of
+from text2video_zero.frames import StoredFrames
 from text2video_zero.pose import Figures, draw_figures, openpose_from_coco
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from controlnet_aux import MidasDetector, OpenposeDetector
     from controlnet_aux.open_pose import PoseResult
 
+    from text2video_zero.frames import Frames
     from text2video_zero.pipeline import Detector
 
 KINDS = ("edge", "pose", "depth")
@@ -63,37 +65,44 @@ class ControlMapper(ABC):
         """What is found in frames (m, h, w, 3) uint8, one item for each."""
 
     @abstractmethod
-    def drawn(self, found: Sequence[Any], height: int, width: int) -> np.ndarray:
-        """Control maps (f, h, w, 3) uint8 of what was found in all frames of a clip."""
+    def drawn(self, found: Sequence[Any], height: int, width: int) -> Iterator[np.ndarray]:
+        """Control maps (h, w, 3) uint8, one after the other, of what was found in all frames of a clip."""
 
-    def steps(self, frames: np.ndarray) -> Generator[int, None, np.ndarray]:
-        """Make the maps, yielding after each batch how many frames are done; returns what `maps` returns."""
-        found: list[Any] = []
-        for begin in range(0, len(frames), self.batch):
-            found.extend(self.seen(frames[begin : begin + self.batch]))
-            yield len(found)
-        return self.drawn(found, *frames.shape[1:3])
+    def steps(self, frames: Frames) -> Generator[int, None, StoredFrames]:
+        """Make the maps, yielding after each batch how many frames are done; returns them on disk.
 
-    def maps(self, frames: np.ndarray) -> np.ndarray:
-        """Control maps (f, h, w, 3) uint8 of frames (f, h, w, 3) uint8 RGB, f >= 1.
-
-        Raises UserError when there is nothing in the clip that could be drawn.
+        frames: (f, h, w, 3) uint8 RGB, f >= 1; a batch of them is read at a time. A batch for which the memory is
+        too small is halved. Raises UserError when there is nothing in the clip that could be drawn.
         """
-        return result_of(self.steps(frames))
+        found: list[Any] | StoredFrames = []
+        batch = self.batch
+        while len(found) < len(frames):
+            seen = _unless_short(self.seen, frames[len(found) : len(found) + batch])
+            if seen is None:
+                batch //= 2
+                continue
+            if not found and isinstance(seen[0], np.ndarray):
+                found = StoredFrames(seen[0].shape, seen[0].dtype)
+            for one in seen:
+                found.append(one)
+            yield len(found)
+        return StoredFrames.of(self.drawn(found, *frames.shape[1:3]))
+
+    def maps(self, frames: Frames) -> np.ndarray:
+        """Control maps (f, h, w, 3) uint8 of frames (f, h, w, 3) uint8 RGB, all in memory; raises as `steps` does."""
+        return np.asarray(result_of(self.steps(frames)))
 
 
-class ReadyMade(ControlMapper):
-    """For clips that are control maps already: passes them through."""
+def _unless_short(look: Callable[[np.ndarray], Sequence[Any]], frames: np.ndarray) -> Sequence[Any] | None:
+    """What a look at some frames finds; None where memory is too short for them, though it may do for fewer."""
+    from text2video_zero.memory import ran_out_of_memory  # imports torch, which Canny can do without
 
-    name = "ready-made"
-
-    def seen(self, frames: np.ndarray) -> Sequence[np.ndarray]:
-        """The frames themselves."""
-        return list(frames)
-
-    def drawn(self, found: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:  # noqa: ARG002
-        """The frames themselves, (f, h, w, 3) uint8."""
-        return np.stack(found)
+    try:
+        return look(frames)
+    except RuntimeError as error:
+        if len(frames) == 1 or not ran_out_of_memory(error):
+            raise
+        return None
 
 
 class CannyMapper(ControlMapper):
@@ -117,9 +126,9 @@ class CannyMapper(ControlMapper):
         """Edges, m x (h, w) uint8, 255 on an edge."""
         return [cv2.Canny(frame, self.low, self.high) for frame in frames]
 
-    def drawn(self, found: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:  # noqa: ARG002
-        """The edges in three equal colours, (f, h, w, 3) uint8."""
-        return np.repeat(np.stack(found)[..., None], 3, axis=-1)
+    def drawn(self, found: Sequence[np.ndarray], height: int, width: int) -> Iterator[np.ndarray]:  # noqa: ARG002
+        """The edges in three equal colours, (h, w, 3) uint8 each."""
+        return (np.repeat(edges[..., None], 3, axis=-1) for edges in found)
 
 
 class DepthMapper(ControlMapper):
@@ -133,8 +142,8 @@ class DepthMapper(ControlMapper):
         """Relative nearness, m x (h, w) float32."""
         return network_depths(self.detector, frames)
 
-    def drawn(self, found: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:  # noqa: ARG002
-        """Brightness (f, h, w, 3) uint8."""
+    def drawn(self, found: Sequence[np.ndarray], height: int, width: int) -> Iterator[np.ndarray]:  # noqa: ARG002
+        """Brightness (h, w, 3) uint8 of each frame."""
         return drawn_depths(found)
 
 
@@ -150,22 +159,22 @@ class MidasMapper(ControlMapper):
         """Relative nearness, m x (h, w) float32."""
         return midas_depths(self.detector, frames)
 
-    def drawn(self, found: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:  # noqa: ARG002
-        """Brightness (f, h, w, 3) uint8."""
+    def drawn(self, found: Sequence[np.ndarray], height: int, width: int) -> Iterator[np.ndarray]:  # noqa: ARG002
+        """Brightness (h, w, 3) uint8 of each frame."""
         return drawn_depths(found)
 
 
 class _FigureMapper(ControlMapper):
     """What the pose detectors share: skeletons on black."""
 
-    def drawn(self, found: Sequence[Figures], height: int, width: int) -> np.ndarray:
-        """Skeletons (f, h, w, 3) uint8; raises UserError when the clip shows nobody at all."""
+    def drawn(self, found: Sequence[Figures], height: int, width: int) -> Iterator[np.ndarray]:
+        """Skeletons (h, w, 3) uint8 of each frame; raises UserError when the clip shows nobody at all."""
         if not any((figures.skeletons[..., 2] > 0).any() for figures in found):
             raise UserError(
                 "No person was found in the clip: choose edge or depth control, or give a clip of skeletons and say "
                 "that it is a control map."
             )
-        return np.stack([draw_figures(figures, height, width) for figures in found])
+        return (draw_figures(figures, height, width) for figures in found)
 
 
 class PoseMapper(_FigureMapper):

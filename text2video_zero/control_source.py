@@ -15,20 +15,20 @@ from text2video_zero.control_maps import (
     MidasMapper,
     OpenPoseMapper,
     PoseMapper,
-    ReadyMade,
     missing_weights,
 )
 from text2video_zero.errors import UserError
 from text2video_zero.events import Event, Notice, Progress
+from text2video_zero.frames import spool_folder
 from text2video_zero.map_cache import MapKey
 from text2video_zero.ready_made import looks_ready_made
+from text2video_zero.video import readable_errors
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    import numpy as np
-
     from text2video_zero.clips import Clip
+    from text2video_zero.frames import Frames
     from text2video_zero.pipeline import Pipeline
     from text2video_zero.requests import ControlledRequest
 
@@ -41,14 +41,14 @@ DEPTH_MAPPERS = {
 }
 
 
-def control_maps(request: ControlledRequest, clip: Clip, pipeline: Pipeline) -> Generator[Event, None, np.ndarray]:
+def control_maps(request: ControlledRequest, clip: Clip, pipeline: Pipeline) -> Generator[Event, None, Frames]:
     """Control maps (f, h, w, 3) uint8 for the frames of a request's clip.
 
     Raises UserError when a detector cannot be had or finds nothing.
     """
     if is_ready_made(request, clip):
         yield Notice("The clip is taken as a control map.")
-        return ReadyMade().maps(clip.frames)
+        return clip.frames
     key = MapKey(
         file=file_hash(Path(request.clip)),
         detector=detector_name(request),
@@ -64,7 +64,7 @@ def control_maps(request: ControlledRequest, clip: Clip, pipeline: Pipeline) -> 
     if maps is None:
         if request.control != "edge":
             yield from _fetched(request, pipeline)
-        with mapper_of(request, pipeline) as mapper:
+        with mapper_of(request, pipeline) as mapper, readable_errors(spool_folder()):
             maps = yield from _narrated(mapper.steps(clip.frames), f"Looking for {request.control}", len(clip.frames))
         pipeline.map_cache.put(key, maps)
     return maps
@@ -124,7 +124,7 @@ def mapper_of(request: ControlledRequest, pipeline: Pipeline) -> Iterator[Contro
         yield mapper_class(detector, **settings) if mapper_class is OpenPoseMapper else mapper_class(detector)
 
 
-def _narrated(steps: Generator[int, None, np.ndarray], stage: str, frames: int) -> Generator[Event, None, np.ndarray]:
+def _narrated(steps: Generator[int, None, Frames], stage: str, frames: int) -> Generator[Event, None, Frames]:
     while True:
         try:
             done = next(steps)

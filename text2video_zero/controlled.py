@@ -11,18 +11,17 @@ from text2video_zero.control_source import control_maps
 from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps, Event
 from text2video_zero.guidance import ControlledGuidance, encoded_prompts, negative_branch
+from text2video_zero.memory_plan import workspace_for
 from text2video_zero.narration import Narrator
 from text2video_zero.patches import attention_of
 from text2video_zero.sampling import Sampled, denoise, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.schedule import Schedule
-from text2video_zero.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    import numpy as np
-
     from text2video_zero.clips import Clip
+    from text2video_zero.frames import Frames
     from text2video_zero.pipeline import Pipeline
     from text2video_zero.requests.controlled import ControlledRequest
 
@@ -53,7 +52,7 @@ def sample_controlled(request: ControlledRequest, pipeline: Pipeline) -> Generat
         controlnet=pipeline.controlnet,
         embeddings=encoded_prompts(components, request.full_prompt, negative_prompt),
         scale=request.guidance_scale,
-        control_maps=torch.from_numpy(maps).permute(0, 3, 1, 2).float() / 255,
+        control_maps=maps,
         strength=request.control_strength,
         active=schedule.timesteps_within(request.control_start, request.control_end),
     )
@@ -61,17 +60,15 @@ def sample_controlled(request: ControlledRequest, pipeline: Pipeline) -> Generat
     latents = noise.expand(request.frames, -1, -1, -1)
     narrator = Narrator(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
     step_noise = shared_step_noise(request, pipeline, schedule)
-    with (
-        Workspace.of(pipeline, request.chunk_size) as workspace,
-        attention_of(request, components.unet, pipeline.controlnet) as memory,
-    ):
+    workspace = yield from workspace_for(request, request.size, pipeline)
+    with workspace, attention_of(request, components.unet, pipeline.controlnet) as memory:
         loop = denoise(latents, schedule, range(request.steps), guidance, memory, workspace, step_noise)
         return Sampled((yield from narrator.told(loop, "Denoising")), request, sound_of(request, clip))
 
 
 def _detected(
     request: ControlledRequest, pipeline: Pipeline
-) -> Generator[Event, None, tuple[ControlledRequest, Clip, np.ndarray]]:
+) -> Generator[Event, None, tuple[ControlledRequest, Clip, Frames]]:
     """The request made concrete, its clip, and the control maps (f, h, w, 3) uint8 of the clip's frames."""
     clip = yield from read(request, pipeline)
     request = concrete(request, clip)

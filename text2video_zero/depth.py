@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from controlnet_aux import MidasDetector
 
@@ -52,8 +52,8 @@ def midas_depths(detector: MidasDetector, frames: np.ndarray) -> np.ndarray:
     return np.stack([cv2.resize(depth, (width, height), interpolation=cv2.INTER_CUBIC) for depth in found])
 
 
-def drawn_depths(depths: Sequence[np.ndarray]) -> np.ndarray:
-    """Nearness of all frames of a clip, f x (h, w), as brightness (f, h, w, 3) uint8: near is bright.
+def drawn_depths(depths: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Nearness of all frames of a clip, f x (h, w), as brightness, (h, w, 3) uint8 each: near is bright.
 
     One scale serves the whole clip, so that what stands still keeps its brightness while something nearer
     comes in. A clip of one depth is black.
@@ -62,5 +62,6 @@ def drawn_depths(depths: Sequence[np.ndarray]) -> np.ndarray:
     samples = np.concatenate([depth.ravel()[::stride] for depth in depths])
     far, near = np.percentile(samples, (FAR, NEAR))
     scale = 255 / (near - far) if near > far else 0.0
-    grey = np.stack([((depth - far) * scale).clip(0, 255).round().astype(np.uint8) for depth in depths])
-    return np.repeat(grey[..., None], 3, axis=-1)
+    for depth in depths:
+        grey = ((depth - far) * scale).clip(0, 255).round().astype(np.uint8)
+        yield np.repeat(grey[..., None], 3, axis=-1)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from text2video_zero.frames import Frames
     from text2video_zero.video import Video
 
 MB, GB = 10**6, 10**9  # as the Hub and download pages count them
@@ -65,7 +66,7 @@ class ControlMaps:
     frames: (f, height, width, 3) uint8 RGB at the size of the video.
     """
 
-    frames: np.ndarray
+    frames: Frames
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,17 @@ class ClipFrames:
     frames: (f, height, width, 3) uint8 RGB at the size of the video.
     """
 
-    frames: np.ndarray
+    frames: Frames
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The video, the last event of a run that was not closed."""
+    """The video, the last event of a run that was not closed.
+
+    Its frames lie in a temporary file that belongs to the video itself and not to the run: whoever got it can
+    still save it after the run is closed, and the file goes with the last reference to it. Pickled, a video carries
+    its frames along.
+    """
 
     video: Video
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from text2video_zero import __version__
@@ -13,19 +12,23 @@ from text2video_zero.checkpoints import origin_of
 from text2video_zero.controlled import sample_controlled
 from text2video_zero.decoding import decoded_frames
 from text2video_zero.events import Event, Finished, Progress
+from text2video_zero.frames import StoredFrames, spool_folder
 from text2video_zero.guidance import negative_branch
 from text2video_zero.instructed import sample_instructed
 from text2video_zero.memory import shortage_in_one_sentence
+from text2video_zero.memory_plan import tiled_where_short
 from text2video_zero.requests import ControlledRequest, FewStepRequest, InstructPix2PixRequest, TextToVideoRequest
 from text2video_zero.sdxl import added_conditions
 from text2video_zero.speeds import is_of_speed
 from text2video_zero.text_to_video import sample_text_to_video
-from text2video_zero.video import Video, probe_encoder
+from text2video_zero.video import Video, probe_encoder, readable_errors
 from text2video_zero.workspace import bring
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from contextlib import AbstractContextManager
+
+    import numpy as np
 
     from text2video_zero.pipeline import Pipeline
     from text2video_zero.requests import VideoRequest
@@ -43,12 +46,9 @@ def generate(request: VideoRequest, pipeline: Pipeline) -> Iterator[Event]:
     probe_encoder()
     with shortage_in_one_sentence():
         sampled = yield from sample(request, pipeline)
-        frames = []
-        for frame in _decoded(sampled, pipeline):
-            frames.append(frame)
-            yield Progress("Decoding", len(frames), len(sampled.latents))
+        frames = yield from _stored(_decoded(sampled, pipeline), len(sampled.latents))
     made_by = settings(sampled.request, pipeline)
-    yield Finished(Video(np.stack(frames), sampled.request.fps, made_by, sampled.sound))
+    yield Finished(Video(frames, sampled.request.fps, made_by, sampled.sound))
 
 
 def sample(request: VideoRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
@@ -76,7 +76,24 @@ def _decoded(sampled: Sampled, pipeline: Pipeline) -> Iterator[np.ndarray]:
     if vae.device.type != pipeline.device.type:
         bring([vae], pipeline.device, others)
     frames = decoded_frames(vae, sampled.latents, others)
-    return frames if pipeline.safety_checker is None else pipeline.safety_checker.passed(frames)
+    with tiled_where_short(vae, sampled.request.size, pipeline):
+        yield from frames if pipeline.safety_checker is None else pipeline.safety_checker.passed(frames)
+
+
+def _stored(frames: Iterator[np.ndarray], count: int) -> Generator[Event, None, StoredFrames]:
+    """Put frames on disk as they come; they are gone again where not all of them come."""
+    stored = None
+    try:
+        for frame in frames:
+            with readable_errors(spool_folder()):
+                stored = stored or StoredFrames(frame.shape)
+                stored.append(frame)
+            yield Progress("Decoding", len(stored), count)
+    except BaseException:
+        if stored is not None:
+            stored.close()
+        raise
+    return stored
 
 
 def _conditions(

@@ -14,6 +14,8 @@ from text2video_zero.workspace import send_away
 if TYPE_CHECKING:
     from diffusers import ControlNetModel, StableDiffusionPipeline, UNet2DConditionModel
 
+    from text2video_zero.frames import Frames
+
 # Latents (f, c, h, w) float32 of some frames, a timestep, and which frames of the clip they are
 # -> predicted noise of the same shape, float32.
 NoisePredictor = Callable[[torch.Tensor, float, slice], torch.Tensor]
@@ -93,7 +95,7 @@ class TextGuidance:
 class ControlledGuidance:
     """A UNet with text, shaped by a ControlNet.
 
-    control_maps: (f, 3, height, width) in 0..1 for all frames of the clip.
+    control_maps: (f, height, width, 3) uint8 for all frames of the clip; those of a chunk are read at a time.
     strength: factor on what the ControlNet adds.  active: timesteps at which it has a say.
     """
 
@@ -101,7 +103,7 @@ class ControlledGuidance:
     controlnet: ControlNetModel
     embeddings: torch.Tensor
     scale: float
-    control_maps: torch.Tensor
+    control_maps: Frames
     strength: float
     active: frozenset[float]
 
@@ -117,7 +119,7 @@ class ControlledGuidance:
                 shown,
                 timestep,
                 encoder_hidden_states=embeddings,
-                controlnet_cond=self.control_maps[frames].to(shown).repeat(branches, 1, 1, 1),
+                controlnet_cond=self._maps(frames).to(shown).repeat(branches, 1, 1, 1),
                 conditioning_scale=self.strength,
                 return_dict=False,
             )
@@ -129,6 +131,10 @@ class ControlledGuidance:
             mid_block_additional_residual=middle,
         ).sample.float()
         return guided(noise, branches, self.scale)
+
+    def _maps(self, frames: slice) -> torch.Tensor:
+        """Control maps of some frames, (m, 3, height, width) float32 in 0..1."""
+        return torch.from_numpy(self.control_maps[frames]).permute(0, 3, 1, 2).float() / 255
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,16 @@ from text2video_zero.decoding import encoded_frame
 from text2video_zero.errors import UserError
 from text2video_zero.events import ClipFrames, Event, Progress
 from text2video_zero.guidance import InstructGuidance, encoded_prompts
+from text2video_zero.memory_plan import workspace_for
 from text2video_zero.narration import Narrator
 from text2video_zero.patches import attention_of
 from text2video_zero.sampling import Sampled, denoise, frame_noise, latent_shape
 from text2video_zero.schedule import Schedule
-from text2video_zero.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    import numpy as np
-
+    from text2video_zero.frames import Frames
     from text2video_zero.pipeline import Pipeline
     from text2video_zero.requests.instructed import InstructPix2PixRequest
 
@@ -46,10 +45,8 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
     )
     schedule = Schedule.of(request.sampler, request.steps, components.scheduler)
     narrator = Narrator(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
-    with (
-        Workspace.of(pipeline, request.chunk_size) as workspace,
-        attention_of(request, components.unet) as memory,
-    ):
+    workspace = yield from workspace_for(request, request.size, pipeline)
+    with workspace, attention_of(request, components.unet) as memory:
         loop = denoise(
             noise_of_step(request, pipeline, draw=0),
             schedule,
@@ -71,7 +68,7 @@ def noise_of_step(request: InstructPix2PixRequest, pipeline: Pipeline, draw: int
     return torch.stack([frame_noise(request.seed, frame, shape, device, draw) for frame in range(request.frames)])
 
 
-def image_latents(pipeline: Pipeline, frames: np.ndarray) -> Generator[Event, None, torch.Tensor]:
+def image_latents(pipeline: Pipeline, frames: Frames) -> Generator[Event, None, torch.Tensor]:
     """Latents (f, c, h, w) of frames (f, height, width, 3) uint8: the mode, unscaled, as the model was trained.
 
     Raises UserError, naming the frame, for numbers that are not finite.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import zipfile
 import zlib
@@ -12,12 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib import format as npy
 
+from text2video_zero.frames import StoredFrames
 from text2video_zero.video import renamed_when_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from text2video_zero.frames import Frames
     from text2video_zero.requests.fields import Size
 
 DRAWING = 1  # to be raised when the same settings draw other maps than before
@@ -58,12 +62,11 @@ class MapCache:
         self.directory = Path(directory)
         self.limit = limit
 
-    def get(self, key: MapKey) -> np.ndarray | None:
+    def get(self, key: MapKey) -> StoredFrames | None:
         """Maps (f, h, w, 3) uint8, or None when they are not there or damaged."""
         path = self._path(key)
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                maps = stored["maps"]
+            maps = _read(path)
             os.utime(path)  # used just now
         except FileNotFoundError:
             return None
@@ -72,12 +75,12 @@ class MapCache:
             return None
         return maps
 
-    def put(self, key: MapKey, maps: np.ndarray) -> None:
+    def put(self, key: MapKey, maps: Frames) -> None:
         """Keep maps (f, h, w, 3) uint8, and let go of old ones until the folder is within its limit."""
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             with renamed_when_whole(self._path(key)) as temporary:
-                np.savez_compressed(temporary, maps=maps)
+                _write(temporary, maps)
             self._shrink()
         except OSError:
             return
@@ -105,3 +108,30 @@ class MapCache:
             path.unlink(missing_ok=True)
         except OSError:
             return
+
+
+MEMBER = "maps.npy"  # NumPy's own format, which `np.load` reads too
+
+
+def _write(path: Path, maps: Frames) -> None:
+    """Write maps as `np.savez_compressed` does, one at a time."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": tuple(maps.shape)}
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open(MEMBER, "w", force_zip64=True) as member,
+    ):
+        npy.write_array_header_1_0(member, header)
+        for picture in maps:
+            member.write(np.ascontiguousarray(picture).tobytes())
+
+
+def _read(path: Path) -> StoredFrames:
+    """Read what `_write` has written, one map at a time; raises ValueError for anything else."""
+    with zipfile.ZipFile(path) as archive, archive.open(MEMBER) as member:
+        npy.read_magic(member)
+        (count, *picture), _, dtype = npy.read_array_header_1_0(member)
+        maps = StoredFrames(picture, dtype)
+        for _ in range(count):
+            content = member.read(dtype.itemsize * math.prod(picture))
+            maps.append(np.frombuffer(content, dtype).reshape(picture))
+    return maps

@@ -33,9 +33,16 @@ def weight_bytes(modules: Iterable[torch.nn.Module]) -> int:
 def memory_of(device: torch.device) -> tuple[int, int]:
     """Free and total bytes of a device; of the machine for the CPU and for devices that share its memory."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)
+        free, total = torch.cuda.mem_get_info(device)
+        # What torch keeps though no tensor needs it is free for the next one.
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device), total
     machine = psutil.virtual_memory()
     return machine.available, machine.total
+
+
+def has_own_memory(device: torch.device) -> bool:
+    """Whether the device's memory is another one than the CPU's, where weights can wait."""
+    return device.type not in {"cpu", "mps"}
 
 
 def weight_budget(device: torch.device) -> int:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 
 from text2video_zero.pose import FACE_COLOUR, FINGER_COLOURS, JOINT_COLOURS, LIMB_COLOURS
+
+if TYPE_CHECKING:
+    from text2video_zero.frames import Frames
 
 LOOKED_AT = 8  # frames, spread over the clip
 DARK, BRIGHT = 48, 208
 GREY = 24  # largest difference between the colours of a pixel that is called grey; compression leaves that much
 
 
-def looks_ready_made(frames: np.ndarray, kind: str) -> bool:
+def looks_ready_made(frames: Frames, kind: str) -> bool:
     """Whether frames (f, h, w, 3) uint8 are certainly control maps of a kind: "pose", "edge" or "depth".
 
     Never for "depth", because nothing tells a depth map from a picture without colours. What is a control map
@@ -22,7 +27,7 @@ def looks_ready_made(frames: np.ndarray, kind: str) -> bool:
         return False
     looks = {"pose": _looks_like_skeletons, "edge": _looks_like_edges}[kind]
     chosen = np.linspace(0, len(frames) - 1, min(len(frames), LOOKED_AT)).round().astype(int)
-    return all(looks(frame) for frame in frames[chosen])
+    return all(looks(frames[index]) for index in chosen)
 
 
 def _looks_like_skeletons(frame: np.ndarray) -> bool:

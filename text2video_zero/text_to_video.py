@@ -11,13 +11,13 @@ import torch
 
 from text2video_zero.foreground import CrossAttentionDetector, SalientObjectDetector
 from text2video_zero.guidance import TextGuidance, encoded_prompts, negative_branch
+from text2video_zero.memory_plan import workspace_for
 from text2video_zero.motion import CameraPath, CameraPose, forward_noise, warp
 from text2video_zero.narration import Narrator
 from text2video_zero.patches import attention_of
 from text2video_zero.sampling import Sampled, denoise, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.schedule import MotionPlan, Schedule
 from text2video_zero.smoothing import smoothed_latents
-from text2video_zero.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from text2video_zero.pipeline import Pipeline
     from text2video_zero.requests import TextToVideoRequest
     from text2video_zero.sampling import ChunkContext
+    from text2video_zero.workspace import Workspace
 
 
 def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
@@ -38,10 +39,8 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
     embeddings = encoded_prompts(components, request.prompt, negative_prompt)
     guidance = TextGuidance(components.unet, embeddings, request.guidance_scale)
     plan = _motion_plan(request, pipeline)
-    with (
-        Workspace.of(pipeline, request.chunk_size) as workspace,
-        attention_of(request, components.unet) as memory,
-    ):
+    workspace = yield from workspace_for(request, request.size, pipeline)
+    with workspace, attention_of(request, components.unet) as memory:
         run = ClipRun(request, pipeline, plan, guidance, memory, workspace)
         if not request.smooth_background:
             return Sampled((yield from run.denoised((yield from run.start()))), request)

@@ -10,6 +10,7 @@ import errno
 import functools
 import io
 import json
+import math
 import os
 import re
 import secrets
@@ -17,7 +18,7 @@ import subprocess
 import tempfile
 import time
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,9 +28,10 @@ import numpy as np
 from PIL import Image
 
 from text2video_zero.errors import UserError
+from text2video_zero.frames import Frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 SETTINGS_LIMIT = 1 << 20  # bytes of settings that are read from a file; nobody's prompt is longer
 SLUG_LENGTH = 40
@@ -54,21 +56,21 @@ class Sound:
 class Video:
     """A finished clip and how to make it again.
 
-    frames: (f, h, w, 3) uint8 RGB, at least one frame and one pixel.
+    frames: (f, h, w, 3) uint8 RGB, at least one frame and one pixel; an array, or on disk. Read one at a time.
     fps: frames per second, a whole number from 1 on.
     settings: JSON values; they travel in every file that `save` writes.
     sound: what an .mp4 plays beside the frames, None for silence.
     Raises ValueError for anything else: whoever made the frames has a bug.
     """
 
-    frames: np.ndarray
+    frames: Frames
     fps: int
     settings: dict[str, Any]
     sound: Sound | None = None
 
     def __post_init__(self) -> None:
         frames = self.frames
-        if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
+        if not isinstance(frames, Frames) or frames.dtype != np.uint8:
             raise ValueError(f"frames must be a uint8 array, not {getattr(frames, 'dtype', type(frames))}")
         if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
             raise ValueError(f"frames must be of shape (f, h, w, 3) and not empty, not {frames.shape}")
@@ -250,31 +252,48 @@ def renamed_when_whole(path: Path) -> Iterator[Path]:
 _FFMPEG_REMEDY = "install imageio-ffmpeg again, or set IMAGEIO_FFMPEG_EXE to an ffmpeg that has libx264"
 
 
-def run_ffmpeg(arguments: list[str], stdin: bytes | memoryview = b"") -> bytes:
+def run_ffmpeg(arguments: list[str], stdin: Iterable[np.ndarray] = ()) -> bytes:
     """Run ffmpeg and return its standard output.
 
+    stdin: pictures that it reads, handed over one after the other; with them it must write to a file.
     imageio_ffmpeg's own writer is not used: it neither looks at ffmpeg's exit status nor keeps its message.
     Raises OSError for a full disk or a missing permission, UserError for everything else that fails.
     """
-    try:
-        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-v", "error", *arguments]
-        finished = subprocess.run(command, input=stdin, capture_output=True, check=False)  # noqa: S603
-    except (RuntimeError, OSError) as error:
-        raise UserError(f"The video encoder ffmpeg cannot be started ({error}): {_FFMPEG_REMEDY}.") from error
-    if finished.returncode:
-        message = finished.stderr.decode(errors="replace").strip()
+    with tempfile.TemporaryFile() as complaints:
+        try:
+            command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-v", "error", *arguments]
+            ffmpeg = subprocess.Popen(  # noqa: S603
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints
+            )
+        except (RuntimeError, OSError) as error:
+            raise UserError(f"The video encoder ffmpeg cannot be started ({error}): {_FFMPEG_REMEDY}.") from error
+        with ffmpeg:
+            try:
+                # It closes its end when it fails, and tells then why.
+                with suppress(BrokenPipeError):
+                    for picture in stdin:
+                        ffmpeg.stdin.write(memoryview(np.ascontiguousarray(picture)).cast("B"))
+                output, _ = ffmpeg.communicate()
+            finally:
+                ffmpeg.kill()
+        complaints.seek(0)
+        _raise_failure(ffmpeg.returncode, complaints.read().decode(errors="replace").strip())
+    return output
+
+
+def _raise_failure(status: int, message: str) -> None:
+    """Raise what an exit status of ffmpeg other than 0 stands for, by what it wrote before."""
+    if status:
         for number in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             if os.strerror(number) in message:
                 raise OSError(number, os.strerror(number))
-        reason = message.splitlines()[-1] if message else f"it stopped with status {finished.returncode}"
+        reason = message.splitlines()[-1] if message else f"it stopped with status {status}"
         raise UserError(f"The video encoder ffmpeg failed ({reason}): {_FFMPEG_REMEDY}.")
-    return finished.stdout
 
 
 def _write_mp4(video: Video, path: Path) -> None:
     """H.264 in yuv420p with the index in front: what every browser and phone plays while it loads."""
-    frames = _even_sides(video.frames)
-    height, width = frames.shape[1:3]
+    height, width = (side + side % 2 for side in video.frames.shape[1:3])
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(video.fps), "-i", "-"]
     codec = ["-vf", BT709, "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "16", "-movflags", "+faststart"]
     # A file and not an argument: the system limits the length of an argument, nobody that of a prompt.
@@ -282,14 +301,13 @@ def _write_mp4(video: Video, path: Path) -> None:
         tags = Path(folder) / "tags.txt"
         tags.write_bytes(b";FFMETADATA1\ncomment=" + _escaped(_compact_json(video.settings)) + b"\n")
         tagged = ["-f", "ffmetadata", "-i", str(tags), "-map", "0:v", "-map_metadata", "1"]
-        pixels = memoryview(np.ascontiguousarray(frames)).cast("B")
-        run_ffmpeg([*source, *tagged, *codec, str(path)], stdin=pixels)
+        run_ffmpeg([*source, *tagged, *codec, str(path)], stdin=map(_even_sides, video.frames))
 
 
-def _even_sides(frames: np.ndarray) -> np.ndarray:
-    """Repeat the last row and column of odd-sized frames, because yuv420p halves both sides of the colours."""
-    height, width = frames.shape[1:3]
-    return np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+def _even_sides(frame: np.ndarray) -> np.ndarray:
+    """Repeat the last row and column of an odd-sized frame, because yuv420p halves both sides of the colours."""
+    height, width = frame.shape[:2]
+    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
 def _write_gif(video: Video, path: Path) -> None:
@@ -297,9 +315,13 @@ def _write_gif(video: Video, path: Path) -> None:
 
     GIF counts time in hundredths of a second: single frames are rounded so that the whole keeps its length.
     """
-    pixels = video.frames.reshape(-1, 1, 3)
-    stride = -(-len(pixels) // PALETTE_SAMPLE)
-    palette = Image.fromarray(np.ascontiguousarray(pixels[::stride])).quantize(256, Image.Quantize.MEDIANCUT)
+    pixels = math.prod(video.frames.shape[1:3])
+    stride = -(-len(video.frames) * pixels // PALETTE_SAMPLE)
+    # Every stride-th pixel of the clip, as if its frames were one long row.
+    samples = [
+        frame.reshape(-1, 1, 3)[-number * pixels % stride :: stride] for number, frame in enumerate(video.frames)
+    ]
+    palette = Image.fromarray(np.concatenate(samples)).quantize(256, Image.Quantize.MEDIANCUT)
     first, *others = (
         Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for frame in video.frames
     )
@@ -327,7 +349,7 @@ def _write_zip(video: Video, path: Path) -> None:
 FORMATS: dict[str, Callable[[Video, Path], None]] = {".mp4": _write_mp4, ".gif": _write_gif, ".zip": _write_zip}
 
 
-def _png_files(frames: np.ndarray) -> Iterator[tuple[str, bytes]]:
+def _png_files(frames: Frames) -> Iterator[tuple[str, bytes]]:
     for index, frame in enumerate(frames):
         png = io.BytesIO()
         Image.fromarray(frame).save(png, "PNG")

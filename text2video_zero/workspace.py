@@ -11,7 +11,7 @@ from diffusers.hooks import HookRegistry, apply_group_offloading
 from diffusers.hooks.group_offloading import _GROUP_OFFLOADING  # there is no public way to take it off
 
 from text2video_zero.errors import UserError
-from text2video_zero.memory import TOO_LITTLE_MEMORY, free_unused, ran_out_of_memory
+from text2video_zero.memory import TOO_LITTLE_MEMORY, free_unused, has_own_memory, ran_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -61,8 +61,8 @@ class Workspace:
         self._hooks.close()
 
     def can_offload(self) -> bool:
-        """Whether the device has a memory of its own, that is not the CPU's."""
-        return self.device.type not in {"cpu", "mps"}
+        """Whether weights that wait elsewhere save anything."""
+        return has_own_memory(self.device)
 
     def shrink(self, frames: int) -> None:
         """Make do with less, after so many frames together did not fit: half of them, or less weights on the device.

@@ -1,6 +1,7 @@
 """Numbers that say how good a mask is and how steady a clip is. Pure functions on arrays.
 
-Frames are (f, h, w, 3) uint8 RGB; masks (f, h, w) or (h, w), anything above one half counts as foreground.
+Frames are (f, h, w, 3) uint8 RGB, read two at a time; masks (f, h, w) or (h, w), anything above one half counts
+as foreground.
 Errors are in shares of the full range of a colour, 0..1.
 """
 
@@ -16,6 +17,7 @@ from text2video_zero.motion import sample_positions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from text2video_zero.frames import Frames
     from text2video_zero.motion import CameraPose
 
 
@@ -26,7 +28,7 @@ def iou(mask: np.ndarray, truth: np.ndarray) -> float:
     return float(np.count_nonzero(found & true) / union) if union else 1.0
 
 
-def pose_warp_error(frames: np.ndarray, poses: Sequence[CameraPose], mask: np.ndarray | None = None) -> float:
+def pose_warp_error(frames: Frames, poses: Sequence[CameraPose], mask: np.ndarray | None = None) -> float:
     """Mean absolute difference between frame k and frame 0 seen from pose k, over all frames but the first.
 
     poses: the camera at each frame, the first the identity, as `motion.CameraPath` gives them.
@@ -50,7 +52,7 @@ def pose_warp_error(frames: np.ndarray, poses: Sequence[CameraPose], mask: np.nd
     return difference / counted if counted else float("nan")
 
 
-def flow_warp_error(frames: np.ndarray, mask: np.ndarray | None = None) -> float:
+def flow_warp_error(frames: Frames, mask: np.ndarray | None = None) -> float:
     """Warping error of a clip whose motion is unknown: mean squared difference of neighbouring frames.
 
     Frame k is warped to frame k - 1 along OpenCV's DIS optical flow (Kroeger et al. 2016); occluded pixels and

@@ -77,7 +77,7 @@ class VideoRequest(Request):
         1,
         MOST_FRAMES,
         "Frames at a time",
-        "Frames that are computed together: fewer need less memory. The video stays the same.",
+        "Frames that are computed together at most; fewer where memory is short. The video stays the same.",
         section=SAMPLING,
     )
     token_merging: float = decimal(
