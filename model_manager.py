@@ -19,7 +19,7 @@ from text2video_zero.devices import chosen_device, device_name
 from text2video_zero.errors import UserError
 from text2video_zero.events import result_of
 from text2video_zero.hub import Hub
-from text2video_zero.layouts import write_layout
+from text2video_zero.layouts import write_controlnet_layout, write_layout
 from text2video_zero.map_cache import MapCache
 from text2video_zero.memory import weight_budget
 from text2video_zero.pipeline import Detector, Network, Pipeline
@@ -35,7 +35,7 @@ from text2video_zero.self_check import self_check
 from text2video_zero.shelf import Loan, Shelf
 from text2video_zero.sources import Sources, has_layout
 from text2video_zero.vocabulary import Vocabulary
-from text2video_zero.weights import UNET_INPUT, family_of_file, read_shapes, variant_of
+from text2video_zero.weights import UNET_INPUT, family_of_controlnet, family_of_file, read_shapes, variant_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -307,9 +307,17 @@ class _Reader:
             )
 
     def controlnet(self, source: str, revision: str | None) -> ControlNetModel:
-        """A ControlNet in its folder."""
+        """A ControlNet in its folder, or in one file; a folder of that name may hold the file's configuration."""
         path = self.sources.folder(source, revision)
-        with errors_in_one_sentence(source):
+        with errors_in_one_sentence(source), TemporaryDirectory() as temporary:
+            if path.is_file():
+                layout = path.with_suffix("")
+                if not (layout / "config.json").is_file():
+                    layout = Path(temporary)
+                    write_controlnet_layout(layout, family_of_controlnet(path, read_shapes(path)))
+                return ControlNetModel.from_single_file(
+                    str(path), config=str(layout), dtype=self.dtype, local_files_only=True
+                )
             return ControlNetModel.from_pretrained(
                 path, dtype=self.dtype, use_safetensors=True, variant=variant_of(path)
             )
