@@ -33,7 +33,7 @@ from text2video_zero.devices import chosen_device, chosen_type, device_name, mem
 from text2video_zero.errors import UserError
 from text2video_zero.events import result_of
 from text2video_zero.hub import Hub
-from text2video_zero.layouts import write_layout
+from text2video_zero.layouts import write_controlnet_layout, write_layout
 from text2video_zero.map_cache import MapCache
 from text2video_zero.memory import weight_budget
 from text2video_zero.pipeline import Detector, Network, Pipeline
@@ -49,7 +49,14 @@ from text2video_zero.self_check import self_check
 from text2video_zero.shelf import Loan, Shelf
 from text2video_zero.sources import Sources, has_layout
 from text2video_zero.vocabulary import Vocabulary
-from text2video_zero.weights import UNET_INPUT, check_whole, family_of_file, read_shapes, variant_of
+from text2video_zero.weights import (
+    UNET_INPUT,
+    check_whole,
+    family_of_controlnet,
+    family_of_file,
+    read_shapes,
+    variant_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -344,14 +351,28 @@ class _Reader:
             )
 
     def controlnet(self, source: str, revision: str | None) -> ControlNetModel:
-        """A ControlNet in its folder."""
+        """A ControlNet in its folder, or in one file; a folder of that name may hold the file's configuration."""
         path = self.sources.folder(source, revision)
         with errors_in_one_sentence(source):
-            controlnet = ControlNetModel.from_pretrained(
-                path, dtype=self.dtype, use_safetensors=True, variant=variant_of(path)
+            controlnet = (
+                self._controlnet_file(path)
+                if path.is_file()
+                else ControlNetModel.from_pretrained(
+                    path, dtype=self.dtype, use_safetensors=True, variant=variant_of(path)
+                )
             )
         self._prepare(controlnet)
         return controlnet
+
+    def _controlnet_file(self, path: Path) -> ControlNetModel:
+        with TemporaryDirectory() as temporary:
+            layout = path.with_suffix("")
+            if not (layout / "config.json").is_file():
+                layout = Path(temporary)
+                write_controlnet_layout(layout, family_of_controlnet(path, read_shapes(path)))
+            return ControlNetModel.from_single_file(
+                str(path), config=str(layout), dtype=self.dtype, local_files_only=True
+            )
 
     def safety_checker(self) -> SafetyChecker:
         """Stable Diffusion's safety checker, whose pictures are prepared as CLIP's are."""

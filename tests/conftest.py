@@ -8,6 +8,8 @@ from pathlib import Path
 # Read when huggingface_hub is imported; the only Hub that these tests speak to is a server of their own.
 os.environ.pop("HF_HUB_OFFLINE", None)
 
+import imageio
+import numpy as np
 import pytest
 import torch
 
@@ -18,14 +20,25 @@ from tests.tiny_models import (
     write_depth_detector,
     write_editor,
     write_editor_unet,
+    write_lora,
     write_model,
     write_pose_detector,
     write_tokenizer,
     write_xl_model,
 )
-from text2video_zero.checkpoints import Checkpoint, DetectorCheckpoint
+from text2video_zero.checkpoints import INSTRUCT_PIX2PIX, Adapter, Checkpoint, DetectorCheckpoint
 from text2video_zero.hub import Hub
 from text2video_zero.pipeline import Pipeline
+from text2video_zero.requests import (
+    DepthRequest,
+    DreamBoothRequest,
+    EdgeRequest,
+    InstructPix2PixRequest,
+    PoseRequest,
+    Size,
+    TextToVideoRequest,
+    VideoRequest,
+)
 
 # Tiny tensors are no work to share: on a busy machine threads that wait for each other cost more than they do.
 torch.set_num_threads(1)
@@ -97,3 +110,44 @@ def tiny_xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_xl_controlnet(tmp_path_factory: pytest.TempPathFactory, tiny_xl: Path) -> Path:
     """A ControlNet that fits the tiny Stable Diffusion XL model."""
     return write_controlnet(tmp_path_factory.mktemp("xl-controlnet") / "tiny-xl-edges", tiny_xl)
+
+
+@pytest.fixture(scope="session")
+def orders(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_checkpoint: Path,
+    tiny_controlnets: dict[str, Path],
+    tiny_editor: Path,
+    tiny_editor_unet: Path,
+    tiny_xl: Path,
+    tiny_xl_controlnet: Path,
+) -> dict[str, tuple[Checkpoint, VideoRequest]]:
+    """One short request for each task, on models that share much or nothing: what to load, and what to make."""
+    folder = tmp_path_factory.mktemp("orders")
+    clip = folder / "clip.gif"
+    imageio.mimwrite(clip, np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3), np.uint8), duration=125)
+    lora = write_lora(folder / "style.safetensors", tiny_checkpoint)
+    base, styled = str(tiny_checkpoint), (Adapter(str(lora), 0.5),)
+    controlnets = {control: str(path) for control, path in tiny_controlnets.items()}
+    words = {"prompt": "a red fox", "frames": 2, "steps": 4, "seed": 5, "size": Size(64, 64)}
+    shaped = words | {"clip": str(clip), "ready_made": "yes"}
+    edited = words | {"clip": str(clip)}
+    return {
+        "text": (Checkpoint(base), TextToVideoRequest(**words)),
+        "text, smooth background": (Checkpoint(base), TextToVideoRequest(**words, smooth_background=True)),
+        "text, LoRA": (Checkpoint(base, adapters=styled), TextToVideoRequest(**words)),
+        "text, XL": (Checkpoint(str(tiny_xl)), TextToVideoRequest(**words)),
+        "pose": (Checkpoint(base, controlnet=controlnets["pose"]), PoseRequest(**shaped)),
+        "edge": (Checkpoint(base, controlnet=controlnets["edge"]), EdgeRequest(**shaped | {"ready_made": "detect"})),
+        "edge, XL": (Checkpoint(str(tiny_xl), controlnet=str(tiny_xl_controlnet)), EdgeRequest(**shaped)),
+        "depth": (Checkpoint(base, controlnet=controlnets["depth"]), DepthRequest(**shaped)),
+        "dreambooth": (
+            Checkpoint(base, controlnet=controlnets["edge"], adapters=styled),
+            DreamBoothRequest(**shaped),
+        ),
+        "edit": (Checkpoint(str(tiny_editor), kind=INSTRUCT_PIX2PIX), InstructPix2PixRequest(**edited)),
+        "edit, UNet alone": (
+            Checkpoint(base, kind=INSTRUCT_PIX2PIX, unet=str(tiny_editor_unet)),
+            InstructPix2PixRequest(**edited),
+        ),
+    }

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from accelerate import init_empty_weights
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -29,8 +29,8 @@ from text2video_zero.checkpoints import (
     origin_of,
 )
 from text2video_zero.errors import UserError
-from text2video_zero.layouts import LAYOUTS, write_layout
-from text2video_zero.weights import UNET_INPUT
+from text2video_zero.layouts import LAYOUTS, write_controlnet_layout, write_layout
+from text2video_zero.weights import UNET_INPUT, family_of_controlnet
 
 SD1_CONTROLNETS = {
     "pose": "lllyasviel/control_v11p_sd15_openpose",
@@ -187,3 +187,15 @@ class TestLayouts:
         assert unet["in_channels"] == 8
         with pytest.raises(UserError, match="does not say what its UNet predicts"):
             write_layout(tmp_path / "two", "sd2")
+
+    @pytest.mark.parametrize("family", LAYOUTS)
+    def test_a_controlnet_copies_a_half_of_its_familys_unet(self, family, tmp_path):
+        write_layout(tmp_path, family)
+        write_controlnet_layout(tmp_path, family)
+        with init_empty_weights():
+            ours = ControlNetModel.from_config(ControlNetModel.load_config(tmp_path))
+            unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(tmp_path, subfolder="unet"))
+            theirs = ControlNetModel.from_unet(unet, load_weights_from_unet=False)
+        shapes = {name: tuple(weight.shape) for name, weight in ours.state_dict().items()}
+        assert shapes == {name: tuple(weight.shape) for name, weight in theirs.state_dict().items()}
+        assert family_of_controlnet(tmp_path, shapes) == family

@@ -8,7 +8,6 @@ import threading
 from pathlib import Path
 from unittest import mock
 
-import imageio
 import numpy as np
 import pytest
 import torch
@@ -22,10 +21,8 @@ from tests.fake_hub import FakeHub
 from tests.tiny_models import write_lora, write_single_file
 from text2video_zero.checkpoints import Adapter, Checkpoint
 from text2video_zero.errors import UserError
-from text2video_zero.generate import generate
 from text2video_zero.hub import Hub
 from text2video_zero.memory import Holding, to_send_away, weight_bytes
-from text2video_zero.requests import EdgeRequest, Size, TextToVideoRequest
 
 
 class LoadCount:
@@ -307,6 +304,19 @@ class TestSources:
             assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
         assert single.components.tokenizer("a red panda") == folder.components.tokenizer("a red panda")
 
+    def test_a_controlnet_in_one_file_is_the_one_in_its_folder(self, own_manager, checkpoints, tmp_path):
+        folder = Path(checkpoints["edge"].controlnet)
+        file = tmp_path / "edges.safetensors"
+        shutil.copy(folder / "diffusion_pytorch_model.safetensors", file)
+        with pytest.raises(UserError, match=r"The file 'edges.safetensors' is no ControlNet: choose one"):
+            take(own_manager, Checkpoint(checkpoints["text"].source, controlnet=str(file)))  # of a tiny width
+        (tmp_path / "edges").mkdir()
+        shutil.copy(folder / "config.json", tmp_path / "edges")
+        single = take(own_manager, Checkpoint(checkpoints["text"].source, controlnet=str(file))).controlnet
+        ours, theirs = single.state_dict(), take(own_manager, checkpoints["edge"]).controlnet.state_dict()
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
     def test_loras_add_up_and_leave_the_plain_model_alone(self, own_manager, checkpoints, tmp_path):
         base = checkpoints["text"].source
         files = [
@@ -376,31 +386,3 @@ def test_the_self_check_says_what_there_is(tmp_path, monkeypatch):
     assert "Model sd-1.5: would be downloaded" in lines
     assert "Model my-model: here, in models/" in lines
     assert "Detector depth: would be downloaded" in lines
-
-
-def frames_of(manager, checkpoint, request):
-    """The frames of a whole run."""
-    with manager.lend(checkpoint) as pipeline:
-        return list(generate(request, pipeline))[-1].video.frames
-
-
-@pytest.mark.slow
-def test_a_random_walk_gives_what_a_fresh_manager_gives(checkpoints, tiny_xl, tmp_path):
-    clip = tmp_path / "clip.gif"
-    pictures = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3), np.uint8)
-    imageio.mimwrite(clip, pictures)
-    common = {"prompt": "a red fox", "frames": 3, "steps": 4, "seed": 5, "size": Size(64, 64)}
-    base = checkpoints["text"].source
-    lora = write_lora(tmp_path / "style.safetensors", Path(base))
-    stops = [
-        (checkpoints["text"], TextToVideoRequest(**common)),
-        (checkpoints["edge"], EdgeRequest(**common, clip=str(clip))),
-        (Checkpoint(str(tiny_xl)), TextToVideoRequest(**common)),
-        (Checkpoint(base, adapters=(Adapter(str(lora)),)), TextToVideoRequest(**common)),
-    ]
-    expected = [frames_of(ModelManager("cpu"), *stop) for stop in stops]
-    assert len({frames.tobytes() for frames in expected}) == len(stops)
-    for budget in (0, None):
-        manager = ModelManager("cpu", device_budget=budget)
-        for index in np.random.default_rng(1).integers(0, len(stops), 5):
-            assert np.array_equal(frames_of(manager, *stops[index]), expected[index])

@@ -114,3 +114,18 @@ def write_layout(folder: Path, family: str, in_channels: int = 4) -> None:
         path = folder / name / CONFIG_NAMES.get(name, "config.json")
         path.write_text(json.dumps({"_class_name": class_name, **config, **channels}), encoding="utf-8")
     (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def write_controlnet_layout(folder: Path, family: str) -> None:
+    """Write the configuration of a family's ControlNets into a folder: that of the UNet's half which they copy.
+
+    Raises UserError for a family without.
+    """
+    if family not in LAYOUTS:
+        raise UserError(
+            "A ControlNet of Stable Diffusion 2.x is read from a folder alone: give it in diffusers layout."
+        )
+    _, _, unet = LAYOUTS[family]["unet"]
+    shared = {name: value for name, value in unet.items() if name not in {"sample_size", "up_block_types"}}
+    text = json.dumps({"_class_name": "ControlNetModel", **shared})
+    (folder / "config.json").write_text(text, encoding="utf-8")

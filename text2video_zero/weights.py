@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
@@ -18,6 +19,8 @@ Shapes = dict[str, tuple[int, ...]]
 LARGEST_HEADER = 100 * 2**20  # the format's own limit
 LORA_KEY = re.compile(r"\.lora_(?:up|down|A|B)\.|\.lora\.(?:up|down)\.|_lora\.(?:up|down)\.")
 TEXT_KEY_DOWN = re.compile(r"attn2[._](?:processor\.)?to_k(?:_lora)?\.(?:lora_down|lora_A|lora\.down|down)\.")
+CONTROLNET_INPUT = re.compile(r"controlnet_cond_embedding\.conv_in\.weight$|input_hint_block\.0\.weight$")
+FAMILY_OF_TEXT_WIDTH: Mapping[int, str] = MappingProxyType({768: "sd1", 1024: "sd2", 2048: "sdxl"})
 UNET_INPUT = "model.diffusion_model.input_blocks.0.0.weight"
 
 
@@ -71,6 +74,15 @@ def family_of_file(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
         if any(name.startswith(prefix) for name in shapes):
             return family
     raise UserError(f"The file {path.name!r} holds no text encoder: choose a file that holds the whole model.")
+
+
+def family_of_controlnet(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Tell "sd1", "sd2" or "sdxl" by a ControlNet's tensors; raises UserError for anything else."""
+    widths = {shape[1] for name, shape in shapes.items() if name.endswith("attn2.to_k.weight")}
+    families = {FAMILY_OF_TEXT_WIDTH.get(width) for width in widths}
+    if not any(CONTROLNET_INPUT.search(name) for name in shapes) or len(families) != 1 or None in families:
+        raise UserError(f"The file {path.name!r} is no ControlNet: choose one that was made for the model's family.")
+    return families.pop()
 
 
 def is_lora(names: Iterable[str]) -> bool:
