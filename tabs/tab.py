@@ -157,10 +157,10 @@ def _build_buttons(request: type[Request]) -> tuple[gr.Button, gr.Button | None,
     """Start, show the control maps alone where there are any, and stop."""
     task, show_maps = request.task, None
     with gr.Row(elem_classes="actions"):
-        start = gr.Button("Make the video", variant="primary", elem_id=f"{task}-run", scale=3, min_width=120)
+        start = gr.Button("Make the video", variant="primary", elem_id=f"{task}-run", scale=3, min_width=100)
         if issubclass(request, ControlledRequest):
-            show_maps = gr.Button("Show control map", elem_id=f"{task}-show-maps", scale=2, min_width=120)
-        stop = gr.Button("Stop", variant="stop", interactive=False, elem_id=f"{task}-stop", scale=1, min_width=80)
+            show_maps = gr.Button("Show control map", elem_id=f"{task}-show-maps", scale=2, min_width=90)
+        stop = gr.Button("Stop", variant="stop", interactive=False, elem_id=f"{task}-stop", scale=1, min_width=60)
     return start, show_maps, stop
 
 
