@@ -1,4 +1,4 @@
-# make demo · test · test-fast · test-slow · test-gpu · lint · bench · toyland · examples · clean
+# make demo · test · test-fast · test-slow · test-gpu · lint · bench · bench-memory · toyland · examples · clean
 # A fresh clone, make, and Python 3.11 or newer are all that is needed: each target sets up .venv first.
 
 PYTHON ?= python3
@@ -23,7 +23,7 @@ INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-slow test-gpu lint bench toyland examples clean
+.PHONY: help demo test test-fast test-slow test-gpu lint bench bench-memory toyland examples clean
 
 help:
 	@echo "make demo        set up everything and serve the app on http://$(HOST):$(PORT)"
@@ -31,6 +31,7 @@ help:
 	@echo "make test-fast   the same without the browser"
 	@echo "make test-slow   the slow ones        make test-gpu   those that need a CUDA device"
 	@echo "make lint        ruff                 make bench      measure the speed of sampling"
+	@echo "make bench-memory   measure what runs fill, by task, frames, and frames at a time"
 	@echo "make toyland     train the embedded model anew on this CPU (hours)"
 	@echo "make examples    render the example clips and the results that the page shows first"
 	@echo "make clean       remove .venv and caches"
@@ -71,6 +72,9 @@ lint: $(DEV_READY)
 
 bench: $(APP_READY)
 	$(RUN) -m benchmarks.sampling $(ARGS)
+
+bench-memory: $(APP_READY)
+	$(RUN) -m benchmarks.memory $(ARGS)
 
 toyland: $(APP_READY)
 	$(RUN) -m toyland.train --preset $(PRESET) --out assets/toyland $(ARGS)

@@ -174,8 +174,9 @@ class TestRuns:
         told = finished.stderr.splitlines()
         assert told[0] == "Seed 5"
         assert told[1].startswith("Loading the model")
+        assert re.fullmatch(r".+ fp32 on CPU, [\d.]+ of [\d.]+ GB free: 2 frames at a time", told[2])
         # Plain lines, since no terminal reads them, and nothing else: no warnings, no bars of other libraries.
-        assert all(re.fullmatch(r"[A-Z][a-z ]+, step \d+ of \d+(, about \d+ s left)?", line) for line in told[2:])
+        assert all(re.fullmatch(r"[A-Z][a-z ]+, step \d+ of \d+(, about \d+ s left)?", line) for line in told[3:])
 
     def test_a_drawn_seed_is_told_and_makes_the_video_again(self, short_run, capsys):
         assert cli.main([*short_run, "--output", "first.zip"]) == 0
