@@ -28,7 +28,7 @@ from text2video_zero.checkpoints import (
     find_detector,
     is_harmless,
 )
-from text2video_zero.devices import chosen_device, device_name
+from text2video_zero.devices import chosen_device, chosen_type, device_name, memory_format
 from text2video_zero.errors import UserError
 from text2video_zero.events import result_of
 from text2video_zero.hub import Hub
@@ -76,6 +76,7 @@ class ModelManager:
 
     device: "cuda", "cuda:1", "mps" or "cpu"; None takes the best there is. Raises UserError for one that this
         machine does not have.
+    dtype: "float16", "bfloat16" or "float32"; None takes what suits the device.
     device_budget, cpu_budget: bytes that weights may fill on the device, and that those may fill which wait in
         the CPU's memory; see `Shelf` for what happens beyond.
     hub: where Hub ids are looked up.
@@ -90,13 +91,14 @@ class ModelManager:
         self,
         device: str | None = None,
         *,
+        dtype: str | None = None,
         device_budget: int | None = None,
         cpu_budget: int | None = None,
         hub: Hub | None = None,
         check_safety: bool = False,
     ) -> None:
         self.device = chosen_device(device)
-        self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
+        self.dtype = chosen_type(dtype, self.device)
         self.shelf = Shelf(
             self.device,
             weight_budget(self.device) if device_budget is None else device_budget,
@@ -106,8 +108,8 @@ class ModelManager:
         self._map_folder = tempfile.TemporaryDirectory(prefix="text2video-zero-maps-")
         self.map_cache = MapCache(Path(self._map_folder.name))
         self._check_safety = check_safety
-        self._sources = Sources(hub or Hub(), half=self.dtype == torch.float16)
-        self._reader = _Reader(self._sources, self.dtype)
+        self._sources = Sources(hub or Hub(), half=self.dtype != torch.float32)
+        self._reader = _Reader(self._sources, self.dtype, memory_format(self.device))
         self._loading = threading.Lock()  # held for as long as a load takes, so that each key is loaded once
 
     def describe_device(self) -> str:
@@ -240,10 +242,12 @@ class _Reader:
     """Reads weights into the CPU's memory: from folders and single files, always safetensors.
 
     sources: finds them on this machine.  dtype: of the networks that sample; detectors are float32.
+    order: of the weights of networks with convolutions.
     """
 
     sources: Sources
     dtype: torch.dtype
+    order: torch.memory_format
 
     def base(self, checkpoint: Checkpoint, at_hand: dict[str, object]) -> tuple[_Components, Path]:
         """A whole model, but for the components at hand, which it takes as they are; and where it lies."""
@@ -259,6 +263,8 @@ class _Reader:
             components.vae.to(torch.float32)  # it overflows in half precision, on every picture
         for adapter in checkpoint.adapters:
             self._add_adapter(adapter, components)
+        for network in (components.unet, components.vae):
+            network.to(memory_format=self.order)
         return components, path
 
     def _whole_folder(self, path: Path, parts: dict[str, object]) -> _Components:
@@ -329,9 +335,10 @@ class _Reader:
         """A ControlNet in its folder."""
         path = self.sources.folder(source, revision)
         with errors_in_one_sentence(source):
-            return ControlNetModel.from_pretrained(
+            controlnet = ControlNetModel.from_pretrained(
                 path, dtype=self.dtype, use_safetensors=True, variant=variant_of(path)
             )
+        return controlnet.to(memory_format=self.order)
 
     def safety_checker(self) -> SafetyChecker:
         """Stable Diffusion's safety checker, whose pictures are prepared as CLIP's are."""

@@ -153,7 +153,7 @@ def run(arguments: argparse.Namespace) -> Path:
         check_frames_directory(arguments.frames_dir)
     with ProgressLine(sys.stderr, quiet=arguments.quiet) as line:
         line.note(f"Seed {request.seed}")
-        video = sample(request, checkpoint, arguments.device, line, check_safety=arguments.safety_checker)
+        video = sample(request, checkpoint, arguments, line)
         path = save_or_keep_frames(video, output)
         if arguments.frames_dir is not None:
             video.save_frames(arguments.frames_dir)
@@ -204,10 +204,11 @@ def _with_speed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, A
     return {**speed, **values}
 
 
-def sample(
-    request: Request, checkpoint: Checkpoint, device: str | None, line: ProgressLine, *, check_safety: bool
-) -> Video:
-    """Load the model, run the request and return the video, telling on the line how far it is."""
+def sample(request: Request, checkpoint: Checkpoint, arguments: argparse.Namespace, line: ProgressLine) -> Video:
+    """Load the model, run the request and return the video, telling on the line how far it is.
+
+    arguments: what they say of the device, and whether pictures are checked.
+    """
     line.note(f"Loading the model {checkpoint.name}")
     # Imported here because torch and diffusers take many seconds, which --help and every mistake in the
     # options are spared; and because the engine as a whole does not depend on who lends it models.
@@ -220,7 +221,7 @@ def sample(
     # Their own bars about loading would break into the line.
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-    models = ModelManager(device, check_safety=check_safety)
+    models = ModelManager(arguments.device, dtype=arguments.dtype, check_safety=arguments.safety_checker)
     with closing(models.fetch(checkpoint)) as download:
         for progress in download:
             line.show(progress)
@@ -258,6 +259,9 @@ def _add_run_options(parser: argparse.ArgumentParser, request_type: type[Request
             help="a folder, a .safetensors file or a Hub id; default the one of the model's family",
         )
     group.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps; default the best there is")
+    group.add_argument(
+        "--dtype", metavar="TYPE", help="float16, bfloat16 or float32; default float16 on CUDA, else float32"
+    )
     group.add_argument(
         "--output",
         metavar="FILE",
