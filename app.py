@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = read_options(argv)
     try:
         if options.check:
-            print("\n".join(open_models(options.device, options.dtype).self_check()))
+            print("\n".join(open_models(options).self_check()))
         else:
             serve(options)
     except UserError as error:
@@ -56,6 +56,7 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")))
     parser.add_argument("--device", help="cuda, cuda:1, mps or cpu; the best there is if left out")
     parser.add_argument("--dtype", help="float16, bfloat16 or float32; float16 on CUDA, else float32, if left out")
+    parser.add_argument("--compile", action="store_true", help="compile models: minutes at first, faster afterwards")
     parser.add_argument("--model", default="toyland", help="chosen at first: a name, folder, .safetensors or Hub id")
     parser.add_argument(
         "--output-dir", type=Path, help="folder of finished videos; outputs, or if shared a temporary one"
@@ -78,7 +79,7 @@ def serve(options: argparse.Namespace) -> None:
     shared = is_shared(options)
     menu = ModelMenu(options.model, free=options.any_model or not shared)
     store = open_store(options.output_dir, shared=shared, keep_settings=not (shared or options.no_history))
-    runner = LocalRunner(lambda: open_models(options.device, options.dtype, check_safety=wants_check(options)))
+    runner = LocalRunner(lambda: open_models(options))
     demo = build_app(runner, store, menu)
     try:
         _, url, public_url = demo.launch(
@@ -179,11 +180,13 @@ def open_store(folder: Path | None, *, shared: bool, keep_settings: bool) -> Vid
         raise UserError(f"The folder {folder} cannot be made: name another with --output-dir.") from error
 
 
-def open_models(device: str | None, dtype: str | None = None, *, check_safety: bool = False) -> ModelManager:
+def open_models(options: argparse.Namespace) -> ModelManager:
     """The model manager; importing it takes seconds, so the page is up before."""
     from model_manager import ModelManager
 
-    return ModelManager(device, dtype=dtype, check_safety=check_safety)
+    return ModelManager(
+        options.device, dtype=options.dtype, compiled=options.compile, check_safety=wants_check(options)
+    )
 
 
 def _is_loopback(host: str) -> bool:

@@ -28,6 +28,7 @@ from text2video_zero.checkpoints import (
     find_detector,
     is_harmless,
 )
+from text2video_zero.compilation import check_compiler, compile_blocks
 from text2video_zero.devices import chosen_device, chosen_type, device_name, memory_format
 from text2video_zero.errors import UserError
 from text2video_zero.events import result_of
@@ -77,6 +78,7 @@ class ModelManager:
     device: "cuda", "cuda:1", "mps" or "cpu"; None takes the best there is. Raises UserError for one that this
         machine does not have.
     dtype: "float16", "bfloat16" or "float32"; None takes what suits the device.
+    compiled: whether UNets and ControlNets are compiled, see COMPILATION_COST. Raises UserError where they cannot be.
     device_budget, cpu_budget: bytes that weights may fill on the device, and that those may fill which wait in
         the CPU's memory; see `Shelf` for what happens beyond.
     hub: where Hub ids are looked up.
@@ -92,6 +94,7 @@ class ModelManager:
         device: str | None = None,
         *,
         dtype: str | None = None,
+        compiled: bool = False,
         device_budget: int | None = None,
         cpu_budget: int | None = None,
         hub: Hub | None = None,
@@ -99,6 +102,9 @@ class ModelManager:
     ) -> None:
         self.device = chosen_device(device)
         self.dtype = chosen_type(dtype, self.device)
+        self.compiled = compiled
+        if compiled:
+            check_compiler()
         self.shelf = Shelf(
             self.device,
             weight_budget(self.device) if device_budget is None else device_budget,
@@ -109,7 +115,7 @@ class ModelManager:
         self.map_cache = MapCache(Path(self._map_folder.name))
         self._check_safety = check_safety
         self._sources = Sources(hub or Hub(), half=self.dtype != torch.float32)
-        self._reader = _Reader(self._sources, self.dtype, memory_format(self.device))
+        self._reader = _Reader(self._sources, self.dtype, memory_format(self.device), compiled)
         self._loading = threading.Lock()  # held for as long as a load takes, so that each key is loaded once
 
     def describe_device(self) -> str:
@@ -242,12 +248,13 @@ class _Reader:
     """Reads weights into the CPU's memory: from folders and single files, always safetensors.
 
     sources: finds them on this machine.  dtype: of the networks that sample; detectors are float32.
-    order: of the weights of networks with convolutions.
+    order: of the weights of networks with convolutions.  compiled: whether those that sample are.
     """
 
     sources: Sources
     dtype: torch.dtype
     order: torch.memory_format
+    compiled: bool
 
     def base(self, checkpoint: Checkpoint, at_hand: dict[str, object]) -> tuple[_Components, Path]:
         """A whole model, but for the components at hand, which it takes as they are; and where it lies."""
@@ -263,9 +270,14 @@ class _Reader:
             components.vae.to(torch.float32)  # it overflows in half precision, on every picture
         for adapter in checkpoint.adapters:
             self._add_adapter(adapter, components)
-        for network in (components.unet, components.vae):
-            network.to(memory_format=self.order)
+        components.vae.to(memory_format=self.order)
+        self._prepare(components.unet)
         return components, path
+
+    def _prepare(self, network: UNet2DConditionModel | ControlNetModel) -> None:
+        network.to(memory_format=self.order)
+        if self.compiled:
+            compile_blocks(network)
 
     def _whole_folder(self, path: Path, parts: dict[str, object]) -> _Components:
         if not (path / "model_index.json").is_file():
@@ -338,7 +350,8 @@ class _Reader:
             controlnet = ControlNetModel.from_pretrained(
                 path, dtype=self.dtype, use_safetensors=True, variant=variant_of(path)
             )
-        return controlnet.to(memory_format=self.order)
+        self._prepare(controlnet)
+        return controlnet
 
     def safety_checker(self) -> SafetyChecker:
         """Stable Diffusion's safety checker, whose pictures are prepared as CLIP's are."""

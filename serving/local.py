@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from text2video_zero.checkpoints import known_name
-from text2video_zero.events import Progress
+from text2video_zero.events import Notice, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,6 +61,7 @@ class LocalRunner:
             self._lock.release()
 
     def _run_alone(self, job: Job) -> Iterator[Event]:
+        from text2video_zero.compilation import COMPILATION_COST
         from text2video_zero.controlled import detect
         from text2video_zero.generate import generate
 
@@ -68,6 +69,8 @@ class LocalRunner:
         models = self._manager()
         yield from models.fetch(job.checkpoint)
         if not models.is_loaded(job.checkpoint):
+            if models.compiled:
+                yield Notice(COMPILATION_COST)
             yield Progress(f"Loading {known_name(job.checkpoint.source)}", 0, 1)
         with models.lend(job.checkpoint) as pipeline, closing(work(job.request, pipeline)) as events:
             yield from events

@@ -151,7 +151,7 @@ def test_the_page_is_up_before_diffusers_is_imported(tmp_path):
         "import sys, app\n"
         "from pathlib import Path\n"
         "store = app.open_store(Path(sys.argv[1]), shared=False, keep_settings=True)\n"
-        "runner = app.LocalRunner(lambda: app.open_models('cpu'))\n"
+        "runner = app.LocalRunner(lambda: app.open_models(app.read_options(['--device', 'cpu'])))\n"
         "app.build_app(runner, store, app.ModelMenu('toyland', free=True))\n"
         "assert 'diffusers' not in sys.modules\n"
     )

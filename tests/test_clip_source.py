@@ -55,7 +55,7 @@ def test_nothing_is_shown_before_there_is_a_clip_or_while_a_number_is_being_type
 
 @pytest.mark.parametrize("free", [True, False])
 def test_a_path_of_the_serving_machine_can_be_typed_only_where_strangers_cannot(tmp_path, free):
-    runner = LocalRunner(lambda: app.open_models("cpu"))
+    runner = LocalRunner(lambda: app.open_models(app.read_options(["--device", "cpu"])))
     page = app.build_app(runner, VideoStore(tmp_path), ModelMenu("toyland", free=free))
     names = {component["props"].get("elem_id") for component in page.get_config_file()["components"]}
     assert "edge-clip" in names

@@ -216,12 +216,20 @@ def sample(request: Request, checkpoint: Checkpoint, arguments: argparse.Namespa
     import transformers.utils.logging
 
     from model_manager import ModelManager
+    from text2video_zero.compilation import COMPILATION_COST
     from text2video_zero.generate import generate
 
     # Their own bars about loading would break into the line.
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-    models = ModelManager(arguments.device, dtype=arguments.dtype, check_safety=arguments.safety_checker)
+    models = ModelManager(
+        arguments.device,
+        dtype=arguments.dtype,
+        compiled=arguments.compile,
+        check_safety=arguments.safety_checker,
+    )
+    if models.compiled:
+        line.note(COMPILATION_COST)
     with closing(models.fetch(checkpoint)) as download:
         for progress in download:
             line.show(progress)
@@ -262,6 +270,7 @@ def _add_run_options(parser: argparse.ArgumentParser, request_type: type[Request
     group.add_argument(
         "--dtype", metavar="TYPE", help="float16, bfloat16 or float32; default float16 on CUDA, else float32"
     )
+    group.add_argument("--compile", action="store_true", help="compile the model: minutes at first, faster afterwards")
     group.add_argument(
         "--output",
         metavar="FILE",
