@@ -90,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for size in (8, 4, 2, 1)
         }
         runs["anchor first, first + previous"] = lambda: ours(pipeline, order(reference_frames="first + previous"))
+        runs["token merging 0.5"] = lambda: ours(pipeline, order(token_merging=0.5))
         runs["without cross-frame attention"] = lambda: ours(pipeline, order(cross_frame_attention=False))
         runs["diffusers' TextToVideoZeroPipeline"] = lambda: diffusers_own(pipeline, order())
         times = least_times(runs, arguments.rounds)
