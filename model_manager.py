@@ -354,15 +354,12 @@ class _Reader:
         """A ControlNet in its folder, or in one file; a folder of that name may hold the file's configuration."""
         path = self.sources.folder(source, revision)
         with errors_in_one_sentence(source):
-            controlnet = (
-                self._controlnet_file(path)
-                if path.is_file()
-                else ControlNetModel.from_pretrained(
-                    path, dtype=self.dtype, use_safetensors=True, variant=variant_of(path)
-                )
-            )
+            controlnet = (self._controlnet_file if path.is_file() else self._controlnet_folder)(path)
         self._prepare(controlnet)
         return controlnet
+
+    def _controlnet_folder(self, path: Path) -> ControlNetModel:
+        return ControlNetModel.from_pretrained(path, dtype=self.dtype, use_safetensors=True, variant=variant_of(path))
 
     def _controlnet_file(self, path: Path) -> ControlNetModel:
         with TemporaryDirectory() as temporary:
