@@ -82,7 +82,7 @@ toyland: $(APP_READY)
 
 examples: $(APP_READY)
 	$(RUN) -m toyland.clips --out assets/clips
-	$(RUN) -m toyland.examples --out assets/clips/results $(ARGS)
+	$(RUN) -m toyland.examples --out assets/clips/results --strip assets/readme/tasks.gif $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -9,11 +9,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from model_manager import ModelManager
 from text2video_zero.checkpoints import TOYLAND, checkpoint_for, offered_models
+from text2video_zero.clips import read_clip
 from text2video_zero.events import ClipFrames, ControlMaps, Finished
 from text2video_zero.generate import generate
-from text2video_zero.requests import REQUESTS, ControlledRequest
+from text2video_zero.requests import REQUESTS, ControlledRequest, Size
 from text2video_zero.video import Video
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
     from text2video_zero.requests import VideoRequest
 
-__all__ = ["RESULTS", "order", "write_result"]
+__all__ = ["RESULTS", "order", "write_result", "write_strip"]
 
 CLIPS = Path("assets/clips")
 
@@ -41,7 +44,8 @@ RESULTS: dict[str, Mapping[str, object]] = {
 }
 """Task -> what the example asks for."""
 
-FRAMES, SEED = 16, 7
+FRAMES, FPS, SEED = 16, 8, 7
+_STRIP_SIDE = 128
 
 
 def order(task: str, model: str) -> VideoRequest:
@@ -74,12 +78,29 @@ def write_result(task: str, model: str, models: ModelManager, folder: Path) -> I
                     yield video.save(folder / f"{task}.mp4")
 
 
+def write_strip(folder: Path, path: Path) -> Path:
+    """One picture that moves: what the examples in a folder begin with, and below what was made of it."""
+    rows = [
+        [_frames(folder / f"{task}{part}.mp4") for task in RESULTS if task != "text-to-video"]
+        for part in ("-guide", "")]
+    frames = np.concatenate([np.concatenate(row, axis=2) for row in rows], axis=1)
+    return Video(frames, FPS, {}).save(path)
+
+
+def _frames(path: Path) -> np.ndarray:
+    """Frames uint8 (f, 128, 128, 3) with a white edge around them."""
+    side = Size(_STRIP_SIDE, _STRIP_SIDE)
+    clip = read_clip(path, first_frame=0, frames=FRAMES, fps=FPS, size=side, native=side)
+    return np.pad(np.asarray(clip.frames), ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=255)
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m toyland.examples", description=__doc__)
     parser.add_argument("--out", type=Path, default=CLIPS / "results")
     parser.add_argument("--device", default="cpu", help="other devices make slightly other videos")
     parser.add_argument("--task", action="append", choices=REQUESTS, help="this one; may be repeated")
+    parser.add_argument("--strip", type=Path, help="show all of them in one GIF, for the README")
     options = parser.parse_args()
     models = ModelManager(options.device)
     for task in options.task or REQUESTS:
@@ -89,6 +110,8 @@ def main() -> None:
             continue
         for path in write_result(task, model, models, options.out):
             print(f"{path}  {path.stat().st_size / 1000:.0f} kB", flush=True)
+    if options.strip:
+        write_strip(options.out, options.strip)
 
 
 if __name__ == "__main__":
