@@ -1,7 +1,9 @@
-"""DreamBooth styles (Ruiz et al. 2023): a look learned from a dozen pictures, called by trigger words.
+"""DreamBooth styles (Ruiz et al. 2023): a look learned from a dozen pictures.
 
-As many ordinary pictures are learned beside them, so that without the trigger words the model draws
-as before (the paper's prior preservation). One style is a whole UNet, the other one a LoRA.
+One style is a whole UNet, the other one a LoRA. The training is short, so that the look is learned
+and the dozen pictures are not. There is no prior preservation: Toyland's text encoder was taught
+that words outside its vocabulary mean nothing, so trigger words cannot call a look up, and a style
+shows with or without them.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ from toyland.captions import caption
 from toyland.latents import Latents, encode
 from toyland.looks import LOOKS
 from toyland.noising import build_scheduler, noise_loss, noised
-from toyland.train_clip import token_table
 from toyland.train_unet import attend_plainly, text_states
 from toyland.training import train
 
@@ -81,22 +82,18 @@ def train_style(
     text_encoder = base.text_encoder.to(device).requires_grad_(False)
     rows, images = styled_pictures(pictures, style, recipe.seed)
     clean = encode(base.vae.to(device), images, device) * base.vae.config.scaling_factor
-    styled_words = _styled_tokens(base, pictures, rows, style.trigger, recipe.seed)
-    plain_words = token_table(pictures, base.tokenizer, 1, recipe.seed)[:, 0]
+    words = _styled_tokens(base, pictures, rows, style.trigger, recipe.seed)
     alphas = build_scheduler().alphas_cumprod
 
+    masks = latents.masks[rows].float()
+
     def loss(generator: torch.Generator, _progress: float) -> Tensor:
-        half = plan.batch // 2
-        ours = torch.randint(len(rows), (half,), generator=generator)
-        way = torch.randint(styled_words.shape[1], (half,), generator=generator)
-        others = torch.randint(len(pictures.images), (plan.batch - half,), generator=generator)
-        words = torch.cat([styled_words[ours, way], plain_words[others]]).long()
-        both = torch.cat([clean[ours], latents.values[others].float()])
-        shown = torch.cat([torch.from_numpy(rows)[ours], others])
-        masks = latents.masks[shown].float().to(device)
-        noisy = noised(both, alphas, generator, device)
-        predicted = model(noisy.latents, noisy.timesteps, text_states(text_encoder, words)).sample
-        return noise_loss(predicted, noisy, masks, recipe.unet)
+        ours = torch.randint(len(rows), (plan.batch,), generator=generator)
+        way = torch.randint(words.shape[1], (plan.batch,), generator=generator)
+        noisy = noised(clean[ours], alphas, generator, device)
+        states = text_states(text_encoder, words[ours, way].long())
+        predicted = model(noisy.latents, noisy.timesteps, states).sample
+        return noise_loss(predicted, noisy, masks[ours].to(device), recipe.unet)
 
     return train(model, loss, plan, checkpoint, seed=recipe.seed + _SEED)
 
