@@ -82,7 +82,7 @@ def test_a_program_gets_a_playable_video_whose_settings_make_it_again(client):
         ({"size": "wide"}, "The size 'wide' is not of the form WIDTHxHEIGHT: write for example 512x512."),
         ({"steps": 3}, f"Steps is 3, out of range: give a whole number from 4 to {MOST_STEPS:g}."),
         ({"fps": 99}, "Frames per second is 99, out of range: give a whole number from 1 to 60."),
-        ({"sampler": "Magic"}, "Sampler is 'Magic': choose one of DDIM, DPM++ 2M, UniPC, Euler."),
+        ({"sampler": "Magic"}, "Sampler is 'Magic': choose one of DDIM, DPM++ 2M, UniPC, Euler, DDIM trailing, LCM."),
         ({"frames": None}, "Frames is None: give a whole number from 1 to 512."),
         ({"motion": "yes"}, "Motion is 'yes': choose yes (true) or no (false)."),
         ({"loras": "a-style:much"}, "The weight 'much' of the LoRA 'a-style' is no number"),

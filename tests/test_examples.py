@@ -23,7 +23,7 @@ EXAMPLES = [(tab.request, example) for tab in CLIP_TABS for example in tab.examp
 
 
 def frames_in(path):
-    return read_clip(path, first_frame=0, frames=99, fps=clips.FPS, size=SIDE, native=SIDE).frames
+    return np.asarray(read_clip(path, first_frame=0, frames=99, fps=clips.FPS, size=SIDE, native=SIDE).frames)
 
 
 @pytest.mark.parametrize("name", clips.CLIPS)

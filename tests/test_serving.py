@@ -151,8 +151,12 @@ class TestGuide:
         job = Job(request, Checkpoint(str(tiny_editor), kind="instruct-pix2pix"))
         events = list(complete(job, runner, VideoStore(tmp_path / "kept"), (".mp4",)))
         guide = next(event for event in events if isinstance(event, Guide))
-        shown = read_clip(guide.path, first_frame=0, frames=9, fps=8, size=Size(80, 64), native=Size(64, 64)).frames
-        read = read_clip(clip, first_frame=2, frames=3, fps=8, size=Size(80, 64), native=Size(64, 64)).frames
+        shown = np.asarray(
+            read_clip(guide.path, first_frame=0, frames=9, fps=8, size=Size(80, 64), native=Size(64, 64)).frames
+        )
+        read = np.asarray(
+            read_clip(clip, first_frame=2, frames=3, fps=8, size=Size(80, 64), native=Size(64, 64)).frames
+        )
         assert shown.shape == read.shape
         assert np.abs(shown.astype(int) - read).mean() < 5
 
