@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -48,7 +49,7 @@ def test_a_clip_in_bfloat16_is_much_the_same(pipeline, tiny_checkpoint):
         assert lent.components.unet.dtype is torch.bfloat16
         latents = sampled(request, lent)
         video = list(generate(request, lent))[-1].video
-    assert video.frames.std() > 0
+    assert np.stack(list(video.frames)).std() > 0
     expected = sampled(request, pipeline)
     assert (latents - expected).abs().mean() < 0.1 * expected.std()
 

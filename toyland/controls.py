@@ -29,7 +29,7 @@ def control_maps(kind: str, pictures: Pictures, rows: np.ndarray) -> np.ndarray:
     images = pictures.images[rows]
     if kind == "edge":
         mapper = CannyMapper()
-        return mapper.drawn(mapper.seen(images), *images.shape[1:3])
+        return np.stack(list(mapper.drawn(mapper.seen(images), *images.shape[1:3])))
     if kind == "pose":
         skeletons = pictures.skeletons[rows]
         return np.stack([draw_skeletons(one[None], *images.shape[1:3]) for one in skeletons])
