@@ -18,6 +18,7 @@ from text2video_zero.errors import UserError
 from text2video_zero.guidance import TextGuidance, encoded_prompts
 from text2video_zero.sampling import denoise, frame_noise, shared_step_noise
 from text2video_zero.schedule import MotionPlan, Schedule
+from text2video_zero.workspace import Workspace
 
 STILL = {"frames": 1, "motion": False, "guidance_scale": 1.0}
 FEW = {"sampler": "LCM", "steps": 4, "guidance_scale": 1.0, "motion_from": 879, "motion_to": 939}
@@ -161,7 +162,8 @@ class TestClip:
         unet, embeddings = pipeline.components.unet, encoded_prompts(pipeline.components, request.prompt, None)
         alike = frame_noise(request.seed, 0, SHAPE, "cpu").expand(3, -1, -1, -1)
         step_noise = shared_step_noise(request, pipeline, schedule)
-        run = denoise(alike, schedule, range(4), TextGuidance(unet, embeddings, 1.0), None, 8, step_noise)
+        room = Workspace.of(pipeline, 8)
+        run = denoise(alike, schedule, range(4), TextGuidance(unet, embeddings, 1.0), None, room, step_noise)
         with torch.inference_mode():
             *_, last = run
         assert last.clean.std() > 0.1
