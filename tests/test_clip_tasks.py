@@ -14,7 +14,7 @@ from text2video_zero.checkpoints import Checkpoint
 from text2video_zero.clips import probe
 from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps, Finished, Notice, result_of
-from text2video_zero.generate import generate, sample
+from text2video_zero.generate import generate, sample, settings
 from text2video_zero.requests import DepthRequest, DreamBoothRequest, EdgeRequest, InstructPix2PixRequest, PoseRequest
 from text2video_zero.video import read_settings, run_ffmpeg
 
@@ -65,6 +65,13 @@ class TestInstructed:
         assert video.frames.shape == (5, 64, 80, 3)
         assert any(isinstance(event, Notice) and "96x64 -> 80x64" in event.text for event in events)
         assert video.settings["request"]["size"] == "80x64"
+
+    def test_a_videos_settings_do_not_tell_where_on_this_machine_the_clip_is(self, editor, clip, monkeypatch):
+        monkeypatch.chdir(clip.parent.parent)
+        below = clip.relative_to(clip.parent.parent).as_posix()
+        for given, told in ((str(clip), clip.name), (below, below)):
+            request = order(InstructPix2PixRequest, given)
+            assert settings(request, editor)["request"]["clip"] == told
 
     @pytest.mark.parametrize("sampler", ["Euler ancestral", "DDIM"])
     @pytest.mark.parametrize("shared_noise", [True, False])

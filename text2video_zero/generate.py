@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -103,11 +104,14 @@ def _conditions(
 
 
 def settings(request: VideoRequest, pipeline: Pipeline) -> dict[str, object]:
-    """What a video's file records, enough to make it again."""
+    """What a video's file records, enough to make it again; of a clip that is named by its full path only the name."""
     model, added = origin_of(pipeline.checkpoint)
     speed = request.speed if isinstance(request, FewStepRequest) else ""
     loras = [written(adapter) for adapter in added if not is_of_speed(adapter, speed)]
     made_by = {"app": "text2video-zero", "version": __version__, "task": request.task, "model": model}
     if loras:
         made_by["loras"] = loras
-    return made_by | {"request": request.to_dict()}
+    asked = request.to_dict()
+    if Path(asked.get("clip", "")).is_absolute():
+        asked["clip"] = Path(asked["clip"]).name  # a file is shown to others, a home folder's name is not
+    return made_by | {"request": asked}
