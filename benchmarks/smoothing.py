@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from model_manager import ModelManager
-from text2video_zero.attention import attention_of
 from text2video_zero.checkpoints import find_checkpoint, known_model
 from text2video_zero.decoding import decoded_frames
 from text2video_zero.evaluation.metrics import flow_warp_error, iou, pose_warp_error
@@ -26,11 +25,12 @@ from text2video_zero.events import result_of
 from text2video_zero.foreground import CrossAttentionDetector
 from text2video_zero.guidance import TextGuidance, encoded_prompts, negative_branch
 from text2video_zero.motion import forward_noise
+from text2video_zero.patches import attention_of
 from text2video_zero.requests import TextToVideoRequest
 from text2video_zero.sampling import frame_noise
-from text2video_zero.schedule import Schedule
 from text2video_zero.smoothing import dilated, smoothed_latents
-from text2video_zero.text_to_video import ClipRun
+from text2video_zero.text_to_video import ClipRun, motion_plan
+from text2video_zero.workspace import Workspace
 from toyland.captions import caption
 from toyland.world import SUBJECTS, Scene, random_scene, render
 
@@ -116,16 +116,17 @@ def clip_scores(pipeline: Pipeline, request: TextToVideoRequest) -> ClipScores:
         components, request.prompt, negative_branch(request.negative_prompt, request.guidance_scale)
     )
     guidance = TextGuidance(components.unet, embeddings, request.guidance_scale)
-    schedule = Schedule.of(request.sampler, request.steps, components.scheduler)
+    plan = motion_plan(request, pipeline)
     detector = CrossAttentionDetector(pipeline, request.prompt, "", request.frames, len(embeddings))
-    with attention_of(request, components.unet) as memory:
-        run = ClipRun(request, pipeline, schedule, guidance, memory)
-        start, index = result_of(run.start())
-        with detector.observing():
-            plain = result_of(run.denoised(start, index))
+    workspace = Workspace.of(pipeline, request.chunk_size)
+    with workspace, attention_of(request, components.unet) as memory:
+        run = ClipRun(request, pipeline, plan, guidance, memory, workspace)
+        start = result_of(run.start())
+        with detector.observing() as around_chunk:
+            plain = result_of(run.denoised(start, around_chunk=around_chunk))
         masks = detector.masks(plain)
         start = smoothed_latents(start, masks, run.poses(), request.smoothing_strength, request.resampling)
-        smoothed = result_of(run.denoised(start, index))
+        smoothed = result_of(run.denoised(start))
     clips = [np.stack(list(decoded_frames(components.vae, latents))) for latents in (plain, smoothed)]
     factor = pipeline.latent_factor
     foreground = masks.numpy().repeat(factor, 1).repeat(factor, 2)

@@ -38,7 +38,7 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
     negative_prompt = negative_branch(request.negative_prompt, request.guidance_scale)
     embeddings = encoded_prompts(components, request.prompt, negative_prompt)
     guidance = TextGuidance(components.unet, embeddings, request.guidance_scale)
-    plan = _motion_plan(request, pipeline)
+    plan = motion_plan(request, pipeline)
     workspace = yield from workspace_for(request, request.size, pipeline)
     with workspace, attention_of(request, components.unet) as memory:
         run = ClipRun(request, pipeline, plan, guidance, memory, workspace)
@@ -54,7 +54,8 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
         return Sampled((yield from run.denoised(start, stage="Smoothing the background")), request)
 
 
-def _motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:
+def motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:
+    """The steps of a request: those of the first frame alone, if there is motion, and those of all frames."""
     scheduler = pipeline.components.scheduler
     if not request.motion:
         return MotionPlan.without_motion(Schedule.of(request.sampler, request.steps, scheduler))
