@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import itertools
 import sys
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 from text2video_zero.attention import cross_frame_attention
 from text2video_zero.errors import UserError
-from text2video_zero.events import result_of
+from text2video_zero.events import Notice, result_of
 from text2video_zero.foreground import (
     CrossAttentionDetector,
     ListeningProcessor,
@@ -299,6 +300,10 @@ class TestMasks:
             found.heat(8, 16)
 
 
+def told_before_the_first_step(request, pipeline):
+    return list(itertools.takewhile(lambda event: isinstance(event, Notice), sample_text_to_video(request, pipeline)))
+
+
 class TestWords:
     def test_words_behind_what_the_model_reads_are_refused(self, pipeline):
         long = "very " * pipeline.components.tokenizer.model_max_length + "red panda"
@@ -312,7 +317,7 @@ class TestWords:
     def test_they_are_refused_before_the_first_step(self, pipeline):
         request = TextToVideoRequest(prompt=PROMPT, smooth_background=True, foreground_words="hippopotamus")
         with pytest.raises(UserError, match="hippopotamus"):
-            next(sample_text_to_video(request, pipeline))
+            told_before_the_first_step(request, pipeline)
 
 
 @pytest.fixture
@@ -385,4 +390,4 @@ class TestSalientObject:
             monkeypatch.setitem(sys.modules, name, None)
         request = TextToVideoRequest(prompt=PROMPT, smooth_background=True, foreground_detector="salient object")
         with pytest.raises(UserError, match=r"pip install -r requirements-extras\.txt"):
-            next(sample_text_to_video(request, pipeline))
+            told_before_the_first_step(request, pipeline)
