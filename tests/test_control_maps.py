@@ -379,7 +379,7 @@ class TestAnnotators:
         (seen,) = mapper.seen(picture.image[None])
         assert seen.hands.shape == (1, 21, 3)
         assert seen.hands[..., 2].sum() > 10
-        drawn = mapper.drawn([seen], 256, 256)[0]
+        (drawn,) = mapper.drawn([seen], 256, 256)
         without_wrist = picture.skeleton * 1
         without_wrist[7, 2] = 0
         assert drawn[draw_skeletons(without_wrist[None], 256, 256).any(-1)].any(-1).all()

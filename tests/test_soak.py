@@ -27,7 +27,7 @@ FAULTS = (torch.OutOfMemoryError("injected"), RuntimeError("injected"), UserErro
 def frames_of(runner, order):
     """The frames of a whole run."""
     checkpoint, request = order
-    return list(runner.run(Job(request, checkpoint)))[-1].video.frames
+    return np.asarray(list(runner.run(Job(request, checkpoint)))[-1].video.frames)
 
 
 def runner_on(manager):
