@@ -21,7 +21,7 @@ from text2video_zero.errors import UserError
 from text2video_zero.events import Finished
 
 REQUESTS = 200
-FAULTS = (torch.OutOfMemoryError("injected"), RuntimeError("injected"), UserError("injected"))
+FAULTS = (torch.OutOfMemoryError, RuntimeError, UserError)  # made anew: an error holds all that it went through
 
 
 def frames_of(runner, order):
@@ -64,7 +64,7 @@ class Fault:
     def count(self, *_):
         self.left -= 1
         if self.left == 0:
-            raise self.error
+            raise self.error("injected")
 
     def __enter__(self):
         return self
