@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import statistics
 import tempfile
 import threading
@@ -155,7 +156,9 @@ def test_two_hundred_requests_leave_nothing_behind(orders, expected, tmp_path, m
     assert late < 1.03 * warm
     assert threading.active_count() == threads
     assert [path.name.startswith("text2video-zero-maps-") for path in temporary.iterdir()] == [True]
-    assert not list((tmp_path / "videos").iterdir())
+    # What played beside a video stays on the page, and on disk, also where the run came to nothing.
+    left = [path.name for path in (tmp_path / "videos").iterdir()]
+    assert all(re.match(r"[a-z0-9-]+-(clip|control-map)-\d", name) for name in left), left
     for module in modules_of(manager, orders):
         assert not module._forward_pre_hooks
         assert not module._forward_hooks
