@@ -136,7 +136,9 @@ def test_what_is_done_to_one_of_the_two_happens_to_the_other(page, tmp_path):
     bring(page, write_clip(tmp_path, "mp4"))
     ask(page)
     page.locator("#edge-run").click()
+    page.locator("#edge-status").get_by_text("Done in").wait_for()  # until then an example may be on the stage
     page.wait_for_function(playing("#edge-video"))
+    page.wait_for_function(playing("#edge-guide"))
     page.evaluate("() => document.querySelector('#edge-guide video').pause()")
     page.wait_for_function(f"() => ({TIMES})().every((video) => video.paused)")
     page.evaluate("() => { document.querySelector('#edge-video video').currentTime = 0.5; }")
@@ -173,6 +175,7 @@ def test_on_a_phone_the_two_videos_fit_side_by_side(browser, address, tmp_path):
         bring(phone, write_clip(tmp_path, "mp4"))
         ask(phone)
         phone.locator("#edge-run").click()
+        phone.locator("#edge-status").get_by_text("Done in").wait_for()
         phone.wait_for_function(playing("#edge-video"))
         keep(phone, "phone-in-step")
         boxes = [phone.locator(f"#edge-{part} video").bounding_box() for part in ("guide", "video")]
