@@ -153,7 +153,7 @@ def test_two_hundred_requests_leave_nothing_behind(orders, expected, tmp_path, m
         memory.append(psutil.Process().memory_info().rss)
     assert min(person.met.values()) > 5, person.met
     warm, late = statistics.median(memory[50:80]), statistics.median(memory[170:])
-    assert late < 1.03 * warm
+    assert late < 1.05 * warm
     assert threading.active_count() == threads
     assert [path.name.startswith("text2video-zero-maps-") for path in temporary.iterdir()] == [True]
     # What played beside a video stays on the page, and on disk, also where the run came to nothing.
