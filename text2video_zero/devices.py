@@ -17,7 +17,7 @@ def chosen_device(name: str | None) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1).to(device).cpu()
-    # Each kind of device fails in its own way: RuntimeError, AssertionError, NotImplementedError, ...
+    # Each kind of device fails in its own way, with errors that have nothing in common.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         remedy = f"leave it out, or give {_best_device()!r}"

@@ -7,11 +7,8 @@ Checkpoints lie in the work folder; a run that was cut off goes on where it was.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import tempfile
-import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +18,6 @@ import torch
 from torch import distributed as dist
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from toyland.config import PRESETS, Recipe, budgets, hurried
 from toyland.dataset import Pictures, render_pictures
 from toyland.export import (
     export_clip,
@@ -31,6 +27,7 @@ from toyland.export import (
 )
 from toyland.latents import Latents, encode_pictures, load_latents, scale_latents
 from toyland.noising import build_scheduler
+from toyland.options import chosen_device, chosen_recipe, run_in_order, training_options
 from toyland.texts import corpus
 from toyland.tokenizer import build_tokenizer
 from toyland.train_autoencoder import build_autoencoder, train_autoencoder
@@ -43,6 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from diffusers import AutoencoderKL
+
+    from toyland.config import Recipe
 
 __all__ = ["STAGES", "Family", "main", "run_stage"]
 
@@ -193,34 +192,17 @@ def run_stage(stage: str, family: Family, workers: int) -> None:
             _work_on, (stage, fresh, workers, meeting), nprocs=workers)
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", choices=PRESETS, default="cpu")
-    parser.add_argument("--out", type=Path, default=Path("assets/toyland"))
-    parser.add_argument("--work-dir", type=Path, default=Path("outputs/toyland"),
-                        help="pictures, latents and checkpoints (some GB)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default=None,
-                        help="default: cuda where there is one")
-    parser.add_argument("--stage", choices=STAGES, nargs="+", default=list(STAGES))
-    parser.add_argument("--minutes", nargs="+", default=[], metavar="PART=MINUTES",
-                        help="wall-clock budgets, for example unet=60 autoencoder=30")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(),
-                        help="training processes on the CPU")
-    return parser.parse_args(argv)
-
-
 def main(argv: list[str] | None = None) -> None:
     """See the module."""
-    options = _arguments(argv)
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    recipe = hurried(PRESETS[options.preset], budgets(options.minutes))
-    family = Family(recipe, options.work_dir, options.out, device)
-    for name in STAGES:
-        if name in options.stage:
-            started = time.monotonic()
-            run_stage(name, family, options.workers if device == "cpu" else 1)
-            print(json.dumps({"stage": name, "seconds": round(time.monotonic() - started)}),
-                  flush=True)
+    parser = training_options(__doc__.splitlines()[0], STAGES, "unet=60 autoencoder=30")
+    parser.add_argument("--out", type=Path, default=Path("assets/toyland"))
+    parser.add_argument("--workers", type=int, default=os.cpu_count(),
+                        help="training processes on the CPU")
+    options = parser.parse_args(argv)
+    device = chosen_device(options)
+    family = Family(chosen_recipe(options), options.work_dir, options.out, device)
+    workers = options.workers if device == "cpu" else 1
+    run_in_order(STAGES, options.stage, lambda name: run_stage(name, family, workers))
 
 
 if __name__ == "__main__":

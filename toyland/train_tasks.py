@@ -8,10 +8,7 @@ Checkpoints lie in the work folder; a run that was cut off goes on where it was.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import time
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,11 +17,11 @@ from typing import TYPE_CHECKING
 import torch
 from diffusers import StableDiffusionPipeline
 
-from toyland.config import PRESETS, Recipe, budgets, hurried
 from toyland.controls import CONTROLS
 from toyland.dataset import Pictures, render_pictures
 from toyland.export import export_lora, export_network
 from toyland.latents import Latents, encode_pictures, load_latents
+from toyland.options import chosen_device, chosen_recipe, run_in_order, training_options
 from toyland.train_autoencoder import train_decoder
 from toyland.train_controlnet import train_controlnet
 from toyland.train_editor import EditPairs, edit_pairs, train_editor
@@ -34,6 +31,8 @@ from toyland.train_style import STYLES, train_style
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from toyland.config import Recipe
 
 __all__ = ["STAGES", "TaskModels", "main"]
 
@@ -141,34 +140,17 @@ STAGES: dict[str, Callable[[TaskModels], object]] = {
 """In an order in which each finds what it builds on; the trainings do not depend on each other."""
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", choices=PRESETS, default="cpu")
-    parser.add_argument("--model", type=Path, default=Path("assets/toyland"))
-    parser.add_argument("--work-dir", type=Path, default=Path("outputs/toyland"),
-                        help="pictures, latents and checkpoints (some GB)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default=None,
-                        help="default: cuda where there is one")
-    parser.add_argument("--stage", choices=STAGES, nargs="+", default=list(STAGES))
-    parser.add_argument("--minutes", nargs="+", default=[], metavar="PART=MINUTES",
-                        help="wall-clock budgets, for example decoder=30 controlnet-pose=10")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="on the CPU")
-    return parser.parse_args(argv)
-
-
 def main(argv: list[str] | None = None) -> None:
     """See the module."""
-    options = _arguments(argv)
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    parser = training_options(
+        __doc__.splitlines()[0], STAGES, "decoder=30 controlnet-pose=10")
+    parser.add_argument("--model", type=Path, default=Path("assets/toyland"))
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="on the CPU")
+    options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
-    recipe = hurried(PRESETS[options.preset], budgets(options.minutes))
-    models = TaskModels(recipe, options.model, options.work_dir, device)
-    for name, stage in STAGES.items():
-        if name in options.stage:
-            started = time.monotonic()
-            stage(models)
-            print(json.dumps({"stage": name, "seconds": round(time.monotonic() - started)}),
-                  flush=True)
+    models = TaskModels(
+        chosen_recipe(options), options.model, options.work_dir, chosen_device(options))
+    run_in_order(STAGES, options.stage, lambda name: STAGES[name](models))
 
 
 if __name__ == "__main__":
