@@ -77,11 +77,11 @@ bench-memory: $(APP_READY)
 	$(RUN) -m benchmarks.memory $(ARGS)
 
 toyland: $(APP_READY)
-	$(RUN) -m toyland.train --preset $(PRESET) --out assets/toyland $(ARGS)
-	$(RUN) -m toyland.train_tasks --preset $(PRESET) --model assets/toyland $(ARGS)
+	$(RUN) -m toyland.training.train --preset $(PRESET) --out assets/toyland $(ARGS)
+	$(RUN) -m toyland.training.train_tasks --preset $(PRESET) --model assets/toyland $(ARGS)
 
 examples: $(APP_READY)
-	$(RUN) -m toyland.clips --out assets/clips
+	$(RUN) -m toyland.world.clips --out assets/clips
 	$(RUN) -m toyland.examples --out assets/clips/results --strip assets/readme/tasks.gif $(ARGS)
 
 clean:

@@ -20,7 +20,15 @@ from diffusers import (
 )
 from transformers import CLIPTokenizer
 
-from text2video_zero.checkpoints import (
+from text2video_zero.control.map_cache import MapCache
+from text2video_zero.device.compilation import check_compiler, compile_blocks
+from text2video_zero.device.devices import chosen_device, chosen_type, device_name, memory_format
+from text2video_zero.device.memory import weight_budget
+from text2video_zero.device.pipeline_cache import Loan, Shelf
+from text2video_zero.device.self_check import self_check
+from text2video_zero.errors import UserError
+from text2video_zero.events import result_of
+from text2video_zero.models.checkpoints import (
     PREVIEW_DECODERS,
     SAFETY_CHECKER,
     Annotator,
@@ -28,28 +36,18 @@ from text2video_zero.checkpoints import (
     find_detector,
     is_harmless,
 )
-from text2video_zero.compilation import check_compiler, compile_blocks
-from text2video_zero.devices import chosen_device, chosen_type, device_name, memory_format
-from text2video_zero.errors import UserError
-from text2video_zero.events import result_of
-from text2video_zero.hub import Hub
-from text2video_zero.layouts import write_controlnet_layout, write_layout
-from text2video_zero.map_cache import MapCache
-from text2video_zero.memory import weight_budget
-from text2video_zero.pipeline import Detector, Network, Pipeline
-from text2video_zero.preview import LatentRGB, TinyDecoder
-from text2video_zero.refusals import (
+from text2video_zero.models.compatibility import (
     errors_in_one_sentence,
     refuse_other_adapter,
     refuse_other_family,
     refuse_other_kind_of_unet,
 )
-from text2video_zero.safety import SafetyChecker
-from text2video_zero.self_check import self_check
-from text2video_zero.shelf import Loan, Shelf
-from text2video_zero.sources import Sources, has_layout
-from text2video_zero.vocabulary import Vocabulary
-from text2video_zero.weights import (
+from text2video_zero.models.hub import Hub
+from text2video_zero.models.original_configurations import write_controlnet_layout, write_layout
+from text2video_zero.models.pipeline import Detector, Network, Pipeline
+from text2video_zero.models.sources import Sources, has_layout
+from text2video_zero.models.vocabulary import Vocabulary
+from text2video_zero.models.weights import (
     UNET_INPUT,
     check_whole,
     family_of_controlnet,
@@ -57,6 +55,8 @@ from text2video_zero.weights import (
     read_shapes,
     variant_of,
 )
+from text2video_zero.sampling.preview import LatentRGB, TinyDecoder
+from text2video_zero.sampling.safety import SafetyChecker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,9 +65,9 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from transformers import PreTrainedModel
 
-    from text2video_zero.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
     from text2video_zero.events import Progress
-    from text2video_zero.preview import PreviewDecoder
+    from text2video_zero.models.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
+    from text2video_zero.sampling.preview import PreviewDecoder
 
     _Components = StableDiffusionPipeline | StableDiffusionXLPipeline
 

@@ -21,9 +21,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from benchmarks.live_bytes import peak_of
 from model_manager import ModelManager
-from text2video_zero.checkpoints import TOYLAND, checkpoint_for
+from text2video_zero.device.memory_plan import DECODER_MAPS, unet_bytes
 from text2video_zero.generate import generate
-from text2video_zero.memory_plan import DECODER_MAPS, unet_bytes
+from text2video_zero.models.checkpoints import TOYLAND, checkpoint_for
 from text2video_zero.requests import EdgeRequest, Size, TextToVideoRequest
 
 if TYPE_CHECKING:

@@ -14,14 +14,14 @@ import torch
 from diffusers.pipelines.deprecated.text_to_video_synthesis.pipeline_text_to_video_zero import TextToVideoZeroPipeline
 
 from model_manager import ModelManager
-from text2video_zero.checkpoints import find_checkpoint
 from text2video_zero.generate import sample
+from text2video_zero.models.checkpoints import find_checkpoint
 from text2video_zero.requests import TextToVideoRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from text2video_zero.pipeline import Pipeline
+    from text2video_zero.models.pipeline import Pipeline
 
 PROMPT = "a red panda dancing in the snow"
 

@@ -18,26 +18,26 @@ import numpy as np
 import torch
 
 from model_manager import ModelManager
-from text2video_zero.checkpoints import find_checkpoint, known_model
-from text2video_zero.decoding import decoded_frames
+from text2video_zero.attention.patches import attention_of
+from text2video_zero.device.offload import Workspace
 from text2video_zero.evaluation.metrics import flow_warp_error, iou, pose_warp_error
 from text2video_zero.events import result_of
-from text2video_zero.foreground import CrossAttentionDetector
-from text2video_zero.guidance import TextGuidance, encoded_prompts, negative_branch
-from text2video_zero.motion import forward_noise
-from text2video_zero.patches import attention_of
+from text2video_zero.foreground.detectors import CrossAttentionDetector
+from text2video_zero.models.checkpoints import find_checkpoint, known_model
 from text2video_zero.requests import TextToVideoRequest
-from text2video_zero.sampling import frame_noise
-from text2video_zero.smoothing import dilated, smoothed_latents
-from text2video_zero.text_to_video import ClipRun, motion_plan
-from text2video_zero.workspace import Workspace
-from toyland.captions import caption
-from toyland.world import SUBJECTS, Scene, random_scene, render
+from text2video_zero.sampling.decoding import decoded_frames
+from text2video_zero.sampling.denoising import frame_noise
+from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts, negative_branch
+from text2video_zero.sampling.motion import forward_noise
+from text2video_zero.sampling.smoothing import dilated, smoothed_latents
+from text2video_zero.tasks.text_to_video import ClipRun, motion_plan
+from toyland.world.captions import caption
+from toyland.world.scene import SUBJECTS, Scene, random_scene, render
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from text2video_zero.pipeline import Pipeline
+    from text2video_zero.models.pipeline import Pipeline
 
 
 TIMESTEPS = (941, 841, 741, 641, 541, 441, 341, 241, 141, 41)

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from text2video_zero.events import ClipFrames, ControlMaps, Finished, Progress
-from text2video_zero.video import Video, save_or_keep_frames, unique_path
+from text2video_zero.media.video import Video, save_or_keep_frames, unique_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from text2video_zero.checkpoints import Checkpoint
     from text2video_zero.events import Event
+    from text2video_zero.models.checkpoints import Checkpoint
     from text2video_zero.requests import Request
 
 FORMS = {".mp4": "MP4", ".gif": "GIF", ".zip": "PNG frames"}

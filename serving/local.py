@@ -6,8 +6,8 @@ import threading
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from text2video_zero.checkpoints import known_name
 from text2video_zero.events import Notice, Progress
+from text2video_zero.models.checkpoints import known_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,9 +61,9 @@ class LocalRunner:
             self._lock.release()
 
     def _run_alone(self, job: Job) -> Iterator[Event]:
-        from text2video_zero.compilation import COMPILATION_COST
-        from text2video_zero.controlled import detect
+        from text2video_zero.device.compilation import COMPILATION_COST
         from text2video_zero.generate import generate
+        from text2video_zero.tasks.controlled import detect
 
         work = detect if job.maps_only else generate
         models = self._manager()

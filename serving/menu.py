@@ -7,8 +7,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from text2video_zero.adapters import read_adapters
-from text2video_zero.checkpoints import (
+from text2video_zero.errors import UserError
+from text2video_zero.models.adapters import read_adapters
+from text2video_zero.models.checkpoints import (
     KNOWN_MODELS,
     Checkpoint,
     KnownModel,
@@ -18,9 +19,8 @@ from text2video_zero.checkpoints import (
     local_models,
     offered_models,
 )
-from text2video_zero.errors import UserError
-from text2video_zero.speeds import FULL_QUALITY, speed_adapters, speed_values, speeds_of
-from text2video_zero.vocabulary import Vocabulary
+from text2video_zero.models.speeds import FULL_QUALITY, speed_adapters, speed_values, speeds_of
+from text2video_zero.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,8 +11,8 @@ import gradio as gr
 
 from tabs import stage
 from tabs.form import path_of, widget
-from text2video_zero.clips import read_clip
 from text2video_zero.errors import UserError
+from text2video_zero.media.clips import read_clip
 from text2video_zero.requests import Size
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from gradio.components import Component
 
-    from text2video_zero.clips import Clip, ClipInfo
+    from text2video_zero.media.clips import Clip, ClipInfo
     from text2video_zero.requests import FieldSpec
 
 USED_PART = ("first_frame", "frames", "fps")

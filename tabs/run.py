@@ -22,8 +22,8 @@ from tabs import stage
 from tabs.form import given
 from text2video_zero.errors import UserError
 from text2video_zero.events import Notice, Preview, Progress
+from text2video_zero.models.speeds import FULL_QUALITY
 from text2video_zero.requests import ControlledRequest, FewStepRequest
-from text2video_zero.speeds import FULL_QUALITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable

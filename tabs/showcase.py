@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from text2video_zero.checkpoints import ROOT
-from text2video_zero.video import read_settings
+from text2video_zero.media.video import read_settings
+from text2video_zero.models.checkpoints import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from text2video_zero.events import Preview
-    from text2video_zero.frames import Frames
+    from text2video_zero.media.frames import Frames
 
 PREVIEW_FRAMES = 24
 """Frames of a preview at most: it is drawn many times in a run and nobody studies it frame by frame."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from tabs.form import shown
-from text2video_zero.speeds import FULL_QUALITY, SPEED_FIELDS
+from text2video_zero.models.speeds import FULL_QUALITY, SPEED_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

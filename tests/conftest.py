@@ -26,9 +26,9 @@ from tests.tiny_models import (
     write_tokenizer,
     write_xl_model,
 )
-from text2video_zero.checkpoints import INSTRUCT_PIX2PIX, Adapter, Checkpoint, DetectorCheckpoint
-from text2video_zero.hub import Hub
-from text2video_zero.pipeline import Pipeline
+from text2video_zero.models.checkpoints import INSTRUCT_PIX2PIX, Adapter, Checkpoint, DetectorCheckpoint
+from text2video_zero.models.hub import Hub
+from text2video_zero.models.pipeline import Pipeline
 from text2video_zero.requests import (
     DepthRequest,
     DreamBoothRequest,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from text2video_zero.video import Video
+from text2video_zero.media.video import Video
 
 FRAMES = 10
 

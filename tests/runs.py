@@ -10,7 +10,7 @@ from text2video_zero.events import result_of
 from text2video_zero.generate import sample
 
 if TYPE_CHECKING:
-    from text2video_zero.pipeline import Pipeline
+    from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests import VideoRequest
 
 

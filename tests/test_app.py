@@ -16,8 +16,8 @@ import app
 from tests.served import served
 from tests.tiny_models import write_lora
 from text2video_zero.errors import UserError
+from text2video_zero.media.video import read_settings
 from text2video_zero.requests import REQUESTS, TextToVideoRequest
-from text2video_zero.video import read_settings
 
 ENDPOINT = "/text-to-video"
 MOST_STEPS = {name: spec.maximum for name, _, spec in TextToVideoRequest.declarations()}["steps"]

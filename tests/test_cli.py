@@ -17,12 +17,13 @@ import pytest
 from tests.fake_hub import FakeHub
 from tests.tiny_models import write_lora
 from text2video_zero import __main__ as cli
-from text2video_zero import __version__, checkpoints
-from text2video_zero.checkpoints import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND_FOLDER, Checkpoint, KnownModel
+from text2video_zero import __version__
 from text2video_zero.events import Finished, Notice, Progress
-from text2video_zero.hub import Hub
+from text2video_zero.media.video import Video, read_settings
+from text2video_zero.models import checkpoints
+from text2video_zero.models.checkpoints import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND_FOLDER, Checkpoint, KnownModel
+from text2video_zero.models.hub import Hub
 from text2video_zero.requests import REQUESTS, Kind
-from text2video_zero.video import Video, read_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK = "text-to-video"
@@ -211,7 +212,7 @@ class TestRuns:
     def test_loras_are_added_recorded_and_taken_from_an_earlier_video(
         self, tiny_checkpoint, short_run, monkeypatch, tmp_path
     ):
-        monkeypatch.setattr("text2video_zero.adapters.read_adapters.__defaults__", (tmp_path / "models",))
+        monkeypatch.setattr("text2video_zero.models.adapters.read_adapters.__defaults__", (tmp_path / "models",))
         for number, name in enumerate(("ink", "wool")):
             write_lora(tmp_path / "models" / f"{name}.safetensors", tiny_checkpoint, seed=number)
         frames = {}
@@ -276,7 +277,7 @@ class TestRuns:
         assert not list(Path().iterdir())
 
     def test_a_video_that_cannot_be_encoded_keeps_its_frames(self, short_run, capsys, monkeypatch):
-        from text2video_zero import video
+        from text2video_zero.media import video
 
         video.probe_encoder()  # succeeds and is remembered: the encoder breaks only after sampling
         monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/nonexistent/ffmpeg")

@@ -19,10 +19,10 @@ from transformers import CLIPTextModel
 from model_manager import ModelManager
 from tests.fake_hub import FakeHub
 from tests.tiny_models import write_lora, write_single_file
-from text2video_zero.checkpoints import Adapter, Checkpoint
+from text2video_zero.device.memory import Holding, to_send_away, weight_bytes
 from text2video_zero.errors import UserError
-from text2video_zero.hub import Hub
-from text2video_zero.memory import Holding, to_send_away, weight_bytes
+from text2video_zero.models.checkpoints import Adapter, Checkpoint
+from text2video_zero.models.hub import Hub
 
 
 class LoadCount:
@@ -363,7 +363,7 @@ class TestSources:
     def test_a_hub_id_is_downloaded_once_and_a_mirror_stands_in(self, tiny_checkpoint, tmp_path, monkeypatch):
         mirrored = Checkpoint("owner/gone")
         monkeypatch.setattr(
-            "text2video_zero.sources.mirrors_of",
+            "text2video_zero.models.sources.mirrors_of",
             lambda checkpoint: (Checkpoint("owner/tiny"),) if checkpoint == mirrored else (),
         )
         with FakeHub({"owner/tiny": tiny_checkpoint}).running() as hub:
@@ -378,7 +378,9 @@ class TestSources:
 
 
 def test_the_self_check_says_what_there_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("text2video_zero.self_check.local_models", lambda: {"my-model": Checkpoint("models/my-model")})
+    monkeypatch.setattr(
+        "text2video_zero.device.self_check.local_models", lambda: {"my-model": Checkpoint("models/my-model")}
+    )
     lines = ModelManager("cpu", hub=Hub("http://127.0.0.1:9", tmp_path / "cache")).self_check()
     assert lines[0] == "Device: CPU (cpu), float32"
     assert re.fullmatch(r"Memory: [\d.]+ of [\d.]+ GB free, up to [\d.]+ GB for models", lines[1])

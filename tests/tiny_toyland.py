@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from toyland.config import AutoencoderShape, ClipShape, Plan, Recipe, UnetShape
+from toyland.training.config import AutoencoderShape, ClipShape, Plan, Recipe, UnetShape
 
 PLAN = Plan(steps=2, batch=2, rate=1e-3, warmup=1, ema=0.9)
 TINY = Recipe(

@@ -13,13 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TextIO
 
 from text2video_zero import __version__
-from text2video_zero.adapters import read_adapters
-from text2video_zero.checkpoints import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND, checkpoint_for, known_model
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, Notice, Progress
-from text2video_zero.requests import REQUESTS, ControlledRequest, FewStepRequest, FieldSpec, Kind, Request
-from text2video_zero.speeds import SPEED_FIELDS, speed_adapters, speed_values
-from text2video_zero.video import (
+from text2video_zero.media.video import (
     Video,
     check_destination,
     check_frames_directory,
@@ -27,11 +23,15 @@ from text2video_zero.video import (
     save_or_keep_frames,
     unique_path,
 )
+from text2video_zero.models.adapters import read_adapters
+from text2video_zero.models.checkpoints import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND, checkpoint_for, known_model
+from text2video_zero.models.speeds import SPEED_FIELDS, speed_adapters, speed_values
+from text2video_zero.requests import REQUESTS, ControlledRequest, FewStepRequest, FieldSpec, Kind, Request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from text2video_zero.checkpoints import Checkpoint
+    from text2video_zero.models.checkpoints import Checkpoint
 
 OUTPUTS = Path("outputs")
 FIELD = "field "  # no option of the command itself has a blank in its name, so fields cannot clash with them
@@ -216,7 +216,7 @@ def sample(request: Request, checkpoint: Checkpoint, arguments: argparse.Namespa
     import transformers.utils.logging
 
     from model_manager import ModelManager
-    from text2video_zero.compilation import COMPILATION_COST
+    from text2video_zero.device.compilation import COMPILATION_COST
     from text2video_zero.generate import generate
 
     # Their own bars about loading would break into the line.

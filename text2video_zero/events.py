@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from text2video_zero.frames import Frames
-    from text2video_zero.video import Video
+    from text2video_zero.media.frames import Frames
+    from text2video_zero.media.video import Video
 
 MB, GB = 10**6, 10**9  # as the Hub and download pages count them
 Value = TypeVar("Value")

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 import torch
 
 from text2video_zero import __version__
-from text2video_zero.adapters import written
-from text2video_zero.checkpoints import origin_of
-from text2video_zero.controlled import sample_controlled
-from text2video_zero.decoding import decoded_frames
+from text2video_zero.device.memory import shortage_in_one_sentence
+from text2video_zero.device.memory_plan import tiled_where_short
+from text2video_zero.device.offload import bring
 from text2video_zero.events import Event, Finished, Progress
-from text2video_zero.frames import StoredFrames, spool_folder
-from text2video_zero.guidance import negative_branch
-from text2video_zero.instructed import sample_instructed
-from text2video_zero.memory import shortage_in_one_sentence
-from text2video_zero.memory_plan import tiled_where_short
+from text2video_zero.media.frames import StoredFrames, spool_folder
+from text2video_zero.media.video import Video, probe_encoder, readable_errors
+from text2video_zero.models.adapters import written
+from text2video_zero.models.checkpoints import origin_of
+from text2video_zero.models.speeds import is_of_speed
 from text2video_zero.requests import ControlledRequest, FewStepRequest, InstructPix2PixRequest, TextToVideoRequest
-from text2video_zero.sdxl import added_conditions
-from text2video_zero.speeds import is_of_speed
-from text2video_zero.text_to_video import sample_text_to_video
-from text2video_zero.video import Video, probe_encoder, readable_errors
-from text2video_zero.workspace import bring
+from text2video_zero.sampling.decoding import decoded_frames
+from text2video_zero.sampling.guidance import negative_branch
+from text2video_zero.sampling.sdxl import added_conditions
+from text2video_zero.tasks.controlled import sample_controlled
+from text2video_zero.tasks.instructed import sample_instructed
+from text2video_zero.tasks.text_to_video import sample_text_to_video
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from text2video_zero.pipeline import Pipeline
+    from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests import VideoRequest
-    from text2video_zero.sampling import Sampled
+    from text2video_zero.sampling.denoising import Sampled
 
 
 @torch.inference_mode()

@@ -1,6 +1,6 @@
 """The results that the page shows before anybody has made one: ``python -m toyland.examples``.
 
-They are made by Toyland from the clips of ``toyland.clips``, on the same path as everybody's videos.
+They are made by Toyland from the clips of ``toyland.world.clips``, on the same path as everybody's videos.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model_manager import ModelManager
-from text2video_zero.checkpoints import TOYLAND, checkpoint_for, offered_models
-from text2video_zero.clips import read_clip
 from text2video_zero.events import ClipFrames, ControlMaps, Finished
 from text2video_zero.generate import generate
+from text2video_zero.media.clips import read_clip
+from text2video_zero.media.video import Video
+from text2video_zero.models.checkpoints import TOYLAND, checkpoint_for, offered_models
 from text2video_zero.requests import REQUESTS, ControlledRequest, Size
-from text2video_zero.video import Video
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

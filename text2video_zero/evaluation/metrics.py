@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from text2video_zero.motion import sample_positions
+from text2video_zero.sampling.motion import sample_positions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from text2video_zero.frames import Frames
-    from text2video_zero.motion import CameraPose
+    from text2video_zero.media.frames import Frames
+    from text2video_zero.sampling.motion import CameraPose
 
 
 def iou(mask: np.ndarray, truth: np.ndarray) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from text2video_zero.models.speeds import FULL_QUALITY, SPEEDS
 from text2video_zero.requests.fields import (
     BASICS,
     CLIP,
@@ -20,7 +21,6 @@ from text2video_zero.requests.fields import (
     size,
     text,
 )
-from text2video_zero.speeds import FULL_QUALITY, SPEEDS
 
 SAMPLERS = ("DDIM", "DPM++ 2M", "UniPC", "Euler")
 FEW_STEP_SAMPLERS = ("DDIM trailing", "LCM")

@@ -1,0 +1,120 @@
+"""Cross-frame attention as a patch: what it computes, and that it leaves no trace."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import ControlNetModel
+from diffusers.models.attention_processor import AttnProcessor
+
+from tests.tiny_models import tiny_unet
+from text2video_zero.attention.cross_frame import CrossFrameProcessor, cross_frame_attention, is_self_attention
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return tiny_unet().eval()
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(5, 4, 8, 8, generator=generator), torch.randn(2, 6, 16, generator=generator)
+
+
+def predicted(unet, latents, text):
+    branches = len(text)
+    return unet(
+        latents.repeat(branches, 1, 1, 1), 500, encoder_hidden_states=text.repeat_interleave(len(latents), 0)
+    ).sample
+
+
+def by_definition(unet, latents, text, *, with_previous):
+    """The same in the plainest way: all frames at once, keys and values copied for every frame."""
+    frames, branches = len(latents), len(text)
+
+    class Plain(AttnProcessor):
+        def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None):  # noqa: ARG002
+            query = attn.to_q(hidden_states).unflatten(0, (branches, frames))
+            keys = attn.to_k(hidden_states).unflatten(0, (branches, frames))
+            values = attn.to_v(hidden_states).unflatten(0, (branches, frames))
+            attended = torch.zeros_like(query)
+            for branch in range(branches):
+                for frame in range(frames):
+                    seen = [0, max(frame - 1, 0)] if with_previous and frame > 0 else [0]
+                    key = torch.cat([keys[branch, k] for k in seen]).unflatten(-1, (attn.heads, -1)).transpose(0, 1)
+                    value = torch.cat([values[branch, k] for k in seen]).unflatten(-1, (attn.heads, -1)).transpose(0, 1)
+                    asked = query[branch, frame].unflatten(-1, (attn.heads, -1)).transpose(0, 1)
+                    weights = (asked @ key.transpose(-1, -2) * attn.scale).softmax(-1)
+                    attended[branch, frame] = (weights @ value).transpose(0, 1).flatten(1)
+            return attn.to_out[0](attended.flatten(0, 1))
+
+    original = dict(unet.attn_processors)
+    unet.set_attn_processor(
+        {name: Plain() if name.endswith("attn1.processor") else found for name, found in original.items()}
+    )
+    try:
+        return predicted(unet, latents, text)
+    finally:
+        unet.set_attn_processor(original)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("branches", [1, 2])
+@pytest.mark.parametrize("with_previous", [False, True])
+@pytest.mark.parametrize("chunk_size", [1, 3, 4])
+def test_equals_the_definition(unet, batch, branches, with_previous, chunk_size):
+    latents, text = batch[0], batch[1][:branches]
+    with cross_frame_attention(unet, with_previous=with_previous) as memory:
+        with memory.anchor_pass():
+            outputs = [predicted(unet, latents[:1], text)]
+        outputs += [predicted(unet, chunk, text) for chunk in latents[1:].split(chunk_size)]
+    ours = torch.cat([output.unflatten(0, (branches, -1)) for output in outputs], dim=1).flatten(0, 1)
+    assert torch.allclose(ours, by_definition(unet, latents, text, with_previous=with_previous), atol=1e-5)
+
+
+@torch.inference_mode()
+def test_the_anchor_frame_sees_itself_alone(unet, batch):
+    latents, text = batch
+    with cross_frame_attention(unet) as memory, memory.anchor_pass():
+        anchor = predicted(unet, latents[:1], text)
+    assert torch.allclose(anchor, predicted(unet, latents[:1], text), atol=1e-6)
+
+
+@torch.inference_mode()
+def test_leaving_restores_the_model_bit_for_bit(unet, batch):
+    before, processors = predicted(unet, *batch), dict(unet.attn_processors)
+    with cross_frame_attention(unet) as memory, memory.anchor_pass():
+        predicted(unet, batch[0][:1], batch[1])
+    assert all(unet.attn_processors[name] is found for name, found in processors.items())
+    assert torch.equal(predicted(unet, *batch), before)
+    assert not memory.anchors
+    assert not memory.previous
+
+
+def test_an_exception_restores_every_model(unet):
+    controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8))
+    before = [dict(model.attn_processors) for model in (unet, controlnet)]
+    with pytest.raises(RuntimeError, match="injected"), cross_frame_attention(unet, controlnet):
+        raise RuntimeError("injected")
+    after = [dict(model.attn_processors) for model in (unet, controlnet)]
+    assert before == after
+
+
+def test_patches_self_attention_alone(unet):
+    with cross_frame_attention(unet):
+        patched = {n for n, found in unet.attn_processors.items() if isinstance(found, CrossFrameProcessor)}
+    assert patched == {name for name in unet.attn_processors if name.endswith("attn1.processor")}
+    assert not any(is_self_attention(unet, name) for name in unet.attn_processors if ".attn2." in name)
+
+
+def test_models_share_a_memory_without_mixing(unet):
+    controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8))
+    with cross_frame_attention(unet, controlnet):
+        layers = [
+            found.layer
+            for model in (unet, controlnet)
+            for found in model.attn_processors.values()
+            if isinstance(found, CrossFrameProcessor)
+        ]
+    assert len(layers) == len(set(layers))

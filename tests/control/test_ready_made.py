@@ -1,0 +1,85 @@
+"""Ready-made control maps are known where they are certain, also after compression; pictures never are."""
+
+import colorsys
+
+import cv2
+import numpy as np
+import pytest
+
+from text2video_zero.control.depth import drawn_depths
+from text2video_zero.control.pose import draw_skeletons
+from text2video_zero.control.ready_made import looks_ready_made
+from text2video_zero.media.clips import read_clip
+from text2video_zero.media.video import Video
+from text2video_zero.requests.fields import Size
+from toyland.world.scene import random_scene, render
+
+KINDS = ("pose", "edge", "depth")
+
+
+def grey(picture: np.ndarray) -> np.ndarray:
+    """(h, w) or (h, w, 3) as (h, w, 3) without colours."""
+    single = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    return single[..., None].repeat(3, -1)
+
+
+def rainbow(size: int) -> np.ndarray:
+    """A broad rainbow on black, as in a title."""
+    picture = np.zeros((size, size, 3), np.uint8)
+    for column in range(size // 4, 3 * size // 4):
+        picture[size // 3 : size // 2, column] = 255 * np.array(colorsys.hsv_to_rgb(2 * column / size % 1, 1, 1))
+    return picture
+
+
+def fireworks(size: int) -> np.ndarray:
+    """Sparks of all colours at night."""
+    picture = np.zeros((size, size, 3), np.uint8)
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        colour = (255 * np.array(colorsys.hsv_to_rgb(rng.random(), 1, 1))).tolist()
+        cv2.circle(picture, rng.integers(0, size, 2).tolist(), size // 60 + 1, colour, cv2.FILLED)
+    return picture
+
+
+DRAWN = {
+    "pose": lambda rendering: draw_skeletons(rendering.skeleton[None], *rendering.mask.shape),
+    "edge": lambda rendering: grey(cv2.Canny(rendering.image, 100, 200)),
+    "depth": lambda rendering: next(drawn_depths([rendering.depth])),
+    "picture": lambda rendering: rendering.image,
+    "picture without colours": lambda rendering: grey(rendering.image),
+    "mask": lambda rendering: grey((255 * rendering.mask).astype(np.uint8)),
+    "black": lambda rendering: np.zeros_like(rendering.image),
+    "rainbow": lambda rendering: rainbow(len(rendering.mask)),
+    "fireworks": lambda rendering: fireworks(len(rendering.mask)),
+}
+
+
+def clip_of(kind: str, size: int) -> np.ndarray:
+    """Four frames (4, size, size, 3) of something."""
+    scenes = [random_scene(np.random.default_rng(seed), subject="panda") for seed in range(4)]
+    return np.stack([DRAWN[kind](render(scene, size)) for scene in scenes])
+
+
+def through_a_video(frames: np.ndarray, size: int, folder) -> np.ndarray:
+    path = Video(frames, 8, {}).save(folder / "clip.mp4")
+    return read_clip(path, first_frame=0, frames=99, fps=None, size=Size(size, size), native=Size(size, size)).frames
+
+
+@pytest.mark.parametrize("size", [128, 256, 512])
+@pytest.mark.parametrize("kind", ["pose", "edge"])
+def test_control_maps_are_known_after_compression(kind, size, tmp_path):
+    frames = clip_of(kind, size)
+    for seen in (frames, through_a_video(frames, size, tmp_path)):
+        assert [looks_ready_made(seen, asked) for asked in KINDS] == [asked == kind for asked in KINDS]
+
+
+@pytest.mark.parametrize("size", [128, 512])
+@pytest.mark.parametrize("kind", sorted(DRAWN.keys() - {"pose", "edge"}))
+def test_nothing_else_is_taken_for_one(kind, size):
+    assert not any(looks_ready_made(clip_of(kind, size), asked) for asked in KINDS)
+
+
+def test_one_other_frame_is_enough_to_doubt():
+    frames = clip_of("pose", 128)
+    frames[2] = clip_of("picture", 128)[2]
+    assert not looks_ready_made(frames, "pose")

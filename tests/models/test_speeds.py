@@ -1,0 +1,158 @@
+"""Speeds: the table, where they are offered, what choosing one sets, and LoRAs out of repositories with many."""
+
+from __future__ import annotations
+
+import json
+
+import gradio as gr
+import pytest
+
+from model_manager import ModelManager
+from serving.menu import ModelMenu
+from tabs.clip_tabs import CLIP_TABS
+from tabs.suiting import connect_suiting
+from tabs.tab import widget
+from tabs.text_to_video import TEXT_TO_VIDEO
+from tests.fake_hub import FakeHub
+from tests.runs import sampled
+from tests.tiny_models import write_lora
+from text2video_zero.__main__ import build_parser, checkpoint_of, main
+from text2video_zero.__main__ import order as ordered
+from text2video_zero.errors import UserError
+from text2video_zero.models.checkpoints import TASKS, Adapter, Checkpoint
+from text2video_zero.models.hub import Hub
+from text2video_zero.models.speeds import FULL_QUALITY, SPEED_FIELDS, SPEEDS, speed_adapters, speeds_of
+from text2video_zero.requests import EdgeRequest, FewStepRequest, InstructPix2PixRequest, Size, TextToVideoRequest
+from text2video_zero.sampling.schedule import MotionPlan
+
+LCM_LORA = Adapter("latent-consistency/lcm-lora-sdv1-5")
+HYPER_XL = Adapter("ByteDance/Hyper-SD/Hyper-SDXL-8steps-CFG-lora.safetensors")
+
+
+@pytest.mark.parametrize("name", SPEEDS)
+def test_what_a_speed_sets_is_a_request_whose_motion_lies_on_its_own_timesteps(name, pipeline):
+    values = dict(SPEEDS[name].values)
+    request = TextToVideoRequest(prompt="a fox", speed=name, **values)
+    scheduler = pipeline.components.scheduler
+    plan = MotionPlan.of(request.sampler, request.steps, scheduler, request.motion_from, request.motion_to)
+    assert plan.opening.timesteps[plan.at_from] == request.motion_from
+    assert plan.opening.timesteps[plan.at_to] == plan.joint.timesteps[plan.begin] == request.motion_to
+    assert len(plan.joint.timesteps) - plan.begin == request.steps <= 8
+    EdgeRequest(prompt="a fox", clip="a.mp4", speed=name, **{k: v for k, v in values.items() if "motion" not in k})
+
+
+def test_speeds_are_for_families_that_have_a_lora():
+    assert speeds_of("toyland") == speeds_of("sd2") == (FULL_QUALITY,)
+    assert speeds_of("sd1") == speeds_of("sdxl") == (FULL_QUALITY, "LCM", "Hyper-SD")
+    assert speed_adapters("LCM", "sd-1.5") == speed_adapters("LCM", "arcane-style") == (LCM_LORA,)
+    assert speed_adapters("Hyper-SD", "sdxl") == (HYPER_XL,)
+    assert speed_adapters(FULL_QUALITY, "toyland") == ()
+    with pytest.raises(UserError, match=r"For 'toyland' \(Toyland\) there is no LoRA of the speed LCM: choose 'full"):
+        speed_adapters("LCM", "toyland")
+    assert not issubclass(InstructPix2PixRequest, FewStepRequest)
+
+
+class TestCommandLine:
+    def order(self, *argv):
+        arguments = build_parser().parse_args(["text-to-video", "--prompt", "a fox", *argv])
+        request, model, loras = ordered(arguments)
+        return request, checkpoint_of(request, model, loras, arguments)
+
+    def test_a_speed_sets_what_goes_with_it_and_gives_way_to_what_is_given(self):
+        request, checkpoint = self.order("--model", "sd-1.5", "--speed", "LCM")
+        assert {name: getattr(request, name) for name in SPEED_FIELDS} == dict(SPEEDS["LCM"].values)
+        assert checkpoint == Checkpoint("stable-diffusion-v1-5/stable-diffusion-v1-5", adapters=(LCM_LORA,))
+        request, _ = self.order("--model", "sd-1.5", "--speed", "LCM", "--steps", "4")
+        assert (request.steps, request.guidance_scale) == (4, 1.0)
+
+    def test_settings_of_a_fast_video_make_it_again_and_another_speed_replaces_them(self, tmp_path):
+        fast, _ = self.order("--model", "sd-1.5", "--speed", "LCM", "--steps", "4")
+        path = tmp_path / "settings.json"
+        path.write_text(json.dumps(fast.to_dict()))
+        assert self.order("--model", "sd-1.5", "--settings", str(path))[0].to_dict() == fast.to_dict()
+        request, checkpoint = self.order("--model", "sd-1.5", "--settings", str(path), "--speed", FULL_QUALITY)
+        assert (request.sampler, request.steps, request.motion_to) == ("DDIM", 50, 941)
+        assert not checkpoint.adapters
+        path.write_text(json.dumps({"speed": "Hyper-SD"}))
+        assert self.order("--model", "sdxl", "--settings", str(path))[0].sampler == "DDIM trailing"
+
+    def test_mistakes_are_told_in_one_line(self, capsys):
+        for argv, sentence in (
+            (["--speed", "LCM"], "For 'toyland' (Toyland) there is no LoRA"),
+            (["--speed", "warp"], "Speed is 'warp': choose one of full quality, LCM, Hyper-SD."),
+        ):
+            assert main(["text-to-video", "--prompt", "a fox", "--device", "cpu", *argv]) == 2
+            told = capsys.readouterr().err
+            assert sentence in told
+            assert "Traceback" not in told
+
+
+class TestMenu:
+    def test_speeds_and_what_they_set(self):
+        menu = ModelMenu("toyland", free=True)
+        assert menu.speeds("toyland") == menu.speeds("") == (FULL_QUALITY,)
+        assert "LCM" in menu.speeds("sd-1.5")
+        assert "LCM" in menu.speeds("owner/model-of-ones-own")
+        assert ModelMenu("toyland", free=False).speeds("owner/model-of-ones-own") == (FULL_QUALITY,)
+        assert menu.defaults("toyland")["steps"] != 8
+        assert menu.defaults("sd-1.5", "Hyper-SD")["steps"] == 8
+        assert menu.checkpoint("sd-1.5", speed="LCM").adapters == (LCM_LORA,)
+
+    @pytest.mark.parametrize("task", TASKS)
+    @pytest.mark.parametrize("model", ["toyland", "sd-1.5"])
+    def test_the_page_shows_the_choice_with_models_that_have_one(self, task, model):
+        tab = next(tab for tab in (TEXT_TO_VIDEO, *CLIP_TABS) if tab.request.task == task)
+        menu = ModelMenu(model, free=True)
+        with gr.Blocks(analytics_enabled=False) as page:
+            chosen = gr.Dropdown(menu.names(), value=model)
+            declared = tab.request.declarations()
+            fields = {name: widget(name, default, spec, task) for name, default, spec in declared}
+            connect_suiting(tab.request, menu, chosen, fields, str)
+        if task == "instruct-pix2pix":
+            assert "speed" not in fields
+            return
+        assert fields["speed"].visible is (model == "sd-1.5")
+        on_model, on_speed = (dependency.fn for dependency in page.fns.values())
+        set_by_speed = on_speed("sd-1.5", "LCM")
+        assert set_by_speed[fields["steps"]] == 8
+        assert set_by_speed[fields["sampler"]] == "LCM"
+        back = on_model("toyland", "LCM")
+        assert back[fields["speed"]] == gr.update(value=FULL_QUALITY, visible=False)
+        assert back[fields["sampler"]] == "DDIM"
+        assert on_model("sd-1.5", "LCM")[fields["speed"]] == gr.update(value="LCM", visible=True)
+
+
+class TestLoading:
+    @pytest.fixture
+    def loras(self, tiny_checkpoint, tmp_path):
+        """A folder with several LoRAs, as Hyper-SD's repository is one."""
+        for seed, name in enumerate(("one", "two")):
+            write_lora(tmp_path / "loras" / f"{name}.safetensors", tiny_checkpoint, seed=seed)
+        return tmp_path / "loras"
+
+    def test_the_named_file_is_taken_out_of_many_and_runs_in_few_steps(self, tiny_checkpoint, loras):
+        manager = ModelManager("cpu")
+        values = {name: value for name, value in SPEEDS["LCM"].values.items() if name != "steps"}
+        request = TextToVideoRequest(prompt="a fox", frames=2, steps=4, seed=3, size=Size(64, 64), **values)
+        adapter = Adapter(str(loras / "two.safetensors"), 0.1)
+        with manager.lend(Checkpoint(str(tiny_checkpoint), adapters=(adapter,))) as pipeline:
+            assert sampled(request, pipeline).isfinite().all()
+        missing = Adapter(str(loras / "three.safetensors"))
+        with pytest.raises(UserError, match=r"The model '.*three.safetensors' does not exist"):
+            manager.lend(Checkpoint(str(tiny_checkpoint), adapters=(missing,))).__enter__()
+        with pytest.raises(UserError, match=r"holds 2 .safetensors files"):
+            manager.lend(Checkpoint(str(tiny_checkpoint), adapters=(Adapter(str(loras)),))).__enter__()
+
+    def test_of_a_repository_only_the_named_file_is_downloaded(self, tiny_checkpoint, loras, tmp_path):
+        with FakeHub({"owner/loras": loras}).running() as hub:
+            manager = ModelManager("cpu", hub=Hub(hub.endpoint, tmp_path / "cache"))
+            for name in ("two", "one"):
+                adapter = Adapter(f"owner/loras/{name}.safetensors")
+                checkpoint = Checkpoint(str(tiny_checkpoint), adapters=(adapter,))
+                list(manager.fetch(checkpoint))
+                assert hub.served[-1].endswith(f"{name}.safetensors")
+                assert len([path for path in hub.served if path.endswith(".safetensors")]) == (
+                    1 if name == "two" else 2
+                )
+                with manager.lend(checkpoint) as pipeline:
+                    assert pipeline.checkpoint.adapters == (adapter,)

@@ -1,0 +1,246 @@
+"""The engine against diffusers, and the identities that anchor-first sampling promises."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from diffusers.pipelines.deprecated.text_to_video_synthesis import pipeline_text_to_video_zero as reference
+
+from tests.runs import sampled
+from text2video_zero.events import Finished, Preview, Progress
+from text2video_zero.generate import generate
+from text2video_zero.requests import Size, TextToVideoRequest
+from text2video_zero.requests.video import SAMPLERS
+from text2video_zero.sampling.schedule import Schedule
+
+PROMPT = "a red panda dancing in the snow"
+
+
+def order(**changes):
+    defaults = {"prompt": PROMPT, "frames": 4, "steps": 10, "seed": 7, "size": Size(64, 64)}
+    return TextToVideoRequest(**(defaults | changes))
+
+
+class EvaluationCount:
+    """Counts the frames that go through the UNet, guidance branches not counted."""
+
+    def __init__(self, unet, branches):
+        self.frames = 0
+        self.batches = []
+        self.branches = branches
+        self.handle = unet.register_forward_pre_hook(self.count)
+
+    def count(self, _module, inputs):
+        self.batches.append(len(inputs[0]) // self.branches)
+        self.frames += self.batches[-1]
+
+
+def diffusers_latents(pipeline, request, *, exact_alphas):
+    """The same clip by diffusers' pipeline, fed with the same noise.
+
+    diffusers multiplies α over [T', T) where the forward process from T' to T runs over (T', T]; with
+    `exact_alphas` its table is shifted by the one entry, which nothing else in the run reads.
+    """
+    parts = pipeline.components
+    scheduler = DDIMScheduler.from_config(parts.scheduler.config)
+    if exact_alphas:
+        scheduler.alphas = torch.roll(scheduler.alphas, -1)
+    other = reference.TextToVideoZeroPipeline(
+        vae=parts.vae,
+        text_encoder=parts.text_encoder,
+        tokenizer=parts.tokenizer,
+        unet=parts.unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    other.set_progress_bar_config(disable=True)
+    shape = (4, request.size.height // 8, request.size.width // 8)
+    noises = [denoising.frame_noise(request.seed, frame, shape, "cpu") for frame in range(request.frames)]
+    fresh = torch.stack(noises[1:])
+    other.prepare_latents = lambda *_: noises[0][None]
+    with mock.patch.object(reference, "randn_tensor", return_value=fresh):
+        return other(
+            prompt=request.prompt,
+            video_length=request.frames,
+            height=request.size.height,
+            width=request.size.width,
+            num_inference_steps=50,
+            guidance_scale=request.guidance_scale,
+            motion_field_strength_x=12,
+            motion_field_strength_y=12,
+            output_type="latent",
+        ).images
+
+
+def test_equals_diffusers_text_to_video_zero(pipeline):
+    request = order(frames=8, steps=50, resampling="nearest", pan_x=12 / 512, pan_y=12 / 512, reach=1.0)
+    ours = sampled(request, pipeline)
+    theirs = diffusers_latents(pipeline, request, exact_alphas=True)
+    assert theirs.std() > 0.1
+    assert (ours - theirs).abs().amax() < 1e-4
+    as_published = diffusers_latents(pipeline, request, exact_alphas=False)
+    assert (ours - as_published).abs().amax() < 1e-2 * theirs.std()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"frames": 5},
+        {"frames": 7, "guidance_scale": 1.0},
+        {"frames": 4, "size": Size(96, 64)},
+        {"frames": 6, "size": Size(64, 112), "reference_frames": "first + previous"},
+        {"frames": 5, "cross_frame_attention": False},
+        {"frames": 5, "motion": False, "sampler": "UniPC"},
+        {"frames": 5, "smooth_background": True},
+    ],
+    ids=lambda changes: ", ".join(f"{name}={value}" for name, value in changes.items()),
+)
+def test_result_does_not_depend_on_the_chunk_size(pipeline, changes):
+    whole = sampled(order(**changes, chunk_size=512), pipeline)
+    for chunk_size in (1, 2, 8):
+        assert torch.allclose(sampled(order(**changes, chunk_size=chunk_size), pipeline), whole, atol=1e-4)
+
+
+def test_every_frame_is_evaluated_once_per_step(pipeline):
+    count = EvaluationCount(pipeline.components.unet, branches=2)
+    sampled(order(frames=5, steps=50, chunk_size=2), pipeline)
+    count.handle.remove()
+    first_frame, steps = 5, 50 - 2
+    assert count.frames == first_frame + 5 * steps
+    assert count.batches == [1] * first_frame + [1, 2, 2] * steps
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("steps", [4, 7, 50])
+def test_samplers_end_at_finite_latents_of_like_size(pipeline, sampler, steps):
+    latents = sampled(order(sampler=sampler, steps=steps, guidance_scale=1.0), pipeline)
+    assert latents.isfinite().all()
+    assert 0.2 < latents.std() < 40
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_samplers_agree_where_steps_are_many(pipeline, sampler):
+    changes = {"frames": 1, "motion": False, "guidance_scale": 1.0, "steps": 250}
+    exact = sampled(order(**changes), pipeline)
+    assert (sampled(order(**changes, sampler=sampler), pipeline) - exact).abs().mean() < 0.05 * exact.std()
+
+
+def test_first_frame_is_the_same_in_clips_of_any_length(pipeline):
+    assert torch.allclose(sampled(order(frames=1), pipeline)[0], sampled(order(frames=6), pipeline)[0], atol=1e-5)
+
+
+def test_switches_of_the_ablation_change_the_clip(pipeline):
+    base = sampled(order(), pipeline)
+    for switch in ({"motion": False}, {"cross_frame_attention": False}, {"reference_frames": "first + previous"}):
+        assert (sampled(order(**switch), pipeline) - base).abs().amax() > 1e-2
+
+
+def test_without_motion_frames_start_from_noise_of_their_own(pipeline):
+    latents = sampled(order(motion=False), pipeline)
+    still = sampled(order(pan_x=0.0, pan_y=0.0), pipeline)
+    similarity = [torch.corrcoef(clip[:2].flatten(1))[0, 1] for clip in (latents, still)]
+    assert similarity[1] > similarity[0]
+
+
+def test_smoothing_of_strength_zero_changes_nothing(pipeline):
+    smoothed = sampled(order(smooth_background=True, smoothing_strength=0.0), pipeline)
+    assert torch.equal(smoothed, sampled(order(), pipeline))
+
+
+def test_frame_noise_hangs_on_seed_and_frame_alone():
+    noise = denoising.frame_noise(3, 5, (4, 8, 8), "cpu")
+    assert torch.equal(noise, denoising.frame_noise(3, 5, (4, 8, 8), "cpu"))
+    for other in ((3, 4), (4, 5), (5, 3)):
+        assert (
+            abs(torch.corrcoef(torch.stack([noise, denoising.frame_noise(*other, (4, 8, 8), "cpu")]).flatten(1))[0, 1])
+            < 0.2
+        )
+
+
+class TestGenerate:
+    def test_tells_what_happens_and_ends_with_the_video(self, pipeline):
+        events = list(generate(order(frames=3, seed=-1, size=None), pipeline))
+        progress = [event for event in events if isinstance(event, Progress)]
+        assert {event.stage for event in progress} == {"First frame", "Denoising", "Decoding"}
+        assert all(0 <= event.step <= event.of for event in progress)
+        assert progress[3].seconds_left > 0
+        previews = [event for event in events if isinstance(event, Preview)]
+        assert len(previews) >= 5
+        assert previews[-1].frames.shape == (3, 8, 8, 3)
+        video = events[-1].video
+        assert isinstance(events[-1], Finished)
+        assert video.frames.shape == (3, 64, 64, 3)
+        assert video.settings["request"]["seed"] >= 0
+        assert video.settings["request"]["size"] == "64x64"
+
+    def test_settings_make_the_same_video_again(self, pipeline):
+        first = list(generate(order(seed=-1, frames=2), pipeline))[-1].video
+        again = TextToVideoRequest.from_dict(first.settings["request"])
+        assert np.array_equal(list(generate(again, pipeline))[-1].video.frames, first.frames)
+
+    @pytest.mark.parametrize("smooth_background", [False, True])
+    @pytest.mark.parametrize("events", [1, 3, 6, 25])
+    def test_closing_stops_at_once_and_leaves_no_trace(self, pipeline, events, smooth_background):
+        unet = pipeline.components.unet
+        before = dict(unet.attn_processors)
+        run = generate(order(smooth_background=smooth_background), pipeline)
+        for _ in range(events):
+            next(run)
+        count = EvaluationCount(unet, branches=2)
+        run.close()
+        count.handle.remove()
+        assert count.frames == 0
+        assert all(unet.attn_processors[name] is processor for name, processor in before.items())
+
+    def test_a_failure_in_the_unet_leaves_no_trace(self, pipeline):
+        unet = pipeline.components.unet
+        before = dict(unet.attn_processors)
+        clean = sampled(order(), pipeline)
+
+        def fail(_module, _inputs):
+            raise RuntimeError("injected")
+
+        for layer in (unet.mid_block, unet.up_blocks[0]):
+            handle = layer.register_forward_pre_hook(fail)
+            with pytest.raises(RuntimeError, match="injected"):
+                list(generate(order(smooth_background=True), pipeline))
+            handle.remove()
+        assert all(unet.attn_processors[name] is processor for name, processor in before.items())
+        assert torch.equal(sampled(order(), pipeline), clean)
+
+
+class TestSchedule:
+    def test_ddim_has_the_timesteps_and_steps_of_diffusers(self, pipeline):
+        scheduler = DDIMScheduler.from_config(pipeline.components.scheduler.config)
+        scheduler.set_timesteps(50)
+        schedule = Schedule.of("DDIM", 50, scheduler)
+        assert list(schedule.timesteps) == scheduler.timesteps.tolist()
+        latents, noise = torch.randn(2, 1, 4, 8, 8)
+        for index in (0, 20, 49):
+            theirs = scheduler.step(noise, scheduler.timesteps[index], latents).prev_sample
+            assert torch.allclose(schedule.solver(index).step(noise, index, latents), theirs, atol=1e-5)
+
+    @pytest.mark.parametrize("sampler", SAMPLERS)
+    @pytest.mark.parametrize("steps", [4, 5, 13, 50, 70, 300, 999])
+    def test_covers_the_whole_range_and_finds_the_motion_steps(self, pipeline, sampler, steps):
+        schedule = Schedule.of(sampler, steps, pipeline.components.scheduler)
+        assert len(schedule.timesteps) == steps
+        assert all(a > b for a, b in zip(schedule.timesteps, schedule.timesteps[1:], strict=False))
+        assert schedule.timesteps[0] >= 1000 * (1 - 1 / steps) - 1
+        index_from, index_to = schedule.motion_steps(881, 941)
+        assert 0 <= index_to < index_from < steps
+        if steps >= 50:
+            assert abs(schedule.timesteps[index_from] - 881) <= 10
+            assert abs(schedule.timesteps[index_to] - 941) <= 10
+
+    def test_fifty_steps_have_the_papers_timesteps(self, pipeline):
+        schedule = Schedule.of("DDIM", 50, pipeline.components.scheduler)
+        index_from, index_to = schedule.motion_steps(881, 941)
+        assert (schedule.timesteps[index_from], schedule.timesteps[index_to]) == (881, 941)
+        assert (index_to, index_from) == (2, 5)

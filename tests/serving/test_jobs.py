@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+import time
+from pathlib import Path
+
+import imageio
+import numpy as np
+import pytest
+
+from model_manager import ModelManager
+from serving.jobs import FORMS, Guide, Job, Stored, VideoStore, complete
+from serving.local import LocalRunner
+from serving.menu import ModelMenu
+from tests.example_files import write_clip
+from tests.fake_hub import FakeHub
+from text2video_zero.errors import UserError
+from text2video_zero.events import Finished, Preview, Progress
+from text2video_zero.media.clips import probe, read_clip
+from text2video_zero.media.video import Video, read_settings
+from text2video_zero.models.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
+from text2video_zero.models.hub import Hub
+from text2video_zero.requests import DepthRequest, EdgeRequest, InstructPix2PixRequest, Size, TextToVideoRequest
+
+SHORT = TextToVideoRequest(prompt="a fox", frames=2, steps=4, seed=3)
+
+
+@pytest.fixture
+def runner(manager):
+    return LocalRunner(lambda: manager)
+
+
+@pytest.fixture
+def job(tiny_checkpoint):
+    return Job(SHORT, Checkpoint(str(tiny_checkpoint)))
+
+
+@pytest.fixture
+def video():
+    return Video(np.full((2, 16, 16, 3), 90, np.uint8), 8, {"app": "text2video-zero", "request": SHORT.to_dict()})
+
+
+def progress_stages(events):
+    return [event.stage for event in events if isinstance(event, Progress)]
+
+
+def waits(event):
+    return isinstance(event, Progress) and event.stage.startswith("Waiting")
+
+
+def test_a_run_tells_that_it_loads_then_how_far_it_is_then_brings_the_video(runner, job):
+    events = list(runner.run(job))
+    assert isinstance(events[-1], Finished)
+    assert any(isinstance(event, Preview) for event in events)
+    again = list(runner.run(job))
+    assert not any(isinstance(event, Progress) and event.stage.startswith("Loading") for event in again)
+    np.testing.assert_array_equal(again[-1].video.frames, events[-1].video.frames)
+
+
+def test_the_model_manager_is_made_when_it_is_first_needed(manager):
+    made = []
+    runner = LocalRunner(lambda: made.append(1) or manager)
+    assert not made
+    runner.open()
+    runner.open()
+    assert made == [1]
+    assert runner.describe_device() == manager.describe_device()
+
+
+def test_two_runs_at_once_never_overlap(runner, job):
+    steps = []
+    began = threading.Event()
+
+    def first():
+        for event in runner.run(job):
+            began.set()
+            steps.append(("first", event))
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert began.wait(60)
+    steps.extend(("second", event) for event in runner.run(job))
+    thread.join()
+    working = [who for who, event in steps if not waits(event)]
+    assert working == sorted(working)
+    assert working.count("first") == pytest.approx(working.count("second"), abs=1)  # one of them loads
+
+
+def test_a_waiting_run_says_so_and_can_be_given_up(runner, job):
+    running = runner.run(job)
+    next(running)
+    waiting = runner.run(job)
+    assert waits(next(waiting))
+    waiting.close()
+    assert isinstance(list(running)[-1], Finished)
+
+
+def test_closing_a_run_frees_the_device_and_leaves_no_trace(runner, job):
+    fresh = list(runner.run(job))[-1].video.frames
+    running = runner.run(dataclasses.replace(job, request=dataclasses.replace(SHORT, steps=200)))
+    for event in running:
+        if isinstance(event, Progress) and event.step:
+            break
+    running.close()
+    events = list(runner.run(job))
+    assert not any(waits(event) for event in events)
+    np.testing.assert_array_equal(events[-1].video.frames, fresh)
+
+
+class TestGuide:
+    """What plays beside a video: the control maps, or the clip that an instruction changes."""
+
+    @pytest.fixture
+    def job(self, tiny_checkpoint, tiny_controlnets, tmp_path):
+        checkpoint = Checkpoint(str(tiny_checkpoint), controlnet=str(tiny_controlnets["edge"]))
+        clip = write_clip(tmp_path, "gif")
+        return Job(EdgeRequest(prompt="a fox", clip=str(clip), frames=4, steps=4, seed=3), checkpoint)
+
+    def test_maps_alone_end_before_anything_is_sampled(self, runner, job, tmp_path):
+        store = VideoStore(tmp_path / "kept")
+        events = list(complete(dataclasses.replace(job, maps_only=True), runner, store))
+        assert isinstance(events[-1], Guide)
+        assert not any(isinstance(event, Preview | Stored) for event in events)
+        assert [path.name for path in store.folder.iterdir()] == [events[-1].path.name]
+
+    def test_a_run_after_them_does_not_look_again(self, runner, job, tmp_path, monkeypatch):
+        store = VideoStore(tmp_path / "kept")
+        alone = list(complete(dataclasses.replace(job, maps_only=True), runner, store))[-1]
+        monkeypatch.setattr("text2video_zero.control.control_maps.CannyMapper.seen", None)
+        events = list(complete(job, runner, store))
+        guide = next(event for event in events if isinstance(event, Guide))
+        stored = next(event for event in events if isinstance(event, Stored))
+        assert events.index(guide) < events.index(stored)
+        assert guide.path != alone.path
+        assert guide.path.read_bytes() == alone.path.read_bytes()
+        shown, made = (probe(path) for path in (guide.path, stored.files[".mp4"]))
+        assert (shown.frames, shown.fps, shown.size) == (made.frames, made.fps, made.size)
+
+    def test_maps_can_be_given_up_and_leave_nothing(self, runner, job, tmp_path):
+        running = complete(dataclasses.replace(job, maps_only=True), runner, VideoStore(tmp_path / "kept"))
+        next(running)
+        running.close()
+        assert list((tmp_path / "kept").iterdir()) == []
+        assert isinstance(list(runner.run(job))[-1], Finished)
+
+    def test_an_instruction_s_clip_is_kept_as_it_was_read(self, runner, tiny_editor, tmp_path):
+        clip = write_clip(tmp_path, "mp4")
+        request = InstructPix2PixRequest(prompt="snow", clip=str(clip), frames=3, first_frame=2, steps=4, seed=3)
+        job = Job(request, Checkpoint(str(tiny_editor), kind="instruct-pix2pix"))
+        events = list(complete(job, runner, VideoStore(tmp_path / "kept"), (".mp4",)))
+        guide = next(event for event in events if isinstance(event, Guide))
+        shown = np.asarray(
+            read_clip(guide.path, first_frame=0, frames=9, fps=8, size=Size(80, 64), native=Size(64, 64)).frames
+        )
+        read = np.asarray(
+            read_clip(clip, first_frame=2, frames=3, fps=8, size=Size(80, 64), native=Size(64, 64)).frames
+        )
+        assert shown.shape == read.shape
+        assert np.abs(shown.astype(int) - read).mean() < 5
+
+    def test_a_program_that_wants_the_video_alone_gets_it_alone(self, runner, job, tmp_path):
+        store = VideoStore(tmp_path / "kept")
+        events = list(complete(job, runner, store, (".mp4",), keep_guide=False))
+        assert not any(isinstance(event, Guide) for event in events)
+        assert len(list(store.folder.iterdir())) == 1
+
+
+class TestDownload:
+    """A model that is not here yet: from the Hub to the video, in one run."""
+
+    @pytest.fixture
+    def fake_hub(self, tiny_checkpoint, tiny_controlnets, tiny_detectors):
+        folders = {"owner/tiny": tiny_checkpoint, "owner/depth-control": tiny_controlnets["depth"]}
+        folders["owner/depth"] = Path(tiny_detectors["depth"].source)
+        with FakeHub(folders).running() as running:
+            yield running
+
+    @pytest.fixture
+    def models(self, fake_hub, tmp_path, monkeypatch):
+        monkeypatch.setattr("text2video_zero.models.hub.TELL_SECONDS", 0)
+        return ModelManager("cpu", hub=Hub(fake_hub.endpoint, tmp_path / "cache"))
+
+    def test_is_told_in_bytes_before_the_model_is_loaded(self, models):
+        runner, job = LocalRunner(lambda: models), Job(SHORT, Checkpoint("owner/tiny"))
+        told = list(dict.fromkeys(progress_stages(runner.run(job))))
+        assert told[:2] == ["Downloading owner/tiny", "Loading owner/tiny"]
+        assert not any(stage.startswith(("Downloading", "Loading")) for stage in progress_stages(runner.run(job)))
+
+    def test_control_and_detector_are_told_too(self, models, monkeypatch, tmp_path):
+        monkeypatch.setattr("model_manager.find_detector", lambda _: DetectorCheckpoint("owner/depth", "depth"))
+        clip = tmp_path / "clip.gif"
+        imageio.mimwrite(clip, np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8))
+        request = DepthRequest(prompt="a fox", clip=str(clip), frames=2, steps=4, seed=3, ready_made="detect")
+        job = Job(request, Checkpoint("owner/tiny", controlnet="owner/depth-control"))
+        told = [
+            stage
+            for stage in dict.fromkeys(progress_stages(LocalRunner(lambda: models).run(job)))
+            if stage.startswith("Downloading")
+        ]
+        assert told == [f"Downloading owner/{name}" for name in ("tiny", "depth-control", "depth")]
+
+    def test_stops_when_the_run_is_closed_and_goes_on_in_the_next(self, models, fake_hub):
+        runner, job = LocalRunner(lambda: models), Job(SHORT, Checkpoint("owner/tiny"))
+        running = runner.run(job)
+        assert next(running).stage == "Downloading owner/tiny"
+        running.close()
+        assert not models.is_loaded(job.checkpoint)
+        brought = len(fake_hub.served)
+        assert 0 < brought < 5
+        assert isinstance(list(runner.run(job))[-1], Finished)
+        assert len(set(fake_hub.served)) == len(fake_hub.served)
+
+    def test_a_refusal_frees_the_device(self, models, job):
+        runner = LocalRunner(lambda: models)
+        with pytest.raises(UserError, match="'owner/unknown' is not on the Hub"):
+            list(runner.run(Job(SHORT, Checkpoint("owner/unknown"))))
+        assert isinstance(list(runner.run(job))[-1], Finished)
+
+
+def test_a_model_that_cannot_be_loaded_frees_the_device(runner, job, tmp_path):
+    with pytest.raises(UserError, match="missing"):
+        list(runner.run(Job(SHORT, Checkpoint(str(tmp_path / "missing.safetensors")))))
+    assert isinstance(list(runner.run(job))[-1], Finished)
+
+
+def test_the_device_is_free_again_before_the_files_are_written(runner, job, tmp_path):
+    events = complete(job, runner, VideoStore(tmp_path))
+    assert any(isinstance(event, Progress) and event.stage == "Saving" for event in events)
+    assert not waits(next(runner.run(job)))
+
+
+def test_a_finished_job_is_kept_in_every_form_with_its_settings(runner, job, tmp_path):
+    stored = [event for event in complete(job, runner, VideoStore(tmp_path)) if isinstance(event, Stored)]
+    assert [len(event.files) for event in stored] == [1, 2, 3]
+    assert list(stored[0].files) == [".mp4"]
+    for form in FORMS:
+        settings = read_settings(stored[-1].files[form])
+        assert settings == stored[-1].settings
+        assert TextToVideoRequest.from_dict(settings["request"]) == dataclasses.replace(SHORT, size="64x64")
+
+
+def test_names_of_videos_are_unique_and_cannot_be_guessed(job, video, tmp_path):
+    store = VideoStore(tmp_path)
+    names = {stored.files[".mp4"].stem for _ in range(3) for stored in store.save(job, video, (".mp4",))}
+    assert len(names) == 3
+    assert all(name.startswith("text-to-video-") and len(name.rsplit("-", 1)[1]) >= 16 for name in names)
+    assert len({Job(SHORT, job.checkpoint).id for _ in range(3)}) == 3
+
+
+def test_a_shared_store_writes_no_settings_and_forgets_after_a_while(job, video, tmp_path):
+    store = VideoStore(tmp_path, keep_settings=False, keep_seconds=60)
+    (stored,) = store.save(job, video, (".mp4",))
+    assert stored.settings == video.settings
+    with pytest.raises(UserError, match="no settings"):
+        read_settings(stored.files[".mp4"])
+    strange = tmp_path / "notes.txt"
+    strange.write_text("not a video")
+    for path in (stored.files[".mp4"], strange):
+        os.utime(path, (time.time() - 120, time.time() - 120))
+    (later,) = store.save(job, video, (".mp4",))
+    assert sorted(tmp_path.iterdir()) == sorted([later.files[".mp4"], strange])
+
+
+def test_strangers_choose_from_the_list_alone(tiny_checkpoint):
+    menu = ModelMenu("toyland", free=False)
+    assert menu.checkpoint(" toyland ").source.endswith("toyland")
+    for name in (str(tiny_checkpoint), "someone/some-model", "../models"):
+        with pytest.raises(UserError, match="not offered here: choose one of toyland"):
+            menu.checkpoint(name)
+        assert menu.vocabulary(name) is None
+    with pytest.raises(UserError, match="not offered here"):
+        ModelMenu("someone/some-model", free=False)
+
+
+def test_strangers_add_no_loras_of_their_own():
+    assert ModelMenu("toyland", free=False).checkpoint("toyland", loras=" \n").adapters == ()
+    with pytest.raises(UserError, match="LoRAs of your own are not offered here: leave the field empty"):
+        ModelMenu("toyland", free=False).checkpoint("toyland", loras="owner/style")
+    added = ModelMenu("toyland", free=True).checkpoint("sd-1.5", loras="owner/style:0.5\n\nowner/other@v2\n").adapters
+    assert added == (Adapter("owner/style", 0.5), Adapter("owner/other", 1, "v2"))
+
+
+def test_a_free_menu_lists_what_lies_in_models(monkeypatch):
+    monkeypatch.setattr("serving.menu.local_models", lambda: {"mine": Checkpoint("models/mine")})
+    assert ModelMenu("toyland", free=True).names()[-1] == "mine"
+    assert "mine" not in ModelMenu("toyland", free=False).names()
+
+
+@pytest.mark.parametrize("name", ["", "  ", None])
+def test_a_blank_model_is_refused_in_one_sentence(name):
+    with pytest.raises(UserError, match="Model is empty: choose one of toyland"):
+        ModelMenu("toyland", free=True).checkpoint(name)
+
+
+def test_a_free_menu_takes_a_folder_and_lists_it_when_it_is_the_default(tiny_checkpoint):
+    menu = ModelMenu(str(tiny_checkpoint), free=True)
+    assert menu.names()[0] == str(tiny_checkpoint)
+    assert menu.checkpoint(str(tiny_checkpoint)) == Checkpoint(str(tiny_checkpoint))

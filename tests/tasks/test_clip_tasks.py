@@ -1,0 +1,214 @@
+"""Tasks that begin with a clip, on tiny weights: from the request to the frames."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import torch
+
+from text2video_zero.__main__ import main
+from text2video_zero.errors import UserError
+from text2video_zero.events import ControlMaps, Finished, Notice, result_of
+from text2video_zero.generate import generate, sample, settings
+from text2video_zero.media.clips import probe
+from text2video_zero.media.video import read_settings, run_ffmpeg
+from text2video_zero.models.checkpoints import Checkpoint
+from text2video_zero.requests import DepthRequest, DreamBoothRequest, EdgeRequest, InstructPix2PixRequest, PoseRequest
+
+CONTROLLED = {"edge": EdgeRequest, "pose": PoseRequest, "depth": DepthRequest}
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """Ten frames of a bright square that walks over a dark ground."""
+    path = tmp_path_factory.mktemp("clips") / "square.mp4"
+    writer = imageio_ffmpeg.write_frames(str(path), (96, 64), fps=8, macro_block_size=2, ffmpeg_log_level="error")
+    writer.send(None)
+    for number in range(10):
+        frame = np.full((64, 96, 3), 30, np.uint8)
+        frame[16:48, 8 + 4 * number : 40 + 4 * number] = (240, 200, 60)
+        writer.send(frame)
+    writer.close()
+    return path
+
+
+@pytest.fixture
+def editor(manager, tiny_editor):
+    with manager.lend(Checkpoint(str(tiny_editor), kind="instruct-pix2pix")) as lent:
+        yield lent
+
+
+@pytest.fixture
+def controlled(manager, tiny_checkpoint, tiny_controlnets):
+    with manager.lend(Checkpoint(str(tiny_checkpoint), controlnet=str(tiny_controlnets["edge"]))) as lent:
+        yield lent
+
+
+def order(request, clip, **changes):
+    defaults = {"prompt": "a red fox", "clip": str(clip), "frames": 5, "steps": 6, "seed": 3}
+    return request(**(defaults | changes))
+
+
+@torch.inference_mode()
+def sampled(request, pipeline):
+    return result_of(sample(request, pipeline))
+
+
+class TestInstructed:
+    def test_makes_a_video_of_the_clips_shape(self, editor, clip):
+        events = list(generate(order(InstructPix2PixRequest, clip), editor))
+        video = events[-1].video
+        assert isinstance(events[-1], Finished)
+        assert video.frames.shape == (5, 64, 80, 3)
+        assert any(isinstance(event, Notice) and "96x64 -> 80x64" in event.text for event in events)
+        assert video.settings["request"]["size"] == "80x64"
+
+    def test_a_videos_settings_do_not_tell_where_on_this_machine_the_clip_is(self, editor, clip, monkeypatch):
+        monkeypatch.chdir(clip.parent.parent)
+        below = clip.relative_to(clip.parent.parent).as_posix()
+        for given, told in ((str(clip), clip.name), (below, below)):
+            request = order(InstructPix2PixRequest, given)
+            assert settings(request, editor)["request"]["clip"] == told
+
+    @pytest.mark.parametrize("sampler", ["Euler ancestral", "DDIM"])
+    @pytest.mark.parametrize("shared_noise", [True, False])
+    @pytest.mark.parametrize("reference_frames", ["first", "first + previous"])
+    def test_does_not_depend_on_the_chunk_size(self, editor, clip, sampler, shared_noise, reference_frames):
+        changes = {"sampler": sampler, "shared_noise": shared_noise, "reference_frames": reference_frames}
+        whole = sampled(order(InstructPix2PixRequest, clip, **changes, chunk_size=8), editor).latents
+        parts = sampled(order(InstructPix2PixRequest, clip, **changes, chunk_size=3), editor).latents
+        assert torch.allclose(parts, whole, atol=1e-4)
+
+    def test_shared_noise_keeps_equal_frames_equal(self, editor, tmp_path):
+        picture = tmp_path / "still.mp4"
+        writer = imageio_ffmpeg.write_frames(str(picture), (64, 64), fps=8, ffmpeg_log_level="error")
+        writer.send(None)
+        for _ in range(4):
+            writer.send(np.full((64, 64, 3), 90, np.uint8))
+        writer.close()
+        spread = {}
+        for shared in (True, False):
+            latents = sampled(order(InstructPix2PixRequest, picture, frames=4, shared_noise=shared), editor).latents
+            spread[shared] = latents.std(0).mean()
+        assert spread[True] < 1e-4 < spread[False]
+
+    def test_a_model_without_instructions_is_refused(self, pipeline, clip):
+        with pytest.raises(UserError, match="takes no instructions"):
+            list(generate(order(InstructPix2PixRequest, clip), pipeline))
+
+    def test_the_clip_decides_the_length(self, editor, clip):
+        request = sampled(order(InstructPix2PixRequest, clip, frames=100, first_frame=7), editor).request
+        assert request.frames == 3
+
+
+class TestTokenMerging:
+    def test_works_in_the_controlnet_too_in_chunks_of_any_size(self, controlled, clip):
+        merged = order(EdgeRequest, clip, token_merging=0.5, control_strength=2.0)
+        whole = sampled(merged, controlled).latents
+        assert torch.allclose(sampled(dataclasses.replace(merged, chunk_size=1), controlled).latents, whole, atol=1e-4)
+        count = []
+        hook = controlled.controlnet.down_blocks[0].attentions[0].transformer_blocks[0].attn1.to_q
+        handle = hook.register_forward_pre_hook(lambda _module, inputs: count.append(inputs[0].shape[1]))
+        list(generate(merged, controlled))
+        handle.remove()
+        assert set(count) == {8 * 10 // 2}
+
+
+class TestCommandLine:
+    @pytest.mark.parametrize("task", ["edge", "pose", "depth", "dreambooth"])
+    def test_controlled_tasks(self, tiny_checkpoint, tiny_controlnets, clip, tmp_path, task, capsys):
+        control = "edge" if task == "dreambooth" else task
+        output = tmp_path / "out.mp4"
+        arguments = f"{task} --clip {clip} --model {tiny_checkpoint} --controlnet {tiny_controlnets[control]}"
+        arguments += f" --ready-made yes --frames 2 --steps 4 --device cpu --output {output}"
+        assert main([*arguments.split(), "--prompt", "a red fox"]) == 0
+        assert capsys.readouterr().out.strip() == str(output)
+        assert read_settings(output)["task"] == task
+
+    def test_instructed(self, tiny_editor, clip, tmp_path):
+        output = tmp_path / "out.mp4"
+        arguments = f"instruct-pix2pix --clip {clip} --model {tiny_editor} --frames 2 --steps 4 --device cpu"
+        assert main([*arguments.split(), "--prompt", "make it snow", "--output", str(output)]) == 0
+        assert read_settings(output)["request"]["prompt"] == "make it snow"
+
+    def test_a_missing_clip_is_told_in_one_line(self, tiny_editor, capsys):
+        arguments = f"instruct-pix2pix --clip nowhere.mp4 --model {tiny_editor} --device cpu --prompt snow"
+        assert main(arguments.split()) == 2
+        assert capsys.readouterr().err.strip().splitlines()[-1].startswith("There is no clip nowhere.mp4")
+
+
+class TestSound:
+    @pytest.mark.parametrize("keep_sound", [True, False])
+    def test_goes_with_the_video_if_it_is_wanted(self, controlled, clip, tmp_path, keep_sound):
+        loud = tmp_path / "loud.mp4"
+        tone = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1.25"]
+        run_ffmpeg(["-i", str(clip), *tone, "-c:v", "copy", "-c:a", "aac", "-shortest", str(loud)])
+        video = list(generate(order(EdgeRequest, loud, frames=4, keep_sound=keep_sound), controlled))[-1].video
+        saved = video.save(tmp_path / "video.mp4")
+        assert probe(saved).has_audio is keep_sound
+        assert probe(saved).frames == 4
+        assert read_settings(saved)["request"]["keep_sound"] is keep_sound
+
+
+class TestControlled:
+    def test_makes_a_video_in_the_shape_of_the_clip(self, controlled, clip):
+        events = list(generate(order(EdgeRequest, clip), controlled))
+        maps = np.asarray(next(event.frames for event in events if isinstance(event, ControlMaps)))
+        assert events[-1].video.frames.shape == maps.shape == (5, 64, 80, 3)
+        assert set(np.unique(maps)) == {0, 255}
+        assert (maps[0] != maps[-1]).any()
+
+    @pytest.mark.parametrize("reference_frames", ["first", "first + previous"])
+    @pytest.mark.parametrize("cross_frame_attention", [True, False])
+    def test_does_not_depend_on_the_chunk_size(self, controlled, clip, reference_frames, cross_frame_attention):
+        changes = {"reference_frames": reference_frames, "cross_frame_attention": cross_frame_attention}
+        whole = sampled(order(EdgeRequest, clip, **changes, chunk_size=8), controlled).latents
+        parts = sampled(order(EdgeRequest, clip, **changes, chunk_size=2), controlled).latents
+        assert torch.allclose(parts, whole, atol=1e-4)
+
+    def test_control_takes_part_in_its_share_of_the_steps(self, controlled, clip):
+        strong = sampled(order(EdgeRequest, clip), controlled).latents
+        for changes in ({"control_strength": 0.3}, {"control_end": 0.5}, {"control_start": 0.5}):
+            assert not torch.allclose(sampled(order(EdgeRequest, clip, **changes), controlled).latents, strong)
+
+    def test_leaves_no_trace_in_unet_and_controlnet(self, controlled, clip):
+        models = controlled.components.unet, controlled.controlnet
+        before = [dict(model.attn_processors) for model in models]
+        run = generate(order(EdgeRequest, clip), controlled)
+        for _ in range(8):
+            next(run)
+        run.close()
+        assert [dict(model.attn_processors) for model in models] == before
+
+    @pytest.mark.parametrize("control", ["edge", "pose", "depth"])
+    def test_a_ready_made_map_is_taken_as_it_is(self, manager, tiny_checkpoint, tiny_controlnets, clip, control):
+        checkpoint = Checkpoint(str(tiny_checkpoint), controlnet=str(tiny_controlnets[control]))
+        with manager.lend(checkpoint) as lent:
+            run = generate(order(CONTROLLED[control], clip, ready_made="yes", frames=2), lent)
+            events = list(run)
+        maps = np.asarray(next(event.frames for event in events if isinstance(event, ControlMaps)))
+        assert maps.mean() > 20
+        assert any(isinstance(event, Notice) and "control map" in event.text for event in events)
+
+    def test_dreambooth_takes_the_control_that_is_chosen(self, controlled, clip):
+        request = order(DreamBoothRequest, clip, control="depth", ready_made="yes")
+        assert sampled(request, controlled).request.control == "depth"
+
+    def test_the_second_look_comes_from_the_cache(self, controlled, clip, monkeypatch):
+        first = sampled(order(EdgeRequest, clip, canny_high=210), controlled).latents
+        monkeypatch.setattr("text2video_zero.control.control_maps.CannyMapper.seen", None)
+        assert torch.equal(sampled(order(EdgeRequest, clip, canny_high=210), controlled).latents, first)
+
+    def test_a_missing_detector_is_told_in_one_sentence(self, controlled, clip, monkeypatch):
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        for request in (PoseRequest, DepthRequest):
+            with pytest.raises(UserError, match=r"detector|pose|depth") as raised:
+                list(generate(order(request, clip), controlled))
+            assert "\n" not in str(raised.value)
+
+    def test_a_model_without_controlnet_is_refused(self, pipeline, clip):
+        with pytest.raises(UserError, match="without a ControlNet"):
+            list(generate(order(EdgeRequest, clip), pipeline))

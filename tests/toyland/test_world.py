@@ -1,0 +1,179 @@
+"""The procedural world: its pictures and the ground truth that comes with them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from toyland.world.bipeds import BIPEDS
+from toyland.world.scene import (
+    ACTIONS,
+    ACTIONS_OF,
+    COLORS,
+    PLACES,
+    SUBJECTS,
+    WEATHER,
+    WEATHER_OF,
+    Scene,
+    random_scene,
+    render,
+    render_backdrop,
+)
+from toyland.world.skeleton import KEYPOINTS, MIRRORED_ORDER
+
+
+def random_scenes(count: int, seed: int = 0, **fixed: object) -> list[Scene]:
+    rng = np.random.default_rng(seed)
+    return [random_scene(rng, **fixed) for _ in range(count)]
+
+
+def test_same_seed_gives_the_same_scenes_and_pictures():
+    for first, second in zip(random_scenes(20), random_scenes(20), strict=True):
+        assert first == second
+        one, two = render(first, 64), render(second, 64)
+        assert np.array_equal(one.image, two.image)
+        assert np.array_equal(one.mask, two.mask)
+        assert np.array_equal(one.depth, two.depth)
+
+
+def test_fixed_fields_are_kept_and_the_rest_fits_to_them():
+    for scene in random_scenes(50, action="dancing", place="snow", color="red"):
+        assert (scene.action, scene.place, scene.color) == ("dancing", "snow", "red")
+        assert "dancing" in ACTIONS_OF[scene.subject]
+        assert scene.weather in WEATHER_OF["snow"]
+
+
+def test_every_value_is_drawn():
+    scenes = random_scenes(1500)
+    assert {scene.subject for scene in scenes} == set(SUBJECTS)
+    assert {scene.color for scene in scenes} == set(COLORS)
+    assert {scene.place for scene in scenes} == set(PLACES)
+    assert {scene.action for scene in scenes} == set(ACTIONS)
+    assert {scene.weather for scene in scenes} == set(WEATHER)
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+@pytest.mark.parametrize("place", PLACES)
+def test_every_subject_renders_in_every_place(subject, place):
+    (scene,) = random_scenes(1, subject=subject, place=place)
+    rendering = render(scene, 64)
+    assert rendering.image.shape == (64, 64, 3)
+    assert rendering.image.dtype == np.uint8
+    assert rendering.mask.shape == rendering.depth.shape == (64, 64)
+    assert rendering.mask.dtype == rendering.depth.dtype == np.float32
+    assert 0.08 < rendering.mask.mean() < 0.5, "the subject is large"
+    assert (rendering.skeleton is not None) == (subject in BIPEDS)
+
+
+def test_the_whole_subject_is_in_the_frame():
+    for scene in random_scenes(150, seed=1):
+        mask = render(scene, 64).mask
+        edge = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+        assert edge.max() < 0.05, scene
+
+
+def test_mask_is_where_the_picture_differs_from_its_backdrop():
+    for scene in random_scenes(40, seed=2):
+        rendering = render(scene)
+        difference = np.abs(rendering.image.astype(int) - render_backdrop(scene)).max(axis=2)
+        assert difference[rendering.mask == 0].max() == 0, scene
+        # Where the subject has the colour of what is behind it, the outline still differs.
+        assert (difference[rendering.mask == 1] > 0).mean() > 0.8, scene
+
+
+@pytest.mark.parametrize("subject", BIPEDS)
+def test_skeleton_lies_on_the_subject(subject):
+    for action in ACTIONS:
+        for scene in random_scenes(5, seed=3, subject=subject, action=action):
+            rendering = render(scene, 128)
+            assert rendering.skeleton.shape == (18, 3)
+            assert rendering.skeleton.dtype == np.float32
+            columns, rows = np.floor(rendering.skeleton[:, :2].T * 128).astype(int)
+            on_subject = rendering.mask[rows, columns]
+            assert (on_subject > 0.9).all(), (scene, dict(zip(KEYPOINTS, on_subject, strict=True)))
+
+
+def test_mirroring_swaps_the_sides_of_the_skeleton():
+    scene = Scene("robot", "red", "moon", "walking", phase=0.2)
+    right, left = (render(replace(scene, facing=facing), 64).skeleton for facing in (1, -1))
+    mirrored = right[list(MIRRORED_ORDER)]
+    mirrored[:, 0] = 1 - mirrored[:, 0]
+    np.testing.assert_allclose(left, mirrored, atol=1e-6)
+
+
+def test_right_shoulder_of_a_figure_that_faces_us_is_on_the_left():
+    for facing in (1, -1):
+        scene = Scene("person", "green", "street", facing=facing)
+        points = dict(zip(KEYPOINTS, render(scene, 64).skeleton, strict=True))
+        assert points["r_shoulder"][0] < points["l_shoulder"][0]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_depth_is_near_below_and_far_above(place):
+    (scene,) = random_scenes(1, seed=4, place=place, subject="ball", action="standing")
+    rendering = render(scene)
+    assert rendering.depth.min() >= 0
+    assert rendering.depth.max() <= 1
+    backdrop = np.where(rendering.mask == 0, rendering.depth, np.nan)
+    assert np.nanmedian(backdrop[:10]) < 0.1
+    assert np.nanmedian(backdrop[-5:]) > 0.7
+    on_subject = rendering.depth[rendering.mask == 1]
+    assert np.ptp(on_subject) < 1e-6
+    foot_row = np.flatnonzero(rendering.mask.max(axis=1) > 0.5)[-1]
+    assert 0 < on_subject[0] - np.nanmedian(backdrop[foot_row]) < 0.2
+
+
+def test_the_nearer_foot_is_the_nearer_subject():
+    scene = Scene("bear", "blue", "meadow", height=0.6, y=0.5)
+    far, near = (render(replace(scene, y=y), 64) for y in (0.5, 0.65))
+    assert far.depth[far.mask == 1][0] < near.depth[near.mask == 1][0]
+
+
+def test_every_size_shows_the_same_picture():
+    for scene in random_scenes(8, seed=5):
+        small, large = render(scene, 64), render(scene, 256)
+        shrunk = cv2.resize(large.image, (64, 64), interpolation=cv2.INTER_AREA)
+        assert np.abs(shrunk.astype(int) - small.image).mean() < 5, scene
+        mask = cv2.resize(large.mask, (64, 64), interpolation=cv2.INTER_AREA)
+        assert np.abs(mask - small.mask).mean() < 0.02, scene
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_phase_is_periodic_and_smooth_and_leaves_the_backdrop_alone(subject):
+    for action in ACTIONS_OF[subject]:
+        scene = Scene(subject, "yellow", "beach", action, y=0.5, height=0.5, detail_seed=7)
+        masks = [render(replace(scene, phase=step / 12), 64).mask for step in range(12)]
+        steps = [np.abs(a - b).mean() for a, b in zip(masks, [*masks[1:], masks[0]], strict=True)]
+        # The last step, back to the first picture, is no larger than the others.
+        assert max(steps) < 0.06, (action, steps)
+        moved = replace(scene, phase=0.5)
+        assert np.array_equal(render_backdrop(scene, 64), render_backdrop(moved, 64))
+
+
+def test_panning_moves_near_things_more_than_far_ones():
+    scene = Scene("cat", "red", "street", detail_seed=3)
+    still, panned = (render_backdrop(replace(scene, pan=pan)) for pan in (0.0, 0.2))
+
+    def shift_of(rows: slice) -> int:
+        """How many pixels the rows have moved, by the best match."""
+        a, b = still[rows].astype(int), panned[rows].astype(int)
+        errors = [np.abs(a[:, : 128 - s] - b[:, s:]).mean() for s in range(30)]
+        return int(np.argmin(errors))
+
+    houses, road_markings = shift_of(slice(45, 75)), shift_of(slice(109, 114))
+    assert 0 < houses < road_markings
+
+
+def test_colours_of_subjects_are_well_apart():
+    """The mean colour of a bear tells its colour's name from all others."""
+    means = {}
+    for color in COLORS:
+        rendering = render(Scene("bear", color, "moon"), 64)
+        means[color] = rendering.image[rendering.mask == 1].mean(axis=0)
+    for one in COLORS:
+        for other in COLORS:
+            if one != other:
+                assert np.linalg.norm(means[one] - means[other]) > 35, (one, other)

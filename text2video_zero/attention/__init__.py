@@ -1,0 +1,1 @@
+"""What frames see of one another: cross-frame attention, keys of the text, merged tokens."""

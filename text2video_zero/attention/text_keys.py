@@ -1,0 +1,69 @@
+"""Text attention (attn2) with keys and values that are computed once per run, not at every step and chunk.
+
+The prompts of a run do not change, so in each layer neither do the keys and values of their tokens.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from text2video_zero.attention.cross_frame import attend, is_self_attention
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+    from diffusers.models.attention_processor import Attention
+    from diffusers.models.modeling_utils import ModelMixin
+
+    from text2video_zero.attention.cross_frame import KeyValue
+
+
+class TextMemoryProcessor:
+    """Attention processor of one attn2 layer that remembers the keys and values of the run's prompts."""
+
+    def __init__(self) -> None:
+        self.branches = 0
+        self.key_value: KeyValue | None = None  # of one frame, each (branches, tokens, channels)
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        attention_mask: None = None,
+    ) -> torch.Tensor:
+        """hidden_states: (branches·frames, cells, channels); encoder_hidden_states: the text's, likewise.
+
+        The first batch that comes by must be that of a single frame, as the anchor is.
+        """
+        if attention_mask is not None:
+            raise ValueError("the text attention of these models has no mask")
+        self.branches = self.branches or len(hidden_states)
+        frames = len(hidden_states) // self.branches
+        query = attn.to_q(hidden_states)
+        if self.key_value is None or self.key_value[0].dtype != query.dtype:  # a model may go on in a wider type
+            text = encoder_hidden_states[::frames]
+            self.key_value = attn.to_k(text), attn.to_v(text)
+        key, value = (tensor.repeat_interleave(frames, dim=0) for tensor in self.key_value)
+        attended = attend(attn, query, key, value)
+        return attn.to_out[1](attn.to_out[0](attended))
+
+
+@contextmanager
+def text_memory(*models: ModelMixin) -> Iterator[None]:
+    """Patch every text attention layer of the models for one run; leaving restores what was there, bit for bit.
+
+    models: UNet2DConditionModel or ControlNetModel. While this is open, all batches must show the same prompts in
+    the same branches, branch-major, and the first one a single frame.
+    """
+    originals = [dict(model.attn_processors) for model in models]
+    try:
+        for model, original in zip(models, originals, strict=True):
+            remembering = {name: TextMemoryProcessor() for name in original if not is_self_attention(model, name)}
+            model.set_attn_processor(original | remembering)
+        yield
+    finally:
+        for model, original in zip(models, originals, strict=True):
+            model.set_attn_processor(dict(original))  # a copy: set_attn_processor empties what it is given

@@ -1,0 +1,133 @@
+"""From the clip of a request to its control maps: which detector, from the cache if it has looked before."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from text2video_zero.control.control_maps import (
+    OPENPOSE_LICENCE_NOTE,
+    CannyMapper,
+    ControlMapper,
+    DepthMapper,
+    MidasMapper,
+    OpenPoseMapper,
+    PoseMapper,
+    missing_weights,
+)
+from text2video_zero.control.map_cache import MapKey
+from text2video_zero.control.ready_made import looks_ready_made
+from text2video_zero.errors import UserError
+from text2video_zero.events import Event, Notice, Progress
+from text2video_zero.media.clips import file_hash
+from text2video_zero.media.frames import spool_folder
+from text2video_zero.media.video import readable_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from text2video_zero.media.clips import Clip
+    from text2video_zero.media.frames import Frames
+    from text2video_zero.models.pipeline import Pipeline
+    from text2video_zero.requests import ControlledRequest
+
+# What the person chooses -> the name under which the manager lends it, and who draws with it
+POSE_MAPPERS = {"ViTPose": ("pose", PoseMapper), "OpenPose": ("openpose", OpenPoseMapper)}
+DEPTH_MAPPERS = {
+    "Depth Anything V2 Small": ("depth", DepthMapper),
+    "DPT-hybrid": ("depth-dpt-hybrid", DepthMapper),
+    "MiDaS": ("midas", MidasMapper),
+}
+
+
+def control_maps(request: ControlledRequest, clip: Clip, pipeline: Pipeline) -> Generator[Event, None, Frames]:
+    """Control maps (f, h, w, 3) uint8 for the frames of a request's clip.
+
+    Raises UserError when a detector cannot be had or finds nothing.
+    """
+    if is_ready_made(request, clip):
+        yield Notice("The clip is taken as a control map.")
+        return clip.frames
+    key = MapKey(
+        file=file_hash(Path(request.clip)),
+        detector=detector_name(request),
+        settings=detector_settings(request),
+        size=clip.size,
+        fps=clip.fps,
+        first_frame=request.first_frame,
+        frames=len(clip.frames),
+    )
+    if detector_name(request) == "OpenPose":
+        yield Notice(OPENPOSE_LICENCE_NOTE)
+    maps = pipeline.map_cache.get(key)
+    if maps is None:
+        if request.control != "edge":
+            yield from _fetched(request, pipeline)
+        with mapper_of(request, pipeline) as mapper, readable_errors(spool_folder()):
+            maps = yield from _narrated(mapper.steps(clip.frames), f"Looking for {request.control}", len(clip.frames))
+        pipeline.map_cache.put(key, maps)
+    return maps
+
+
+def is_ready_made(request: ControlledRequest, clip: Clip) -> bool:
+    """What the person says, or where that is left open, what is certain."""
+    if request.ready_made == "detect":
+        return looks_ready_made(clip.frames, request.control)
+    return request.ready_made == "yes"
+
+
+def detector_name(request: ControlledRequest) -> str:
+    """The detector that a request asks for, by the name that the person sees."""
+    match request.control:
+        case "edge":
+            return "Canny"
+        case "pose":
+            return request.pose_detector
+        case _:
+            return request.depth_detector
+
+
+def detector_settings(request: ControlledRequest) -> dict[str, object]:
+    """The settings of that detector which change what it draws."""
+    match request.control:
+        case "edge":
+            return {"low": request.canny_low, "high": request.canny_high}
+        case "pose":
+            return {"hands_and_face": request.hands_and_face and request.pose_detector == "OpenPose"}
+        case _:
+            return {}
+
+
+def _fetched(request: ControlledRequest, pipeline: Pipeline) -> Iterator[Event]:
+    """Download the detector's weights if they are not here."""
+    lent_as, _ = (POSE_MAPPERS | DEPTH_MAPPERS)[detector_name(request)]
+    try:
+        yield from pipeline.fetch_detector(lent_as)
+    except UserError as error:
+        raise missing_weights(request.control, detector_name(request), error) from error
+
+
+@contextmanager
+def mapper_of(request: ControlledRequest, pipeline: Pipeline) -> Iterator[ControlMapper]:
+    """What draws the control maps; its networks are lent for the length of the context."""
+    settings = detector_settings(request)
+    if request.control == "edge":
+        yield CannyMapper(**settings)
+        return
+    lent_as, mapper_class = (POSE_MAPPERS | DEPTH_MAPPERS)[detector_name(request)]
+    with ExitStack() as lent:
+        try:
+            detector = lent.enter_context(pipeline.lend_detector(lent_as))
+        except UserError as error:
+            raise missing_weights(request.control, detector_name(request), error) from error
+        yield mapper_class(detector, **settings) if mapper_class is OpenPoseMapper else mapper_class(detector)
+
+
+def _narrated(steps: Generator[int, None, Frames], stage: str, frames: int) -> Generator[Event, None, Frames]:
+    while True:
+        try:
+            done = next(steps)
+        except StopIteration as finished:
+            return finished.value
+        yield Progress(stage, done, frames)

@@ -1,0 +1,173 @@
+"""The shelf of loaded pipelines: who holds what, what two of them share, and who leaves when room is short."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from text2video_zero.device.memory import Holding, to_send_away, weight_bytes
+from text2video_zero.device.offload import bring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from diffusers import ControlNetModel
+
+    from text2video_zero.models.checkpoints import Checkpoint
+    from text2video_zero.models.pipeline import Pipeline
+    from text2video_zero.sampling.safety import SafetyChecker
+
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
+
+
+@dataclass
+class Loan:
+    """A loaded pipeline, and how many runs use it."""
+
+    pipeline: Pipeline
+    runs: int = 0
+
+    @property
+    def modules(self) -> tuple[torch.nn.Module, ...]:
+        """Its networks; pipelines of one base have some of them in common."""
+        return self.pipeline.networks
+
+    def holding(self, counts: Callable[[torch.nn.Module], bool] = lambda _: True) -> Holding:
+        """The networks that count, with their sizes."""
+        parts = {id(module): weight_bytes([module]) for module in self.modules if counts(module)}
+        return Holding(parts, in_use=self.runs > 0)
+
+
+class Shelf:
+    """Loaded pipelines by checkpoint, on a device or waiting in the CPU's memory.
+
+    device_budget: bytes that weights may fill on the device. When a new pipeline would exceed them, those that
+        nobody uses leave, the least recently used first: from a GPU to the CPU's memory, from there for good.
+    cpu_budget: the same for weights that wait in the CPU's memory; of no meaning where the device is the CPU.
+    """
+
+    def __init__(self, device: torch.device, device_budget: int, cpu_budget: int) -> None:
+        self.device = device
+        self.device_budget = device_budget
+        self.cpu_budget = cpu_budget
+        self._loans: dict[Checkpoint, Loan] = {}  # the least recently used first
+        self._books = threading.Lock()  # held for moments: guards _loans
+
+    def __contains__(self, checkpoint: Checkpoint) -> bool:
+        return checkpoint in self._loans
+
+    def take(self, checkpoint: Checkpoint) -> Loan | None:
+        """The loan of a checkpoint, counted as in use; None unless all its weights are on the device."""
+        with self._books:
+            loan = self._loans.get(checkpoint)
+            if loan is None or not all(self._is_on_device(module) for module in loan.modules):
+                return None
+            self._loans[checkpoint] = self._loans.pop(checkpoint)  # now the most recently used
+            loan.runs += 1
+            return loan
+
+    def waiting(self, checkpoint: Checkpoint) -> Loan | None:
+        """The loan of a checkpoint, wherever its weights are; None if it is not loaded."""
+        return self._loans.get(checkpoint)
+
+    def put(self, checkpoint: Checkpoint, loan: Loan) -> None:
+        """Bring a loan to the device, if it fits there, and keep it, counted as in use."""
+        self._bring_to_device(loan)
+        with self._books:
+            self._loans.pop(checkpoint, None)
+            self._loans[checkpoint] = loan
+            loan.runs += 1
+
+    def give_back(self, loan: Loan) -> None:
+        """One run less uses the loan."""
+        with self._books:
+            loan.runs -= 1
+
+    def base(self, checkpoint: Checkpoint) -> Pipeline | None:
+        """A loaded pipeline of the same base, whatever its ControlNet."""
+        return next((other for other in self._pipelines if other.checkpoint.base == checkpoint.base), None)
+
+    def controlnet(self, checkpoint: Checkpoint) -> ControlNetModel | None:
+        """The checkpoint's ControlNet, if a loaded pipeline has it."""
+        key = checkpoint.controlnet_key
+        return next((other.controlnet for other in self._pipelines if other.checkpoint.controlnet_key == key), None)
+
+    def safety_checker(self) -> SafetyChecker | None:
+        """The safety checker, if a loaded pipeline has it."""
+        checkers = (other.safety_checker for other in self._pipelines)
+        return next((checker for checker in checkers if checker is not None), None)
+
+    def parts(self, checkpoint: Checkpoint) -> dict[str, object]:
+        """Components of loaded pipelines that reading the checkpoint would only bring a second time."""
+        parts: dict[str, object] = {}
+        for other in self._pipelines:
+            known = other.checkpoint
+            if (known.source, known.revision) != (checkpoint.source, checkpoint.revision):
+                continue
+            tuned: set[str] = set()
+            if known.adapters or checkpoint.adapters:  # adapters are added to the weights themselves
+                tuned |= {"unet", *TEXT_ENCODERS}
+            if (known.unet, known.unet_revision) != (checkpoint.unet, checkpoint.unet_revision):
+                tuned.add("unet")
+            components = other.components.components
+            parts |= {name: part for name, part in components.items() if part is not None and name not in tuned}
+        return parts
+
+    def with_vae(self, vae: torch.nn.Module) -> Pipeline | None:
+        """A loaded pipeline that has this VAE."""
+        return next((other for other in self._pipelines if other.components.vae is vae), None)
+
+    @property
+    def _pipelines(self) -> list[Pipeline]:
+        return [loan.pipeline for loan in self._loans.values()]
+
+    def _is_on_device(self, module: torch.nn.Module) -> bool:
+        return next(module.parameters()).device.type == self.device.type
+
+    def _bring_to_device(self, wanted: Loan) -> None:
+        """Make room by the rules of the budgets, then move what is not there yet.
+
+        What does not fit as a whole stays on the CPU: the run brings its networks to the device one by one.
+        """
+        self._make_room(wanted, self.device_budget)
+        missing = [module for module in wanted.modules if not self._is_on_device(module)]
+        try:
+            for module in missing:
+                module.to(self.device)
+        except torch.OutOfMemoryError:
+            # The budget knows nothing of other programs on the same GPU: try once more with nothing else there.
+            self._make_room(wanted, 0)
+            bring(missing, self.device)
+
+    def _make_room(self, wanted: Loan, budget: int) -> None:
+        """Send unused pipelines away, the least recently used first, until the wanted one fits."""
+        with self._books:
+            others = {checkpoint: loan for checkpoint, loan in self._loans.items() if loan is not wanted}
+            holdings = [loan.holding(self._is_on_device) for loan in others.values()]
+            leaving = to_send_away(holdings, wanted.holding(), budget)
+            if self.device.type == "cpu":
+                self._drop(others, leaving)
+            else:
+                staying = [loan for number, loan in enumerate(others.values()) if number not in leaving]
+                needed = {id(module) for loan in (wanted, *staying) for module in loan.modules}
+                for number in leaving:
+                    for module in list(others.values())[number].modules:
+                        if id(module) not in needed:
+                            module.to("cpu")
+                waiting = [loan.holding(lambda module: not self._is_on_device(module)) for loan in others.values()]
+                self._drop(others, to_send_away(waiting, Holding({}), self.cpu_budget))
+        self.free_unused()
+
+    def _drop(self, loans: dict[Checkpoint, Loan], numbers: list[int]) -> None:
+        for number in numbers:
+            del self._loans[list(loans)[number]]
+
+    def free_unused(self) -> None:
+        """Hand the memory back that nothing refers to any more."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()

@@ -1,0 +1,68 @@
+"""What there is to work with: `python app.py --check`."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from text2video_zero.device.devices import device_name
+from text2video_zero.device.memory import memory_of
+from text2video_zero.models.checkpoints import (
+    CONTROLNETS,
+    DREAMBOOTH_STYLES,
+    KNOWN_DETECTORS,
+    KNOWN_MODELS,
+    MODELS_FOLDER,
+    SAFETY_CHECKER,
+    local_models,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+
+    from text2video_zero.models.hub import Hub
+
+GIB = 2**30
+PACKAGES = ("torch", "diffusers", "transformers", "peft", "gradio")
+
+
+def self_check(device: torch.device, dtype: torch.dtype, budget: int, hub: Hub) -> list[str]:
+    """A line each: device, memory, versions, and which models need no network.
+
+    dtype: of the networks that sample.  budget: bytes that weights may fill on the device.
+    """
+    free, total = (amount / GIB for amount in memory_of(device))
+    versions = (f"{package} {version(package)}" for package in PACKAGES)
+    return [
+        f"Device: {device_name(device)} ({device}), {str(dtype).removeprefix('torch.')}",
+        f"Memory: {free:.1f} of {total:.1f} GB free, up to {budget / GIB:.1f} GB for models",
+        f"Versions: Python {platform.python_version()}, {', '.join(versions)}",
+        *(f"Model {name}: {_whereabouts(source, hub)}" for name, source in _models()),
+        *(f"Model {name}: here, in {MODELS_FOLDER.name}/" for name in local_models()),
+        *(f"ControlNet {source}: {_whereabouts(source, hub)}" for source in _controlnets()),
+        f"Safety checker: {_whereabouts(SAFETY_CHECKER, hub)}",
+        *(f"Detector {name}: {_whereabouts(known.source, hub)}" for name, known in KNOWN_DETECTORS.items()),
+    ]
+
+
+def _models() -> Iterator[tuple[str, str]]:
+    for known in (*KNOWN_MODELS.values(), *DREAMBOOTH_STYLES.values()):
+        yield known.name, known.checkpoint.source
+
+
+def _controlnets() -> Iterator[str]:
+    """Hub ids; the embedded ones come and go with their model."""
+    for controls in CONTROLNETS.values():
+        for source, *_ in controls.values():
+            if not Path(source).is_absolute():
+                yield source
+
+
+def _whereabouts(source: str, hub: Hub) -> str:
+    if Path(source).is_absolute():
+        return "here" if Path(source).is_dir() else "missing"
+    return "here" if hub.is_here(source) else "would be downloaded"

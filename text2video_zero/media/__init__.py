@@ -1,0 +1,1 @@
+"""Clips in, videos out, and the settings in their files."""

@@ -1,0 +1,102 @@
+"""Pipeline and Detector: what is loaded, ready to be used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from text2video_zero.models.checkpoints import family_of_unet
+from text2video_zero.requests.fields import Size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from diffusers import ControlNetModel, StableDiffusionPipeline, StableDiffusionXLPipeline
+    from transformers import BaseImageProcessor, PreTrainedModel
+
+    from text2video_zero.control.map_cache import MapCache
+    from text2video_zero.events import Progress
+    from text2video_zero.models.checkpoints import Checkpoint, DetectorCheckpoint
+    from text2video_zero.models.vocabulary import Vocabulary
+    from text2video_zero.sampling.preview import PreviewDecoder
+    from text2video_zero.sampling.safety import SafetyChecker
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The components of a Stable Diffusion model with what the engine knows beside them.
+
+    checkpoint: what was loaded.
+    components: diffusers' own pipeline, used as the container of unet, vae, text encoder, tokenizer and
+        scheduler; its `__call__` is never run.
+    preview_decoder: shows latents while a clip is being made.
+    vocabulary: the words that the model was trained on, None where nobody wrote them down.
+    controlnet: what turns control maps into hints for the UNet, None for tasks without.
+    fetch_detector: downloads what sees poses or depth, by its known name, with progress; does nothing if it is here.
+    lend_detector: lends what sees poses or depth in a clip, by its known name, for the length of a context;
+        raises UserError where its weights are not to be had.
+    map_cache: control maps that were made before.
+    device: where the networks work. Their weights may wait in the CPU's memory.
+    safety_checker: looks at the finished frames, None where nobody asked for it or the model needs none.
+    """
+
+    checkpoint: Checkpoint
+    components: StableDiffusionPipeline | StableDiffusionXLPipeline
+    preview_decoder: PreviewDecoder
+    fetch_detector: Callable[[str], Iterator[Progress]]
+    lend_detector: Callable[[str], AbstractContextManager[Detector]]
+    map_cache: MapCache
+    device: torch.device
+    vocabulary: Vocabulary | None = None
+    controlnet: ControlNetModel | None = None
+    safety_checker: SafetyChecker | None = None
+
+    @property
+    def networks(self) -> tuple[torch.nn.Module, ...]:
+        """All networks, those that pipelines of one base have in common among them."""
+        checker = self.safety_checker
+        parts = (*self.components.components.values(), self.controlnet, checker and checker.network)
+        return tuple(part for part in parts if isinstance(part, torch.nn.Module))
+
+    @property
+    def family(self) -> str:
+        """By the UNet: "sd1", "sd2" or "sdxl". Toyland is built like Stable Diffusion 1.x."""
+        return family_of_unet(self.components.unet.config)
+
+    @property
+    def native_size(self) -> Size:
+        """The size that the model was trained at, in pixels."""
+        side = self.components.unet.config.sample_size
+        height, width = (side, side) if isinstance(side, int) else side
+        return Size(width * self.latent_factor, height * self.latent_factor)
+
+    @property
+    def latent_factor(self) -> int:
+        """Pixels per latent cell and side, 8 for Stable Diffusion."""
+        return self.components.vae_scale_factor
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of transformers, on its device and in evaluation mode, with what prepares pictures for it."""
+
+    model: PreTrainedModel
+    processor: BaseImageProcessor
+
+
+@dataclass(frozen=True)
+class Detector:
+    """What sees poses or depth in pictures.
+
+    checkpoint: what was loaded.  device: where its networks are; float32 whatever the device.
+    network: the depth or pose network itself.
+    box_finder: for poses, the network that finds the people first; None for depth.
+    """
+
+    checkpoint: DetectorCheckpoint
+    device: torch.device
+    network: Network
+    box_finder: Network | None = None

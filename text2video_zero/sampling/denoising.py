@@ -1,0 +1,179 @@
+"""The one denoising loop: at every step the anchor frame first, then the other frames in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from text2video_zero.device.memory import ran_out_of_memory
+from text2video_zero.device.precision import precisions
+from text2video_zero.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from text2video_zero.attention.cross_frame import FrameMemory
+    from text2video_zero.device.offload import Workspace
+    from text2video_zero.media.video import Sound
+    from text2video_zero.models.pipeline import Pipeline
+    from text2video_zero.requests import Size, VideoRequest
+    from text2video_zero.sampling.guidance import NoisePredictor
+    from text2video_zero.sampling.schedule import Schedule, StepNoise
+
+# Makes what is open while one chunk is evaluated.
+ChunkContext = Callable[[], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class ChunkDone:
+    """Some frames have been through the UNet.
+
+    step: number of the step in its segment, from 1.  of: steps of the segment.
+    frames: how many frames this chunk held.
+    clean: with the last chunk of a step, the estimate of x_0 for all frames, (f, c, h, w); else None.
+    """
+
+    step: int
+    of: int
+    frames: int
+    clean: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What a task's sampling comes to.
+
+    latents: (f, c, h, w).  request: with nothing left open in it.  sound: what the clip sounds like, if wanted.
+    """
+
+    latents: torch.Tensor
+    request: VideoRequest
+    sound: Sound | None = None
+
+
+def latent_shape(size: Size, pipeline: Pipeline) -> tuple[int, int, int]:
+    """Channels, height and width of the latents of one frame."""
+    factor = pipeline.latent_factor
+    return pipeline.components.vae.config.latent_channels, size.height // factor, size.width // factor
+
+
+def frame_noise(
+    seed: int, frame: int, shape: tuple[int, ...], device: torch.device | str, draw: int = 0
+) -> torch.Tensor:
+    """Standard normal noise (*shape) float32 that belongs to one frame of one seed.
+
+    Drawn on the CPU from (seed, frame index, draw) alone, so that it is the same on every device, at every
+    chunk size and in clips of every length.
+    draw: 0 for the noise that a frame starts from, 1 and up for what is added at later steps.
+    """
+    state = np.random.SeedSequence([seed, frame, draw]).generate_state(1, np.uint64)[0]
+    generator = torch.Generator().manual_seed(int(state))
+    return torch.randn(shape, generator=generator).to(device)
+
+
+def shared_step_noise(request: VideoRequest, pipeline: Pipeline, schedule: Schedule) -> StepNoise:
+    """What a sampler adds after a step, (c, h, w): the same for all frames, which steadies them.
+
+    It belongs to the timestep that the step leads to, and so differs between the schedules of a run.
+    """
+    shape = latent_shape(request.size, pipeline)
+    device = pipeline.device
+    return lambda index: frame_noise(request.seed, 0, shape, device, draw=int(schedule.timesteps[index + 1]))
+
+
+def denoise(
+    latents: torch.Tensor,
+    schedule: Schedule,
+    steps: range,
+    predict_noise: NoisePredictor,
+    memory: FrameMemory | None,
+    workspace: Workspace,
+    step_noise: StepNoise | None = None,
+    around_chunk: ChunkContext = nullcontext,
+) -> Generator[ChunkDone, None, torch.Tensor]:
+    """Take latents (f, c, h, w) through some steps of a schedule; the generator's return value is the result.
+
+    latents are variance-preserving before and after. memory is that of an open `cross_frame_attention`, None
+    for ordinary self-attention. around_chunk is open while a chunk is evaluated, and learns by an exception of
+    attempts that do not count. Closing the generator stops before the next chunk.
+
+    A chunk that does not fit into the memory is taken in halves, and so are all after it, with the same result.
+    One that comes out with numbers that are not finite is taken again in wider ones. Raises UserError when not even
+    a single frame fits with weights waiting elsewhere, or when a frame's numbers are not finite in float32 either.
+    """
+    chunks = _Chunks(predict_noise, memory, workspace, around_chunk)
+    solver = schedule.solver(steps.start, step_noise)
+    latents = latents * schedule.latent_scale(steps.start)
+    for number, index in enumerate(steps, start=1):
+        shown = solver.model_input(latents, index)
+        outputs: list[torch.Tensor] = []
+        begin = 0
+        while begin < len(latents):
+            outputs.append(chunks.noise(shown, schedule.timesteps[index], begin, number))
+            begin += len(outputs[-1])
+            if begin < len(latents):
+                yield ChunkDone(number, len(steps), len(outputs[-1]), None)
+        output = torch.cat(outputs)
+        in_paper_scale = latents / schedule.latent_scale(index)
+        clean, _ = schedule.clean_and_noise(output, index, in_paper_scale)
+        latents = solver.step(output, index, latents)
+        yield ChunkDone(number, len(steps), len(outputs[-1]), clean)
+    return latents / schedule.latent_scale(steps.stop)
+
+
+class _NotFiniteError(ArithmeticError):
+    """The noise of some frame is not finite; the message names it."""
+
+
+@dataclass(frozen=True)
+class _Chunks:
+    """Chunks of frames, each predicted whatever it takes: in parts, with weights elsewhere, in wider numbers."""
+
+    predict_noise: NoisePredictor
+    memory: FrameMemory | None
+    workspace: Workspace
+    around: ChunkContext
+
+    def noise(self, shown: torch.Tensor, timestep: float, begin: int, step: int) -> torch.Tensor:
+        """Noise (m, c, h, w) of the frames from `begin` on, as many as fit; shown: (f, c, h, w), all frames."""
+        while True:
+            count = min(self.workspace.chunk_size, len(shown) - begin) if begin else 1  # the anchor goes alone
+            try:
+                return self._finite_noise(shown, timestep, slice(begin, begin + count), step)
+            except RuntimeError as error:
+                if not ran_out_of_memory(error):
+                    raise
+            # Here and not above, because the handler holds the failed attempt with all its tensors.
+            self.workspace.shrink(count)
+
+    def _finite_noise(self, shown: torch.Tensor, timestep: float, frames: slice, step: int) -> torch.Tensor:
+        """Raises UserError, naming the frame, rather than sampling on towards a black picture."""
+        failure = ""
+        for precision in precisions(*self.workspace.networks):
+            try:
+                with precision(), self.around(), self._attending(frames):
+                    return _checked(self.predict_noise(shown[frames], timestep, frames), frames, step)
+            except _NotFiniteError as error:
+                failure = str(error)
+        raise UserError(
+            f"{failure}: use another seed or a lower guidance scale, or run in full precision (--device cpu)."
+        )
+
+    def _attending(self, frames: slice) -> AbstractContextManager[None]:
+        if self.memory is None:
+            return nullcontext()
+        return self.memory.chunk_pass() if frames.start else self.memory.anchor_pass()
+
+
+def _checked(noise: torch.Tensor, frames: slice, step: int) -> torch.Tensor:
+    """The noise of some frames, once it is certain that it is finite."""
+    finite = noise.isfinite().flatten(1).all(1)
+    if not finite.all():
+        frame = frames.start + int(finite.logical_not().nonzero()[0])
+        raise _NotFiniteError(f"Frame {frame} came out of step {step} with numbers that are not finite")
+    return noise

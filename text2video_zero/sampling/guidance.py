@@ -1,0 +1,164 @@
+"""Noise prediction: the one function, (latents, t) -> noise, at which sampler and model meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from text2video_zero.device.memory import ran_out_of_memory
+from text2video_zero.device.offload import send_away
+
+if TYPE_CHECKING:
+    from diffusers import ControlNetModel, StableDiffusionPipeline, UNet2DConditionModel
+
+    from text2video_zero.media.frames import Frames
+
+# Latents (f, c, h, w) float32 of some frames, a timestep, and which frames of the clip they are
+# -> predicted noise of the same shape, float32.
+NoisePredictor = Callable[[torch.Tensor, float, slice], torch.Tensor]
+
+
+def encoded_prompts(components: StableDiffusionPipeline, prompt: str, negative_prompt: str | None) -> torch.Tensor:
+    """Text embeddings (branches, tokens, channels), the negative prompt before the prompt.
+
+    negative_prompt: None leaves its branch out, for sampling without guidance.
+    """
+    guided = negative_prompt is not None
+    # Stable Diffusion XL returns summaries too, which `sdxl` adds.
+    positive, negative, *_ = encoded_texts(components, prompt, negative_prompt)
+    embeddings = torch.cat([negative, positive]) if guided else positive
+    return embeddings.to(components.unet.dtype)
+
+
+def encoded_texts(
+    components: StableDiffusionPipeline, prompt: str, negative_prompt: str | None
+) -> tuple[torch.Tensor, ...]:
+    """What the model's text encoders make of a prompt, as diffusers returns it: embeddings, for XL summaries too.
+
+    They work where their weights are, and on the CPU where the device's memory is too small for them.
+    negative_prompt: None leaves it out; to Stable Diffusion XL a blank stands for zeros.
+    """
+    encoders = [part for name, part in components.components.items() if name.startswith("text_encoder") and part]
+    for _ in range(2):
+        try:
+            return components.encode_prompt(
+                prompt=prompt,
+                negative_prompt=negative_prompt or None,
+                device=encoders[0].device,
+                num_images_per_prompt=1,
+                do_classifier_free_guidance=negative_prompt is not None,
+            )
+        except RuntimeError as error:
+            if not ran_out_of_memory(error):
+                raise
+        send_away(encoders, encoders[0].device)
+    raise torch.OutOfMemoryError("out of memory in the text encoder")
+
+
+def negative_branch(negative_prompt: str, scale: float) -> str | None:
+    """The negative prompt where guidance of this scale looks at it: at a scale of 1 it cancels out."""
+    return negative_prompt if scale > 1 else None
+
+
+def guided(noise: torch.Tensor, branches: int, scale: float) -> torch.Tensor:
+    """Classifier-free guidance ε = ε(∅) + s·(ε(text) - ε(∅)) of noise (branches·f, c, h, w)."""
+    if branches == 1:
+        return noise
+    unconditional, conditional = noise.chunk(2)
+    return unconditional + scale * (conditional - unconditional)
+
+
+@dataclass(frozen=True)
+class TextGuidance:
+    """A UNet with text alone.
+
+    embeddings: as `encoded_prompts` returns them.
+    """
+
+    unet: UNet2DConditionModel
+    embeddings: torch.Tensor
+    scale: float
+
+    def __call__(self, latents: torch.Tensor, timestep: float, frames: slice) -> torch.Tensor:  # noqa: ARG002
+        """Predict the noise of some frames; with text alone it does not matter which."""
+        branches = len(self.embeddings)
+        shown = latents.to(self.unet.dtype).repeat(branches, 1, 1, 1)
+        embeddings = self.embeddings.to(shown).repeat_interleave(len(latents), dim=0)
+        noise = self.unet(shown, timestep, encoder_hidden_states=embeddings).sample.float()
+        return guided(noise, branches, self.scale)
+
+
+@dataclass(frozen=True)
+class ControlledGuidance:
+    """A UNet with text, shaped by a ControlNet.
+
+    control_maps: (f, height, width, 3) uint8 for all frames of the clip; those of a chunk are read at a time.
+    strength: factor on what the ControlNet adds.  active: timesteps at which it has a say.
+    """
+
+    unet: UNet2DConditionModel
+    controlnet: ControlNetModel
+    embeddings: torch.Tensor
+    scale: float
+    control_maps: Frames
+    strength: float
+    active: frozenset[float]
+
+    def __call__(self, latents: torch.Tensor, timestep: float, frames: slice) -> torch.Tensor:
+        """Predict the noise of the given frames of the clip."""
+        branches = len(self.embeddings)
+        shown = latents.to(self.unet.dtype).repeat(branches, 1, 1, 1)
+        embeddings = self.embeddings.to(shown).repeat_interleave(len(latents), dim=0)
+        down = middle = None
+        if timestep in self.active:
+            # Left out where it has no say, which is the same as adding nothing, and saves its time.
+            down, middle = self.controlnet(
+                shown,
+                timestep,
+                encoder_hidden_states=embeddings,
+                controlnet_cond=self._maps(frames).to(shown).repeat(branches, 1, 1, 1),
+                conditioning_scale=self.strength,
+                return_dict=False,
+            )
+        noise = self.unet(
+            shown,
+            timestep,
+            encoder_hidden_states=embeddings,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
+        ).sample.float()
+        return guided(noise, branches, self.scale)
+
+    def _maps(self, frames: slice) -> torch.Tensor:
+        """Control maps of some frames, (m, 3, height, width) float32 in 0..1."""
+        return torch.from_numpy(self.control_maps[frames]).permute(0, 3, 1, 2).float() / 255
+
+
+@dataclass(frozen=True)
+class InstructGuidance:
+    """The UNet of InstructPix2Pix with its three-way guidance (Brooks et al. 2022, equation 3).
+
+    ε = ε(∅,∅) + s_I·(ε(I,∅) - ε(∅,∅)) + s_T·(ε(I,T) - ε(I,∅)).
+    embeddings: (2, tokens, channels), negative prompt first.
+    image_latents: (f, c, h, w) of the clip's frames, unscaled, as the model was trained.
+    """
+
+    unet: UNet2DConditionModel
+    embeddings: torch.Tensor
+    text_scale: float
+    image_scale: float
+    image_latents: torch.Tensor
+
+    def __call__(self, latents: torch.Tensor, timestep: float, frames: slice) -> torch.Tensor:
+        """Predict the noise of the given frames of the clip."""
+        negative, positive = self.embeddings
+        image = self.image_latents[frames].to(latents)
+        shown = torch.cat([latents.repeat(3, 1, 1, 1), torch.cat([torch.zeros_like(image), image, image])], dim=1)
+        embeddings = torch.stack([negative, negative, positive]).repeat_interleave(len(latents), dim=0)
+        shown, embeddings = shown.to(self.unet.dtype), embeddings.to(self.unet.dtype)
+        noise = self.unet(shown, timestep, encoder_hidden_states=embeddings).sample.float()
+        neither, image_alone, both = noise.chunk(3)
+        return neither + self.image_scale * (image_alone - neither) + self.text_scale * (both - image_alone)

@@ -1,0 +1,1 @@
+"""How each task prepares: from a request to the state with which the one loop begins."""

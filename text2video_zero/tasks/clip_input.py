@@ -1,0 +1,43 @@
+"""What the tasks that begin with a clip have in common: reading it, and what it settles in the request."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from text2video_zero.events import Event, Notice
+from text2video_zero.media.clips import read_clip
+from text2video_zero.media.video import Sound
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from text2video_zero.media.clips import Clip
+    from text2video_zero.models.pipeline import Pipeline
+    from text2video_zero.requests import ClipRequest
+
+
+def read(request: ClipRequest, pipeline: Pipeline) -> Generator[Event, None, Clip]:
+    """The frames of a request's clip at the size and speed of the video; tells of roundings."""
+    clip = read_clip(
+        Path(request.clip),
+        first_frame=request.first_frame,
+        frames=request.frames,
+        fps=request.fps,
+        size=request.size,
+        native=pipeline.native_size,
+    )
+    if clip.note:
+        yield Notice(f"The clip as it is used: {clip.note}.")
+    return clip
+
+
+def concrete(request: ClipRequest, clip: Clip) -> ClipRequest:
+    """The request with the seed, size and number of frames that it will really run with."""
+    return dataclasses.replace(request.with_concrete_seed(), size=clip.size, frames=len(clip.frames))
+
+
+def sound_of(request: ClipRequest, clip: Clip) -> Sound | None:
+    """The clip's sound, if the video shall keep it."""
+    return Sound(Path(request.clip), clip.start) if request.keep_sound else None

@@ -1,0 +1,77 @@
+"""Clips shaped by ControlNet: pose, edges or depth of another clip, with any prompt (paper, section 3.4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from text2video_zero.attention.patches import attention_of
+from text2video_zero.control.control_source import control_maps
+from text2video_zero.device.memory_plan import workspace_for
+from text2video_zero.errors import UserError
+from text2video_zero.events import ControlMaps, Event
+from text2video_zero.sampling.denoising import Sampled, denoise, frame_noise, latent_shape, shared_step_noise
+from text2video_zero.sampling.guidance import ControlledGuidance, encoded_prompts, negative_branch
+from text2video_zero.sampling.schedule import Schedule
+from text2video_zero.tasks.clip_input import concrete, read, sound_of
+from text2video_zero.tasks.progress import Narrator
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from text2video_zero.media.clips import Clip
+    from text2video_zero.media.frames import Frames
+    from text2video_zero.models.pipeline import Pipeline
+    from text2video_zero.requests.controlled import ControlledRequest
+
+
+@torch.inference_mode()
+def detect(request: ControlledRequest, pipeline: Pipeline) -> Iterator[Event]:
+    """Make the control maps of a request and nothing else; the last event is ControlMaps.
+
+    A run of the same clip and settings finds them in the cache. Raises UserError when the clip cannot be read
+    or a detector cannot be had.
+    """
+    yield from _detected(request, pipeline)
+
+
+def sample_controlled(request: ControlledRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
+    """Latents of a pose, edge, depth or DreamBooth request, with its seed, size and length made concrete.
+
+    Raises UserError when the clip cannot be read or the pipeline has no ControlNet.
+    """
+    if pipeline.controlnet is None:
+        raise UserError(f"The model {pipeline.checkpoint.name!r} comes without a ControlNet: choose another model.")
+    request, clip, maps = yield from _detected(request, pipeline)
+    components = pipeline.components
+    schedule = Schedule.of(request.sampler, request.steps, components.scheduler)
+    negative_prompt = negative_branch(request.negative_prompt, request.guidance_scale)
+    guidance = ControlledGuidance(
+        unet=components.unet,
+        controlnet=pipeline.controlnet,
+        embeddings=encoded_prompts(components, request.full_prompt, negative_prompt),
+        scale=request.guidance_scale,
+        control_maps=maps,
+        strength=request.control_strength,
+        active=schedule.timesteps_within(request.control_start, request.control_end),
+    )
+    noise = frame_noise(request.seed, 0, latent_shape(request.size, pipeline), pipeline.device)
+    latents = noise.expand(request.frames, -1, -1, -1)
+    narrator = Narrator(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
+    step_noise = shared_step_noise(request, pipeline, schedule)
+    workspace = yield from workspace_for(request, request.size, pipeline)
+    with workspace, attention_of(request, components.unet, pipeline.controlnet) as memory:
+        loop = denoise(latents, schedule, range(request.steps), guidance, memory, workspace, step_noise)
+        return Sampled((yield from narrator.told(loop, "Denoising")), request, sound_of(request, clip))
+
+
+def _detected(
+    request: ControlledRequest, pipeline: Pipeline
+) -> Generator[Event, None, tuple[ControlledRequest, Clip, Frames]]:
+    """The request made concrete, its clip, and the control maps (f, h, w, 3) uint8 of the clip's frames."""
+    clip = yield from read(request, pipeline)
+    request = concrete(request, clip)
+    maps = yield from control_maps(request, clip, pipeline)
+    yield ControlMaps(maps)
+    return request, clip, maps

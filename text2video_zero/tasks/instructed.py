@@ -1,0 +1,88 @@
+"""Video Instruct-Pix2Pix: a clip changed by an instruction (paper, section 3.4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from text2video_zero.attention.patches import attention_of
+from text2video_zero.device.memory_plan import workspace_for
+from text2video_zero.errors import UserError
+from text2video_zero.events import ClipFrames, Event, Progress
+from text2video_zero.sampling.decoding import encoded_frame
+from text2video_zero.sampling.denoising import Sampled, denoise, frame_noise, latent_shape
+from text2video_zero.sampling.guidance import InstructGuidance, encoded_prompts
+from text2video_zero.sampling.schedule import Schedule
+from text2video_zero.tasks.clip_input import concrete, read, sound_of
+from text2video_zero.tasks.progress import Narrator
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from text2video_zero.media.frames import Frames
+    from text2video_zero.models.pipeline import Pipeline
+    from text2video_zero.requests.instructed import InstructPix2PixRequest
+
+
+def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
+    """Latents of an Instruct-Pix2Pix request, with its seed, size and length made concrete.
+
+    Raises UserError when the clip cannot be read or the model takes no picture.
+    """
+    components = pipeline.components
+    if components.unet.config.in_channels != 2 * components.vae.config.latent_channels:
+        raise UserError(f"The model {pipeline.checkpoint.name!r} takes no instructions: choose an InstructPix2Pix one.")
+    clip = yield from read(request, pipeline)
+    request = concrete(request, clip)
+    yield ClipFrames(clip.frames)
+    guidance = InstructGuidance(
+        unet=components.unet,
+        embeddings=encoded_prompts(components, request.prompt, request.negative_prompt),
+        text_scale=request.guidance_scale,
+        image_scale=request.image_guidance_scale,
+        image_latents=(yield from image_latents(pipeline, clip.frames)),
+    )
+    schedule = Schedule.of(request.sampler, request.steps, components.scheduler)
+    narrator = Narrator(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
+    workspace = yield from workspace_for(request, request.size, pipeline)
+    with workspace, attention_of(request, components.unet) as memory:
+        loop = denoise(
+            noise_of_step(request, pipeline, draw=0),
+            schedule,
+            range(request.steps),
+            guidance,
+            memory,
+            workspace,
+            step_noise=lambda index: noise_of_step(request, pipeline, draw=index + 1),
+        )
+        return Sampled((yield from narrator.told(loop, "Denoising")), request, sound_of(request, clip))
+
+
+def noise_of_step(request: InstructPix2PixRequest, pipeline: Pipeline, draw: int) -> torch.Tensor:
+    """Noise (f, c, h, w) for one draw: the same for all frames, or each its own as in the original."""
+    shape = latent_shape(request.size, pipeline)
+    device = pipeline.device
+    if request.shared_noise:
+        return frame_noise(request.seed, 0, shape, device, draw).expand(request.frames, -1, -1, -1)
+    return torch.stack([frame_noise(request.seed, frame, shape, device, draw) for frame in range(request.frames)])
+
+
+def image_latents(pipeline: Pipeline, frames: Frames) -> Generator[Event, None, torch.Tensor]:
+    """Latents (f, c, h, w) of frames (f, height, width, 3) uint8: the mode, unscaled, as the model was trained.
+
+    Raises UserError, naming the frame, for numbers that are not finite.
+    """
+    vae = pipeline.components.vae
+    others = [network for network in pipeline.networks if network is not vae]
+    latents = []
+    for number, frame in enumerate(frames, start=1):
+        latent = encoded_frame(vae, frame, others)
+        if not latent.isfinite().all():
+            raise UserError(
+                f"Frame {number - 1} of the clip was encoded to numbers that are not finite: choose another model, or "
+                "run in full precision (--device cpu)."
+            )
+        latents.append(latent.to(pipeline.device))
+        yield Progress("Encoding the clip", number, len(frames))
+    return torch.stack(latents)

@@ -1,0 +1,134 @@
+"""Text to video: motion dynamics in the latents, cross-frame attention, background smoothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from text2video_zero.attention.patches import attention_of
+from text2video_zero.device.memory_plan import workspace_for
+from text2video_zero.foreground.detectors import CrossAttentionDetector, SalientObjectDetector
+from text2video_zero.sampling.denoising import Sampled, denoise, frame_noise, latent_shape, shared_step_noise
+from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts, negative_branch
+from text2video_zero.sampling.motion import CameraPath, CameraPose, forward_noise, warp
+from text2video_zero.sampling.schedule import MotionPlan, Schedule
+from text2video_zero.sampling.smoothing import smoothed_latents
+from text2video_zero.tasks.progress import Narrator
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from text2video_zero.attention.cross_frame import FrameMemory
+    from text2video_zero.device.offload import Workspace
+    from text2video_zero.events import Event
+    from text2video_zero.foreground.detectors import ForegroundDetector
+    from text2video_zero.models.pipeline import Pipeline
+    from text2video_zero.requests import TextToVideoRequest
+    from text2video_zero.sampling.denoising import ChunkContext
+
+
+def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
+    """Latents of a text-to-video request, with its seed and size made concrete."""
+    request = dataclasses.replace(request.with_concrete_seed(), size=request.size or pipeline.native_size)
+    components = pipeline.components
+    negative_prompt = negative_branch(request.negative_prompt, request.guidance_scale)
+    embeddings = encoded_prompts(components, request.prompt, negative_prompt)
+    guidance = TextGuidance(components.unet, embeddings, request.guidance_scale)
+    plan = motion_plan(request, pipeline)
+    workspace = yield from workspace_for(request, request.size, pipeline)
+    with workspace, attention_of(request, components.unet) as memory:
+        run = ClipRun(request, pipeline, plan, guidance, memory, workspace)
+        if not request.smooth_background:
+            return Sampled((yield from run.denoised((yield from run.start()))), request)
+        # Before the first step, so that a word or a library that is missing is told at once.
+        detector = _foreground_detector(request, pipeline, branches=len(embeddings))
+        start = yield from run.start()
+        with detector.observing() as around_chunk:
+            first_pass = yield from run.denoised(start, around_chunk=around_chunk)
+        masks = detector.masks(first_pass)
+        start = smoothed_latents(start, masks, run.poses(), request.smoothing_strength, request.resampling)
+        return Sampled((yield from run.denoised(start, stage="Smoothing the background")), request)
+
+
+def motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:
+    """The steps of a request: those of the first frame alone, if there is motion, and those of all frames."""
+    scheduler = pipeline.components.scheduler
+    if not request.motion:
+        return MotionPlan.without_motion(Schedule.of(request.sampler, request.steps, scheduler))
+    return MotionPlan.of(request.sampler, request.steps, scheduler, request.motion_from, request.motion_to)
+
+
+def _foreground_detector(request: TextToVideoRequest, pipeline: Pipeline, branches: int) -> ForegroundDetector:
+    if request.foreground_detector == "salient object":
+        return SalientObjectDetector(pipeline.components.vae)
+    return CrossAttentionDetector(pipeline, request.prompt, request.foreground_words, request.frames, branches)
+
+
+@dataclass
+class ClipRun:
+    """The denoising runs that make one text-to-video clip."""
+
+    request: TextToVideoRequest
+    pipeline: Pipeline
+    plan: MotionPlan
+    guidance: TextGuidance
+    memory: FrameMemory | None
+    workspace: Workspace
+
+    def __post_init__(self) -> None:
+        request, plan = self.request, self.plan
+        passes = 2 if request.smooth_background else 1
+        evaluations = plan.at_from + passes * request.frames * (len(plan.joint.timesteps) - plan.begin)
+        self.narrator = Narrator(self.pipeline.preview_decoder, evaluations, request.frames, request.steps)
+
+    def poses(self) -> list[CameraPose]:
+        """The camera's pose at each frame; without motion it stands still."""
+        request = self.request
+        speeds = (request.pan_x, request.pan_y, request.zoom, request.rotation) if request.motion else (0, 0, 0, 0)
+        path = CameraPath(*speeds, request.reach)
+        return [path.pose(frame) for frame in range(request.frames)]
+
+    def start(self) -> Generator[Event, None, torch.Tensor]:
+        """Latents (f, c, h, w) from which all frames are denoised together.
+
+        With motion (paper, algorithm 1): frame 1 goes alone to T and on to T', is copied and moved there, and
+        the copies go forward to T with fresh noise each. Without, each frame starts from its own noise.
+        """
+        request, plan = self.request, self.plan
+        opening = plan.opening
+        shape = latent_shape(request.size, self.pipeline)
+        noises = [frame_noise(request.seed, frame, shape, self.pipeline.device) for frame in range(request.frames)]
+        if not request.motion:
+            return torch.stack(noises)
+        at_to = yield from self._denoised(noises[0][None], opening, range(plan.at_to), "First frame")
+        at_from = yield from self._denoised(at_to, opening, range(plan.at_to, plan.at_from), "First frame")
+        alpha_from, alpha_to = opening.alphas[plan.at_from], opening.alphas[plan.at_to]
+        moved = [
+            forward_noise(warp(at_from[0], pose, request.resampling), noise, alpha_from, alpha_to)
+            for pose, noise in zip(self.poses()[1:], noises[1:], strict=True)
+        ]
+        return torch.stack([at_to[0], *moved])
+
+    def denoised(
+        self, latents: torch.Tensor, stage: str = "Denoising", around_chunk: ChunkContext = nullcontext
+    ) -> Generator[Event, None, torch.Tensor]:
+        """All frames together, to the end."""
+        joint = self.plan.joint
+        steps = range(self.plan.begin, len(joint.timesteps))
+        return (yield from self._denoised(latents, joint, steps, stage, around_chunk))
+
+    def _denoised(
+        self,
+        latents: torch.Tensor,
+        schedule: Schedule,
+        steps: range,
+        stage: str,
+        around_chunk: ChunkContext = nullcontext,
+    ) -> Generator[Event, None, torch.Tensor]:
+        step_noise = shared_step_noise(self.request, self.pipeline, schedule)
+        loop = denoise(latents, schedule, steps, self.guidance, self.memory, self.workspace, step_noise, around_chunk)
+        return (yield from self.narrator.told(loop, stage))

@@ -1,0 +1,163 @@
+"""The judge: a small convnet that says which subject, colour and place a picture shows.
+
+It is trained apart from the generators, on renders of all combinations, with blur, noise and small
+shifts of brightness, so that it judges what is drawn and not how cleanly.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the name the field knows
+
+from toyland.training.loop import train
+from toyland.world.looks import LOOKS
+from toyland.world.scene import COLORS, PLACES, SUBJECTS, Scene
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from toyland.training.config import Recipe
+    from toyland.training.dataset import Pictures
+
+__all__ = [
+    "HEADS", "LOOK_HEADS", "Judge", "build_judge", "labels_of", "load_judge", "roughened",
+    "save_judge", "train_judge", "train_look_judge", "verdicts",
+]
+
+HEADS: dict[str, tuple[str, ...]] = {"subject": SUBJECTS, "color": COLORS, "place": PLACES}
+LOOK_HEADS: dict[str, tuple[str, ...]] = {**HEADS, "look": ("plain", "snowfall", *LOOKS)}
+"""What the judge of edits and styles tells: the same, and the look of the whole picture."""
+_SIDE = 64
+_SMOOTHING = 0.05
+
+
+class Judge(nn.Module):
+    """Pictures float (n, 3, h, w) in 0..1 -> logits by head, each (n, classes)."""
+
+    def __init__(self, channels: tuple[int, ...], classes: dict[str, int]) -> None:
+        super().__init__()
+        widths = (3, *channels)
+        blocks = [
+            nn.Sequential(
+                nn.Conv2d(before, after, 3, stride=2 if level else 1, padding=1),
+                nn.GroupNorm(8, after), nn.SiLU(),
+                nn.Conv2d(after, after, 3, padding=1), nn.GroupNorm(8, after), nn.SiLU(),
+            )
+            for level, (before, after) in enumerate(itertools.pairwise(widths))
+        ]
+        self.trunk = nn.Sequential(*blocks)
+        cells = 2 * channels[-1]
+        self.heads = nn.ModuleDict({name: nn.Linear(cells, n) for name, n in classes.items()})
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        """See the class."""
+        seen = self.trunk(F.interpolate(pixels, size=(_SIDE, _SIDE), mode="area") * 2 - 1)
+        pooled = torch.cat([seen.mean((2, 3)), seen.amax((2, 3))], 1)
+        return {name: head(pooled) for name, head in self.heads.items()}
+
+
+def build_judge(recipe: Recipe, heads: dict[str, tuple[str, ...]] = HEADS) -> Judge:
+    """An untrained judge."""
+    return Judge(recipe.judge_channels, {name: len(words) for name, words in heads.items()})
+
+
+def labels_of(scenes: list[Scene]) -> dict[str, Tensor]:
+    """Class numbers by head, each int64 (n,)."""
+    return {name: torch.tensor([words.index(getattr(scene, name)) for scene in scenes])
+            for name, words in HEADS.items()}
+
+
+def roughened(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Blur, noise and brightness, each picture by its own strength; pixels (n, 3, h, w) in 0..1."""
+    count, side = len(pixels), pixels.shape[-1]
+    small = F.interpolate(pixels, scale_factor=0.5, mode="area")
+    smaller = F.interpolate(pixels, scale_factor=0.25, mode="area")
+    blurred = [F.interpolate(p, size=(side, side), mode="bilinear") for p in (small, smaller)]
+    choice = torch.randint(3, (count, 1, 1, 1), generator=generator)
+    mixed = torch.where(choice == 1, blurred[0], torch.where(choice == 2, blurred[1], pixels))
+    mix = torch.rand(count, 1, 1, 1, generator=generator)
+    strength = 0.06 * torch.rand(count, 1, 1, 1, generator=generator)
+    light = 1 + 0.1 * (torch.rand(count, 1, 1, 1, generator=generator) - 0.5)
+    noise = torch.randn(pixels.shape, generator=generator)
+    return ((pixels + mix * (mixed - pixels)) * light + strength * noise).clamp(0, 1)
+
+
+def train_judge(recipe: Recipe, pictures: Pictures, checkpoint: Path, device: str) -> Judge:
+    """Train, resume or only load the judge."""
+    plan = recipe.plans["judge"]
+    torch.manual_seed(recipe.seed)
+    model = build_judge(recipe).to(device)
+    labels = labels_of(pictures.scenes)
+
+    def loss(generator: torch.Generator, _progress: float) -> Tensor:
+        rows = torch.randint(len(pictures.images), (plan.batch,), generator=generator)
+        images = torch.from_numpy(pictures.images[rows.numpy()]).permute(0, 3, 1, 2).float() / 255
+        logits = model(roughened(images, generator).to(device))
+        return sum(F.cross_entropy(logits[name].float(), labels[name][rows].to(device),
+                                   label_smoothing=_SMOOTHING) for name in HEADS)
+
+    return train(model, loss, plan, checkpoint, seed=recipe.seed + 2)
+
+
+def train_look_judge(recipe: Recipe, pictures: Pictures, checkpoint: Path, device: str) -> Judge:
+    """Train, resume or only load the judge of edits and styles, on pictures in all looks."""
+    plan, names = recipe.plans["look-judge"], LOOK_HEADS["look"]
+    torch.manual_seed(recipe.seed)
+    model = build_judge(recipe, LOOK_HEADS).to(device)
+    labels = labels_of(pictures.scenes)
+    snowing = torch.tensor([scene.weather == "snowy" for scene in pictures.scenes])
+
+    def loss(generator: torch.Generator, _progress: float) -> Tensor:
+        rows = torch.randint(len(pictures.images), (plan.batch,), generator=generator)
+        looks = torch.randint(len(names), (plan.batch,), generator=generator)
+        looks = torch.where(looks < 2, snowing[rows].long(), looks)
+        images = np.stack([
+            LOOKS[names[look]](pictures.images[row], pictures.masks[row] / 255) if look > 1
+            else pictures.images[row] for row, look in zip(rows, looks.tolist(), strict=True)])
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+        logits = model(roughened(pixels, generator).to(device))
+        wanted = {name: label[rows] for name, label in labels.items()} | {"look": looks}
+        # No one can tell the colour of what is drawn in one colour.
+        wanted["color"] = wanted["color"].masked_fill(looks > names.index("night"), -100)
+        return sum(F.cross_entropy(logits[name].float(), wanted[name].to(device),
+                                   label_smoothing=_SMOOTHING) for name in LOOK_HEADS)
+
+    return train(model, loss, plan, checkpoint, seed=recipe.seed + 5)
+
+
+@torch.no_grad()
+def verdicts(judge: Judge, images: np.ndarray, batch: int = 64) -> dict[str, Tensor]:
+    """Class numbers by head, each int64 (n,), of pictures uint8 (n, h, w, 3)."""
+    found: dict[str, list[Tensor]] = {name: [] for name in judge.heads}
+    for start in range(0, len(images), batch):
+        pixels = torch.tensor(images[start : start + batch])
+        for name, logits in judge(pixels.permute(0, 3, 1, 2).float() / 255).items():
+            found[name].append(logits.argmax(1))
+    return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def save_judge(judge: Judge, folder: Path) -> None:
+    """judge.safetensors (float16) and config.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.half().contiguous() for name, value in judge.state_dict().items()}
+    save_file(weights, folder / "judge.safetensors")
+    channels = [block[0].out_channels for block in judge.trunk]
+    heads = {name: list(LOOK_HEADS[name]) for name in judge.heads}
+    record = {"channels": channels, "heads": heads}
+    (folder / "config.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def load_judge(folder: Path) -> Judge:
+    """The judge that `save_judge` has left in a folder, in float32."""
+    record = json.loads((folder / "config.json").read_text())
+    judge = Judge(tuple(record["channels"]), {n: len(w) for n, w in record["heads"].items()})
+    judge.load_state_dict(
+        {name: value.float() for name, value in load_file(folder / "judge.safetensors").items()})
+    return judge.eval()

@@ -1,0 +1,154 @@
+"""The reader: a small convnet that reads keypoints, foreground and depth off a picture.
+
+It measures how well a controlled picture keeps to its control. Like the judge it is trained apart
+from the generators, on renders of all combinations, also blurred, noisy and in other looks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the name the field knows
+
+from toyland.judges.judge import roughened
+from toyland.training.loop import train
+from toyland.world.skeleton import KEYPOINTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+    from toyland.training.config import Recipe
+    from toyland.training.dataset import Pictures
+
+__all__ = ["Reader", "Reading", "load_reader", "read", "save_reader", "train_reader"]
+
+_SIDE = 64
+_SEED = 31
+_SPREAD = 1.0  # cells; of the target around a keypoint
+_DEPTH_WEIGHT, _MASK_WEIGHT, _KEYPOINT_WEIGHT = 2.0, 1.0, 0.5
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read off n pictures.
+
+    keypoints: (n, 18, 2), x and y in fractions of the frame; of use where there is a two-legged
+    subject. mask, depth: (n, 64, 64) in 0..1, 1 = subject, 1 = near.
+    """
+
+    keypoints: Tensor
+    mask: Tensor
+    depth: Tensor
+
+
+class Reader(nn.Module):
+    """Pictures float (n, 3, h, w) in 0..1 -> (n, 18 + 2, 64, 64): heat of keypoints, mask, depth."""
+
+    def __init__(self, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(
+            _block(before, after, stride=2 if level else 1)
+            for level, (before, after) in enumerate(itertools.pairwise((3, *channels))))
+        deep = itertools.pairwise(reversed(channels))
+        self.up = nn.ModuleList(_block(below + beside, beside, stride=1) for below, beside in deep)
+        self.head = nn.Conv2d(channels[0], len(KEYPOINTS) + 2, 1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """See the class."""
+        seen = F.interpolate(pixels, size=(_SIDE, _SIDE), mode="area") * 2 - 1
+        levels = []
+        for block in self.down:
+            seen = block(seen)
+            levels.append(seen)
+        for block, beside in zip(self.up, reversed(levels[:-1]), strict=True):
+            risen = F.interpolate(seen, size=beside.shape[-2:], mode="nearest")
+            seen = block(torch.cat([risen, beside], dim=1))
+        return self.head(seen)
+
+
+def _block(before: int, after: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(before, after, 3, stride=stride, padding=1), nn.GroupNorm(8, after), nn.SiLU(),
+        nn.Conv2d(after, after, 3, padding=1), nn.GroupNorm(8, after), nn.SiLU(),
+    )
+
+
+def _heat(keypoints: Tensor) -> Tensor:
+    """Probabilities (n, k, 64·64) around keypoints (n, k, 2) in fractions of the frame."""
+    cells = (torch.arange(_SIDE) + 0.5) / _SIDE
+    across, down = (
+        (-((cells - place[..., None]) * _SIDE / _SPREAD).square() / 2).softmax(-1)
+        for place in keypoints.clamp(0, 1).unbind(-1)
+    )
+    return (down[..., :, None] * across[..., None, :]).flatten(-2)
+
+
+def train_reader(recipe: Recipe, pictures: Pictures, checkpoint: Path, device: str) -> Reader:
+    """Train, resume or only load the reader."""
+    plan = recipe.plans["reader"]
+    torch.manual_seed(recipe.seed)
+    model = Reader(recipe.reader_channels).to(device)
+
+    def loss(generator: torch.Generator, _progress: float) -> Tensor:
+        rows = torch.randint(len(pictures.images), (plan.batch,), generator=generator).numpy()
+        images = torch.from_numpy(pictures.images[rows]).permute(0, 3, 1, 2).float() / 255
+        skeletons = torch.from_numpy(pictures.skeletons[rows])
+        masks, depths = (
+            F.interpolate(torch.from_numpy(kind[rows])[:, None].float() / 255, (_SIDE, _SIDE), mode="area")[:, 0]
+            for kind in (pictures.masks, pictures.depths)
+        )
+        found = model(roughened(images, generator).to(device)).float()
+        heat = found[:, : len(KEYPOINTS)].flatten(-2).log_softmax(-1)
+        seen = skeletons[..., 2].to(device)
+        misplaced = -(heat * _heat(skeletons[..., :2]).to(device)).sum(-1)
+        return (
+            _KEYPOINT_WEIGHT * (misplaced * seen).sum() / seen.sum().clamp(min=1)
+            + _MASK_WEIGHT * F.binary_cross_entropy_with_logits(found[:, -2], masks.to(device))
+            + _DEPTH_WEIGHT * (found[:, -1].sigmoid() - depths.to(device)).abs().mean()
+        )
+
+    return train(model, loss, plan, checkpoint, seed=recipe.seed + _SEED)
+
+
+@torch.no_grad()
+def read(reader: Reader, images: np.ndarray, batch: int = 64) -> Reading:
+    """Read pictures uint8 (n, h, w, 3)."""
+    found = torch.cat([
+        reader(torch.tensor(images[start : start + batch]).permute(0, 3, 1, 2).float() / 255)
+        for start in range(0, len(images), batch)
+    ])
+    heat = found[:, : len(KEYPOINTS)].flatten(-2).softmax(-1).unflatten(-1, (_SIDE, _SIDE))
+    # The middle of the heat around its peak: the rest of the picture must not draw it aside.
+    peak = F.max_pool2d(heat, 5, stride=1, padding=2)
+    near_peak = F.max_pool2d((heat == peak.amax((-2, -1), keepdim=True)).float(), 5, stride=1, padding=2)
+    heat = heat * near_peak
+    heat = heat / heat.sum((-2, -1), keepdim=True)
+    cells = (torch.arange(_SIDE) + 0.5) / _SIDE
+    keypoints = torch.stack([(heat.sum(-2) * cells).sum(-1), (heat.sum(-1) * cells).sum(-1)], dim=-1)
+    return Reading(keypoints, found[:, -2].sigmoid(), found[:, -1].sigmoid())
+
+
+def save_reader(reader: Reader, folder: Path) -> None:
+    """reader.safetensors (float16) and config.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.half().contiguous() for name, value in reader.state_dict().items()}
+    save_file(weights, folder / "reader.safetensors")
+    channels = [block[0].out_channels for block in reader.down]
+    (folder / "config.json").write_text(json.dumps({"channels": channels}, indent=2) + "\n")
+
+
+def load_reader(folder: Path) -> Reader:
+    """The reader that `save_reader` has left in a folder, in float32."""
+    record = json.loads((folder / "config.json").read_text())
+    reader = Reader(tuple(record["channels"]))
+    reader.load_state_dict(
+        {name: value.float() for name, value in load_file(folder / "reader.safetensors").items()})
+    return reader.eval()

@@ -1,0 +1,1 @@
+"""One file for each trained part: its network and its loss."""

@@ -1,0 +1,1 @@
+"""The training of the whole family: its recipe, data, loop and commands."""

@@ -1,0 +1,177 @@
+"""The one place where size, channels, steps and rates of the embedded family are decided.
+
+A preset is a complete recipe. Training another preset replaces the files under assets/toyland and
+nothing else: the program reads every shape from the saved configs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from toyland.world.scene import ACTIONS, Scene
+
+__all__ = [
+    "PRESETS", "AutoencoderShape", "ClipShape", "Plan", "Recipe", "UnetShape", "budgets", "hurried",
+]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast one part is trained.
+
+    steps: optimiser steps; ignored where minutes are given. minutes: wall-clock budget, so that the
+    rate is annealed to zero at a time known beforehand. batch: pictures a step. rate: peak learning
+    rate. warmup: steps up to it. ema: decay of the averaged weights, 0 for none.
+    """
+
+    steps: int
+    batch: int
+    rate: float
+    minutes: float | None = None
+    warmup: int = 100
+    ema: float = 0.0
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True)
+class AutoencoderShape:
+    """AutoencoderKL: a level more than halvings, so four levels are factor 8.
+
+    latent_noise: standard deviation of the noise that the decoder learns to tolerate; sampled_noise:
+    the greatest one, for scaled latents, in its last training alone. crop: side of the training
+    crops in pixels; the last `whole_share` of the training sees whole pictures.
+    """
+
+    channels: tuple[int, ...]
+    layers: int
+    latent_channels: int = 4
+    kl_weight: float = 1e-4
+    latent_noise: float = 0.05
+    sampled_noise: float = 0.15
+    mask_weight: float = 2.0
+    edge_weight: float = 1.0
+    crop: int = 64
+    whole_share: float = 0.3
+
+
+@dataclass(frozen=True)
+class ClipShape:
+    """The CLIP pair: widths, layers, heads; tokens: length of a caption; patch: pixels a side."""
+
+    text_width: int
+    text_layers: int
+    vision_width: int
+    vision_layers: int
+    heads: int = 4
+    tokens: int = 48
+    patch: int = 8
+    image_size: int = 64
+    projection: int = 96
+
+
+@dataclass(frozen=True)
+class UnetShape:
+    """UNet2DConditionModel of the SD 1.x kind; attention: which levels have transformers; heads: theirs."""
+
+    channels: tuple[int, ...]
+    attention: tuple[bool, ...]
+    heads: tuple[int, ...]
+    layers: int = 1
+    norm_groups: int = 16
+    mask_weight: float = 4.0
+    min_snr_gamma: float = 5.0
+    caption_dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A preset: the world's size and number of pictures, every shape, every plan.
+
+    taught_actions, taught_facings: the part of the world that the UNet is shown; fewer poses are
+    learned sooner. Captions keep all words.
+    """
+
+    size: int
+    pictures: int
+    judge_pictures: int
+    task_pictures: int
+    edit_pairs: int
+    autoencoder: AutoencoderShape
+    clip: ClipShape
+    unet: UnetShape
+    plans: dict[str, Plan]
+    taught_actions: tuple[str, ...] = ACTIONS
+    taught_facings: tuple[int, ...] = (1, -1)
+    seed: int = 0
+    captions: int = 4
+    judge_channels: tuple[int, ...] = (16, 32, 64, 128)
+    control_channels: tuple[int, ...] = (16, 32, 64, 96)
+    reader_channels: tuple[int, ...] = (16, 32, 64, 96)
+    lora_rank: int = 8
+
+    def teaches(self, scene: Scene) -> bool:
+        """Whether the UNet, and what is built on it, is shown such a scene."""
+        return scene.action in self.taught_actions and scene.facing in self.taught_facings
+
+
+_CPU_TASK = Plan(steps=1_500, minutes=14, batch=16, rate=1e-3, ema=0.998)
+_GPU_TASK = Plan(steps=20_000, batch=64, rate=2e-4, warmup=500, ema=0.999)
+
+PRESETS: dict[str, Recipe] = {
+    "cpu": Recipe(
+        size=128, pictures=30_000, judge_pictures=9_000, task_pictures=14_000, edit_pairs=18_000,
+        taught_actions=("standing", "walking", "dancing", "jumping"), taught_facings=(1,),
+        autoencoder=AutoencoderShape(channels=(16, 32, 64, 128), layers=1),
+        clip=ClipShape(text_width=96, text_layers=4, vision_width=128, vision_layers=3),
+        unet=UnetShape(channels=(64, 128, 128), attention=(True, True, False),
+                       heads=(2, 4, 4)),
+        plans={
+            "autoencoder": Plan(steps=16_000, minutes=26, batch=8, rate=2e-3),
+            "decoder": Plan(steps=8_000, minutes=45, batch=4, rate=1e-3),
+            "controlnet-edge": _CPU_TASK, "controlnet-depth": _CPU_TASK,
+            "controlnet-pose": replace(_CPU_TASK, steps=3_000, minutes=36),
+            "style-sunset": Plan(steps=600, batch=12, rate=4e-4, warmup=20),
+            "style-blueprint": Plan(steps=600, batch=12, rate=2e-3, warmup=20),
+            "look-judge": Plan(steps=3_000, minutes=16, batch=48, rate=2e-3),
+            "reader": Plan(steps=2_000, minutes=8, batch=24, rate=2e-3, ema=0.99),
+            "instruct-pix2pix": Plan(steps=6_000, minutes=52, batch=16, rate=1e-3, ema=0.998),
+            "judge": Plan(steps=1_500, minutes=3, batch=64, rate=2e-3),
+            "clip": Plan(steps=1_500, minutes=3.5, batch=96, rate=1e-3),
+            "unet": Plan(steps=4_000, minutes=60, batch=16, rate=1e-3, ema=0.998),
+        },
+    ),
+    "gpu": Recipe(
+        size=256, pictures=200_000, judge_pictures=40_000, task_pictures=100_000, edit_pairs=150_000,
+        autoencoder=AutoencoderShape(channels=(32, 64, 128, 192), layers=2, crop=128),
+        clip=ClipShape(text_width=128, text_layers=4, vision_width=192, vision_layers=4),
+        unet=UnetShape(channels=(96, 160, 224), attention=(True, True, True),
+                       heads=(4, 4, 4)),
+        plans={
+            "autoencoder": Plan(steps=120_000, batch=32, rate=1e-3, warmup=1_000),
+            "decoder": Plan(steps=40_000, batch=32, rate=5e-4),
+            "controlnet-edge": _GPU_TASK, "controlnet-pose": _GPU_TASK, "controlnet-depth": _GPU_TASK,
+            "style-sunset": Plan(steps=1_500, batch=24, rate=1e-4),
+            "style-blueprint": Plan(steps=2_000, batch=24, rate=5e-4),
+            "look-judge": Plan(steps=10_000, batch=128, rate=1e-3),
+            "reader": Plan(steps=20_000, batch=64, rate=1e-3, ema=0.999),
+            "instruct-pix2pix": Plan(steps=60_000, batch=64, rate=3e-4, warmup=1_000, ema=0.9995),
+            "judge": Plan(steps=10_000, batch=128, rate=1e-3),
+            "clip": Plan(steps=20_000, batch=256, rate=5e-4),
+            "unet": Plan(steps=200_000, batch=128, rate=5e-4, warmup=2_000, ema=0.9995),
+        },
+    ),
+}
+
+
+def hurried(recipe: Recipe, minutes: dict[str, float]) -> Recipe:
+    """The recipe with other wall-clock budgets, by the part's name."""
+    plans = {
+        name: replace(plan, minutes=minutes.get(name, plan.minutes))
+        for name, plan in recipe.plans.items()
+    }
+    return replace(recipe, plans=plans)
+
+
+def budgets(pairs: list[str]) -> dict[str, float]:
+    """Minutes by part from a command line's "unet=60"."""
+    return {name: float(minutes) for name, minutes in (pair.split("=") for pair in pairs)}

@@ -1,0 +1,113 @@
+"""Pictures of the world, rendered once and kept on disk as bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from toyland.world.scene import COLORS, PLACES, SUBJECTS, Scene, random_scene, render
+from toyland.world.skeleton import KEYPOINTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ["Pictures", "is_held_out", "load_pictures", "render_pictures", "scenes"]
+
+_CHUNK = 250
+_HOLD_OUT_EVERY = 12
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures with their ground truth; the arrays are memory-mapped.
+
+    images: uint8 (n, h, w, 3) RGB. masks: uint8 (n, h, w), 255 = subject. depths: uint8 (n, h, w),
+    255 = near. skeletons: float32 (n, 18, 3), see `Rendering`; zeros for subjects without one.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    depths: np.ndarray
+    skeletons: np.ndarray
+    scenes: list[Scene]
+
+
+def is_held_out(scene: Scene) -> bool:
+    """Whether no generator may see this subject, colour and place together: one in twelve.
+
+    The pattern is a lattice, so that every subject loses as many colours and places as any other.
+    """
+    row = SUBJECTS.index(scene.subject)
+    number = row + 5 * COLORS.index(scene.color) + 7 * PLACES.index(scene.place)
+    return number % _HOLD_OUT_EVERY == 0
+
+
+def scenes(
+    count: int, seed: int, *, held_out: bool | None = False,
+    shown: Callable[[Scene], bool] = lambda _: True,
+) -> list[Scene]:
+    """Random scenes of those that are shown.
+
+    held_out: only trained-on combinations, only held-out ones, or None: any.
+    """
+    rng = np.random.default_rng(seed)
+    drawn: list[Scene] = []
+    while len(drawn) < count:
+        scene = random_scene(rng)
+        if shown(scene) and (held_out is None or is_held_out(scene) == held_out):
+            drawn.append(scene)
+    return drawn
+
+
+_NO_SKELETON = np.zeros((len(KEYPOINTS), 3), np.float32)
+
+
+def _render_chunk(chunk: list[Scene], size: int) -> dict[str, np.ndarray]:
+    """The arrays of Pictures, by their names."""
+    made = [render(scene, size) for scene in chunk]
+    return {
+        "images": np.stack([r.image for r in made]),
+        "masks": np.stack([np.round(r.mask * 255).astype(np.uint8) for r in made]),
+        "depths": np.stack([np.round(r.depth * 255).astype(np.uint8) for r in made]),
+        "skeletons": np.stack(
+            [_NO_SKELETON if r.skeleton is None else r.skeleton for r in made]),
+    }
+
+
+def render_pictures(
+    folder: Path, count: int, size: int, seed: int, *, held_out: bool | None = False,
+    shown: Callable[[Scene], bool] = lambda _: True, workers: int | None = None,
+) -> Pictures:
+    """Render pictures of `scenes` into a folder, or load those that are complete there."""
+    if (folder / "scenes.json").exists():
+        return load_pictures(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = scenes(count, seed, held_out=held_out, shown=shown)
+    kinds = {"images": (np.uint8, (size, size, 3)), "masks": (np.uint8, (size, size)),
+             "depths": (np.uint8, (size, size)), "skeletons": (np.float32, _NO_SKELETON.shape)}
+    arrays = {name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kind, (count, *shape))
+              for name, (kind, shape) in kinds.items()}
+    chunks = [drawn[i : i + _CHUNK] for i in range(0, count, _CHUNK)]
+    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+        rendered = pool.map(_render_chunk, chunks, [size] * len(chunks))
+        for number, made in enumerate(rendered):
+            for name, rows in made.items():
+                arrays[name][number * _CHUNK : number * _CHUNK + len(rows)] = rows
+    for array in arrays.values():
+        array.flush()
+    (folder / "scenes.json").write_text(json.dumps([asdict(scene) for scene in drawn]))
+    return load_pictures(folder)
+
+
+def load_pictures(folder: Path) -> Pictures:
+    """Pictures that `render_pictures` has left in a folder."""
+    records = json.loads((folder / "scenes.json").read_text())
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r")
+              for name in ("images", "masks", "depths", "skeletons")}
+    return Pictures(**arrays, scenes=[Scene(**r) for r in records])

@@ -1,0 +1,72 @@
+"""Latents of all pictures, encoded once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - the name the field knows
+
+from toyland.parts.autoencoder import to_pixels
+from toyland.training.loop import save_atomically
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from diffusers import AutoencoderKL
+
+    from toyland.training.dataset import Pictures
+
+__all__ = ["Latents", "encode", "encode_pictures", "load_latents", "scale_latents"]
+
+_BATCH = 64
+_SCALE_PICTURES = 2_000
+
+
+@dataclass(frozen=True)
+class Latents:
+    """values: float16 (n, 4, h, w), scaled to unit variance; masks: float16 (n, 1, h, w), 0..1."""
+
+    values: Tensor
+    masks: Tensor
+
+
+@torch.no_grad()
+def encode(autoencoder: AutoencoderKL, images: np.ndarray, device: str) -> Tensor:
+    """Posterior means, float32 (n, 4, h, w), not scaled, of pictures uint8 (n, h, w, 3)."""
+    means = []
+    for start in range(0, len(images), _BATCH):
+        pixels = to_pixels(images[start : start + _BATCH]).to(device)
+        with torch.autocast(device, torch.bfloat16):
+            means.append(autoencoder.encode(pixels).latent_dist.mean.float().cpu())
+    return torch.cat(means)
+
+
+def scale_latents(autoencoder: AutoencoderKL, pictures: Pictures, device: str) -> None:
+    """Set the autoencoder's scaling_factor so that its latents have unit variance."""
+    means = encode(autoencoder, pictures.images[:_SCALE_PICTURES], device)
+    autoencoder.register_to_config(scaling_factor=round(1 / means.std().item(), 4))
+
+
+def encode_pictures(
+    autoencoder: AutoencoderKL, pictures: Pictures, cache: Path, device: str
+) -> Latents:
+    """Encode all pictures and keep the latents in a file."""
+    scale = autoencoder.config.scaling_factor
+    values = (encode(autoencoder, pictures.images, device) * scale).half()
+    factor = pictures.images.shape[1] // values.shape[-1]
+    masks = torch.cat([
+        F.avg_pool2d(torch.tensor(pictures.masks[start : start + _BATCH])[:, None].float(),
+                     factor).div_(255).half()
+        for start in range(0, len(pictures.masks), _BATCH)
+    ])
+    save_atomically({"values": values, "masks": masks}, cache)
+    return Latents(values, masks)
+
+
+def load_latents(cache: Path) -> Latents:
+    """The latents that `encode_pictures` has left in a file."""
+    return Latents(**torch.load(cache, weights_only=True, mmap=True))

@@ -1,0 +1,209 @@
+"""One command that trains the whole embedded family, stage by stage, skipping what is complete.
+
+    python -m toyland.training.train --preset cpu --out assets/toyland
+
+Checkpoints lie in the work folder; a run that was cut off goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import distributed as dist
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+
+from toyland.judges.judge import build_judge, labels_of, save_judge, train_judge
+from toyland.parts.autoencoder import build_autoencoder, train_autoencoder
+from toyland.parts.clip import build_clip, token_table, train_clip
+from toyland.parts.unet import build_unet, drawing_parts, train_unet
+from toyland.training.dataset import Pictures, render_pictures
+from toyland.training.export import (
+    export_clip,
+    export_pipeline,
+    export_vocabulary,
+    text_encoder_of,
+)
+from toyland.training.latents import Latents, encode_pictures, load_latents, scale_latents
+from toyland.training.loop import load_trained
+from toyland.training.noising import build_scheduler
+from toyland.training.options import chosen_device, chosen_recipe, run_in_order, training_options
+from toyland.training.texts import corpus
+from toyland.training.tokenizer import build_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from diffusers import AutoencoderKL
+
+    from toyland.training.config import Recipe
+
+__all__ = ["STAGES", "Family", "main", "run_stage"]
+
+_JUDGE_SEED = 1_000
+_CORPUS_SCENES = 4_000
+
+
+@dataclass
+class Family:
+    """The parts: `train_*` trains (or resumes) one, the properties read what is complete."""
+
+    recipe: Recipe
+    work: Path
+    out: Path
+    device: str
+
+    def _checkpoint(self, part: str) -> Path:
+        return self.work / part / "checkpoint.pt"
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        """What the generators see: no held-out combination."""
+        recipe = self.recipe
+        return render_pictures(self.work / "pictures", recipe.pictures, recipe.size, recipe.seed)
+
+    @cached_property
+    def judge_pictures(self) -> Pictures:
+        """What the judge sees: all combinations."""
+        recipe = self.recipe
+        return render_pictures(self.work / "judge_pictures", recipe.judge_pictures, recipe.size,
+                               recipe.seed + _JUDGE_SEED, held_out=None)
+
+    @cached_property
+    def tokenizer(self) -> CLIPTokenizer:
+        """The tokenizer, learned in a second."""
+        folder = self.work / "tokenizer"
+        if (folder / "merges.txt").exists():
+            return CLIPTokenizer.from_pretrained(folder)
+        texts = corpus(self.pictures.scenes[:_CORPUS_SCENES], self.recipe.seed)
+        return build_tokenizer(texts, self.recipe.clip.tokens, folder)
+
+    def train_autoencoder(self) -> None:
+        """Pixels to latents and back."""
+        train_autoencoder(
+            self.recipe, self.pictures, self._checkpoint("autoencoder"), self.device)
+
+    @cached_property
+    def autoencoder(self) -> AutoencoderKL:
+        """The autoencoder with its scaling factor."""
+        model = build_autoencoder(self.recipe.autoencoder, self.recipe.size)
+        load_trained(model, self._checkpoint("autoencoder"))
+        model.to(self.device).eval()
+        scale_latents(model, self.pictures, self.device)
+        return model
+
+    @cached_property
+    def latents(self) -> Latents:
+        """All pictures, encoded."""
+        cache = self.work / "latents.pt"
+        if cache.exists():
+            return load_latents(cache)
+        return encode_pictures(self.autoencoder, self.pictures, cache, self.device)
+
+    def train_clip(self) -> None:
+        """Texts and pictures in one space."""
+        train_clip(self.recipe, self.pictures, self.tokenizer, self._checkpoint("clip"),
+                   self.device)
+
+    @cached_property
+    def clip(self) -> CLIPModel:
+        """The CLIP pair."""
+        model = build_clip(self.recipe.clip, self.tokenizer)
+        load_trained(model, self._checkpoint("clip"))
+        return model.eval()
+
+    @cached_property
+    def text_encoder(self) -> CLIPTextModel:
+        """The half of the pair with which the UNet's training starts."""
+        return text_encoder_of(self.clip).to(self.device)
+
+    def train_judge(self) -> None:
+        """Pictures to attributes, apart from all generators."""
+        train_judge(self.recipe, self.judge_pictures, self._checkpoint("judge"), self.device)
+
+    def train_unet(self) -> None:
+        """Noise in latents, by text."""
+        tokens = token_table(
+            self.pictures, self.tokenizer, self.recipe.captions, self.recipe.seed)
+        taught = torch.tensor([
+            row for row, scene in enumerate(self.pictures.scenes) if self.recipe.teaches(scene)
+        ])
+        train_unet(self.recipe, self.latents, tokens, labels_of(self.pictures.scenes), taught,
+                   self.tokenizer, self.text_encoder, self._checkpoint("unet"), self.device)
+
+    def export(self) -> None:
+        """Write the family; the UNet may still be in training in another process."""
+        recipe, latents = self.recipe, self.latents
+        unet = build_unet(recipe.unet, recipe.clip.text_width, *latents.values.shape[1:3])
+        share = load_trained(drawing_parts(unet, self.text_encoder.cpu()), self._checkpoint("unet"))
+        print(f"exporting a UNet that is {100 * share:.0f} % trained", flush=True)
+        export_vocabulary(self.out)
+        export_pipeline(self.out, unet=unet, autoencoder=self.autoencoder,
+                        text_encoder=self.text_encoder, tokenizer=self.tokenizer,
+                        scheduler=build_scheduler())
+        export_clip(self.out, self.clip, self.tokenizer)
+        judge = build_judge(recipe)
+        load_trained(judge, self._checkpoint("judge"))
+        save_judge(judge, self.out / "judge")
+
+
+STAGES: dict[str, Callable[[Family], object]] = {
+    "pictures": lambda family: (family.pictures, family.judge_pictures, family.tokenizer),
+    "clip": Family.train_clip,
+    "judge": Family.train_judge,
+    "autoencoder": Family.train_autoencoder,
+    "latents": lambda family: family.latents,
+    "unet": Family.train_unet,
+    "export": Family.export,
+}
+"""In an order in which each finds what it builds on."""
+
+_SHARED = ("clip", "judge", "autoencoder", "unet")
+
+
+def _work_on(rank: int, stage: str, family: Family, workers: int, meeting: str) -> None:
+    """One of several single-threaded workers on a stage, each with its part of every batch.
+
+    They meet once a step. Threads within an operation meet thousands of times, which is slower
+    even on idle cores and far slower where other programs run.
+    """
+    torch.set_num_threads(1)
+    plan = family.recipe.plans[stage]
+    family.recipe.plans[stage] = replace(plan, batch=max(1, plan.batch // workers))
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=workers)
+    STAGES[stage](family)
+    dist.destroy_process_group()
+
+
+def run_stage(stage: str, family: Family, workers: int) -> None:
+    """Run a stage here, or on several workers where it is a training on the CPU."""
+    if stage not in _SHARED or workers < 2:
+        STAGES[stage](family)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = f"file://{folder}/meeting"
+        fresh = Family(family.recipe, family.work, family.out, family.device)
+        torch.multiprocessing.spawn(
+            _work_on, (stage, fresh, workers, meeting), nprocs=workers)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """See the module."""
+    parser = training_options(__doc__.splitlines()[0], STAGES, "unet=60 autoencoder=30")
+    parser.add_argument("--out", type=Path, default=Path("assets/toyland"))
+    parser.add_argument("--workers", type=int, default=os.cpu_count(),
+                        help="training processes on the CPU")
+    options = parser.parse_args(argv)
+    device = chosen_device(options)
+    family = Family(chosen_recipe(options), options.work_dir, options.out, device)
+    workers = options.workers if device == "cpu" else 1
+    run_in_order(STAGES, options.stage, lambda name: run_stage(name, family, workers))
+
+
+if __name__ == "__main__":
+    main()

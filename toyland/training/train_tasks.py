@@ -1,0 +1,157 @@
+"""One command that trains what the tasks need on top of the base model: controls, edits, styles.
+
+    python -m toyland.training.train_tasks --preset cpu --model assets/toyland
+
+It reads the base model from its folder, as `toyland.training.train` has left it, and writes beside it.
+Checkpoints lie in the work folder; a run that was cut off goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from diffusers import StableDiffusionPipeline
+
+from toyland.judges.judge import save_judge, train_look_judge
+from toyland.judges.reader import save_reader, train_reader
+from toyland.parts.autoencoder import train_decoder
+from toyland.parts.controlnet import train_controlnet
+from toyland.parts.controls import CONTROLS
+from toyland.parts.editor import EditPairs, edit_pairs, train_editor
+from toyland.parts.style import STYLES, train_style
+from toyland.training.dataset import Pictures, render_pictures
+from toyland.training.export import export_lora, export_network
+from toyland.training.latents import Latents, encode_pictures, load_latents
+from toyland.training.options import chosen_device, chosen_recipe, run_in_order, training_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from toyland.training.config import Recipe
+
+__all__ = ["STAGES", "TaskModels", "main"]
+
+_SEED, _JUDGE_SEED = 2_000, 3_000
+
+
+@dataclass
+class TaskModels:
+    """What is trained on a base model that is already there; each training exports what it made.
+
+    model: folder of the base model.  work: pictures, latents and checkpoints.
+    """
+
+    recipe: Recipe
+    model: Path
+    work: Path
+    device: str
+
+    def _checkpoint(self, part: str) -> Path:
+        return self.work / part / "checkpoint.pt"
+
+    @cached_property
+    def base(self) -> StableDiffusionPipeline:
+        """The base model in float32."""
+        return StableDiffusionPipeline.from_pretrained(self.model, dtype=torch.float32)
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        """What the base model was taught, new pictures of it."""
+        recipe = self.recipe
+        return render_pictures(self.work / "taught", recipe.task_pictures, recipe.size,
+                               recipe.seed + _SEED, shown=recipe.teaches)
+
+    @cached_property
+    def latents(self) -> Latents:
+        """All of them, encoded."""
+        cache = self.work / "taught-latents.pt"
+        if cache.exists():
+            return load_latents(cache)
+        return encode_pictures(self.base.vae.to(self.device), self.pictures, cache, self.device)
+
+    def train_decoder(self) -> None:
+        """Latents to pixels once more, with the encoder as it is."""
+        made = train_decoder(self.recipe, self.pictures, self.base.vae.to(self.device),
+                             self._checkpoint("decoder"))
+        export_network(made, self.model / "vae")
+
+    def train_controlnet(self, kind: str) -> None:
+        """A clip's edges, poses or depth to a picture."""
+        part = f"controlnet-{kind}"
+        made = train_controlnet(kind, self.recipe, self.base, self.pictures, self.latents,
+                                self._checkpoint(part), self.device)
+        export_network(made, self.model / part)
+
+    @cached_property
+    def edits(self) -> EditPairs:
+        """Pictures, instructions, and the pictures that should come of them."""
+        return edit_pairs(self.recipe, self.base, self.pictures, self.work / "edits.pt",
+                          self.device, torch.get_num_threads())
+
+    def train_editor(self) -> None:
+        """A picture and an instruction to another picture."""
+        part = "instruct-pix2pix"
+        made = train_editor(self.recipe, self.base, self.latents, self.edits,
+                            self._checkpoint(part), self.device)
+        export_network(made, self.model / part)
+
+    @cached_property
+    def judge_pictures(self) -> Pictures:
+        """What judge and reader see: all combinations, all poses."""
+        recipe = self.recipe
+        return render_pictures(self.work / "task_judge_pictures", recipe.judge_pictures,
+                               recipe.size, recipe.seed + _JUDGE_SEED, held_out=None)
+
+    def train_look_judge(self) -> None:
+        """Pictures to attributes and looks."""
+        made = train_look_judge(
+            self.recipe, self.judge_pictures, self._checkpoint("look-judge"), self.device)
+        save_judge(made.cpu(), self.model / "look-judge")
+
+    def train_reader(self) -> None:
+        """Pictures to keypoints, masks and depth."""
+        made = train_reader(
+            self.recipe, self.judge_pictures, self._checkpoint("reader"), self.device)
+        save_reader(made.cpu(), self.model / "reader")
+
+    def train_style(self, name: str) -> None:
+        """A dozen pictures to a style."""
+        base = StableDiffusionPipeline.from_pretrained(self.model, dtype=torch.float32)
+        made = train_style(name, self.recipe, base, self.pictures, self.latents,
+                           self._checkpoint(name), self.device)
+        (export_lora if STYLES[name].lora else export_network)(made, self.model / name)
+
+
+STAGES: dict[str, Callable[[TaskModels], object]] = {
+    "taught": lambda models: models.latents,
+    "decoder": TaskModels.train_decoder,
+    **{f"controlnet-{kind}": partial(TaskModels.train_controlnet, kind=kind) for kind in CONTROLS},
+    **{name: partial(TaskModels.train_style, name=name) for name in STYLES},
+    "look-judge": TaskModels.train_look_judge,
+    "reader": TaskModels.train_reader,
+    "edits": lambda models: models.edits,
+    "instruct-pix2pix": TaskModels.train_editor,
+}
+"""In an order in which each finds what it builds on; the trainings do not depend on each other."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """See the module."""
+    parser = training_options(
+        __doc__.splitlines()[0], STAGES, "decoder=30 controlnet-pose=10")
+    parser.add_argument("--model", type=Path, default=Path("assets/toyland"))
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="on the CPU")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(options.threads)
+    models = TaskModels(
+        chosen_recipe(options), options.model, options.work_dir, chosen_device(options))
+    run_in_order(STAGES, options.stage, lambda name: STAGES[name](models))
+
+
+if __name__ == "__main__":
+    main()
