@@ -15,6 +15,7 @@ from text2video_zero.events import Finished, Preview, Progress
 from text2video_zero.generate import generate
 from text2video_zero.requests import Size, TextToVideoRequest
 from text2video_zero.requests.video import SAMPLERS
+from text2video_zero.sampling import denoising
 from text2video_zero.sampling.schedule import Schedule
 
 PROMPT = "a red panda dancing in the snow"
