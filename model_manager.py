@@ -28,14 +28,8 @@ from text2video_zero.device.pipeline_cache import Loan, Shelf
 from text2video_zero.device.self_check import self_check
 from text2video_zero.errors import UserError
 from text2video_zero.events import result_of
-from text2video_zero.models.checkpoints import (
-    PREVIEW_DECODERS,
-    SAFETY_CHECKER,
-    Annotator,
-    family_of,
-    find_detector,
-    is_harmless,
-)
+from text2video_zero.models.catalogue import PREVIEW_DECODERS, SAFETY_CHECKER, find_detector, is_harmless
+from text2video_zero.models.checkpoints import Annotator
 from text2video_zero.models.compatibility import (
     errors_in_one_sentence,
     refuse_other_adapter,
@@ -45,6 +39,7 @@ from text2video_zero.models.compatibility import (
 from text2video_zero.models.hub import Hub
 from text2video_zero.models.original_configurations import write_controlnet_layout, write_layout
 from text2video_zero.models.pipeline import Detector, Network, Pipeline
+from text2video_zero.models.selection import family_of
 from text2video_zero.models.sources import Sources, has_layout
 from text2video_zero.models.vocabulary import Vocabulary
 from text2video_zero.models.weights import (

@@ -23,7 +23,8 @@ from text2video_zero.device.offload import Workspace
 from text2video_zero.evaluation.metrics import flow_warp_error, iou, pose_warp_error
 from text2video_zero.events import result_of
 from text2video_zero.foreground.detectors import CrossAttentionDetector
-from text2video_zero.models.checkpoints import find_checkpoint, known_model
+from text2video_zero.models.catalogue import known_model
+from text2video_zero.models.selection import find_checkpoint
 from text2video_zero.requests import TextToVideoRequest
 from text2video_zero.sampling.decoding import decoded_frames
 from text2video_zero.sampling.denoising import frame_noise

@@ -16,7 +16,8 @@ from text2video_zero.events import ClipFrames, ControlMaps, Finished
 from text2video_zero.generate import generate
 from text2video_zero.media.clips import read_clip
 from text2video_zero.media.video import Video
-from text2video_zero.models.checkpoints import TOYLAND, checkpoint_for, offered_models
+from text2video_zero.models.catalogue import TOYLAND
+from text2video_zero.models.selection import checkpoint_for, offered_models
 from text2video_zero.requests import REQUESTS, ControlledRequest, Size
 
 if TYPE_CHECKING:

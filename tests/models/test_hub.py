@@ -10,8 +10,8 @@ from huggingface_hub import constants
 from tests.fake_hub import FakeHub
 from text2video_zero.errors import UserError
 from text2video_zero.events import result_of
-from text2video_zero.models import hub as hub_module
-from text2video_zero.models.hub import Hub, checker_files, needed_files
+from text2video_zero.models.hub import Hub, client
+from text2video_zero.models.hub.files import checker_files, needed_files
 
 SD15 = [
     "README.md",
@@ -133,7 +133,7 @@ class TestDownload:
         assert fake_hub.ranges[-1] not in {None, "bytes=0-"}
 
     def test_goes_on_where_it_was_stopped(self, hub, fake_hub, big, monkeypatch):
-        monkeypatch.setattr(hub_module, "TELL_SECONDS", 0)
+        monkeypatch.setattr(client, "TELL_SECONDS", 0)
         download = hub.fetch("owner/big")
         first = next(download)
         download.close()
@@ -150,7 +150,7 @@ class TestDownload:
         assert (hub.folder("owner/big") / "model.safetensors").read_bytes() == big
 
     def test_a_connection_that_breaks_again_and_again_is_told(self, hub, fake_hub, big, monkeypatch):
-        monkeypatch.setattr("text2video_zero.models.download.PAUSE_SECONDS", 0)
+        monkeypatch.setattr("text2video_zero.models.hub.download.PAUSE_SECONDS", 0)
         fake_hub.break_after, fake_hub.breaks = 2_200_000, 1000
         with pytest.raises(UserError, match="'owner/big' is not on this machine, and the Hub cannot be reached"):
             hub.folder("owner/big")
@@ -158,7 +158,7 @@ class TestDownload:
         assert (hub.folder("owner/big") / "model.safetensors").read_bytes() == big
 
     def test_of_two_programs_one_downloads(self, hub, fake_hub, big, monkeypatch):
-        monkeypatch.setattr(hub_module, "TELL_SECONDS", 0)
+        monkeypatch.setattr(client, "TELL_SECONDS", 0)
         first = hub.fetch("owner/big")
         next(first)
         second = hub.fetch("owner/big")
@@ -195,7 +195,7 @@ class TestDownload:
 
     def test_a_full_disk_is_seen_before_and_told_during(self, hub, monkeypatch):
         usage = shutil.disk_usage("/")
-        monkeypatch.setattr(hub_module.shutil, "disk_usage", lambda _: usage._replace(free=10))
+        monkeypatch.setattr(client.shutil, "disk_usage", lambda _: usage._replace(free=10))
         with pytest.raises(UserError, match=r"needs 0.0 GB, and the disk has 0.0 GB left"):
             hub.folder("owner/tiny")
         monkeypatch.undo()
@@ -203,6 +203,6 @@ class TestDownload:
         def fill_up(*_, **__):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(hub_module, "snapshot_download", fill_up)
+        monkeypatch.setattr(client, "snapshot_download", fill_up)
         with pytest.raises(UserError, match="The disk was full before"):
             hub.folder("owner/tiny")

@@ -17,6 +17,7 @@ from text2video_zero.attention.cross_frame import is_self_attention
 from text2video_zero.device.memory import has_own_memory, memory_of, weight_bytes
 from text2video_zero.device.offload import GROUP_OFFLOAD, MODEL_OFFLOAD, NO_OFFLOAD, Workspace
 from text2video_zero.events import Event, Notice
+from text2video_zero.models.catalogue import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -195,6 +196,6 @@ def sentence(plan: MemoryPlan, pipeline: Pipeline, free: int, total: int) -> str
     frames = f"{plan.chunk_size} frames at a time" if plan.chunk_size > 1 else "1 frame at a time"
     tiles = ", decoded in tiles" if plan.tiled else ""
     return (
-        f"{pipeline.checkpoint.name} {dtype} on {pipeline.device.type.upper()}, {free / GIGABYTE:.1f} of "
+        f"{name_of(pipeline.checkpoint)} {dtype} on {pipeline.device.type.upper()}, {free / GIGABYTE:.1f} of "
         f"{total / GIGABYTE:.1f} GB free: {frames}{OFFLOAD_NOTES[plan.offload]}{tiles}"
     )

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 
 from text2video_zero.errors import UserError
-from text2video_zero.models.checkpoints import FAMILY_NAMES, INSTRUCT_PIX2PIX, TEXT_TO_IMAGE, family_of_unet, short_name
-from text2video_zero.models.weights import is_lora, lora_text_width
+from text2video_zero.models.catalogue import name_of
+from text2video_zero.models.checkpoints import INSTRUCT_PIX2PIX, TEXT_TO_IMAGE, short_name
+from text2video_zero.models.weights import FAMILY_NAMES, family_of_unet, is_lora, lora_text_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +40,7 @@ def refuse_other_kind_of_unet(checkpoint: Checkpoint, unet: UNet2DConditionModel
     kinds = {4: TEXT_TO_IMAGE, 8: INSTRUCT_PIX2PIX, 9: "inpainting"}
     kind = kinds.get(unet.config.in_channels, "other inputs")
     if kind != checkpoint.kind:
-        raise UserError(f"The model {checkpoint.name!r} is made for {kind}: choose one for {checkpoint.kind} here.")
+        raise UserError(f"The model {name_of(checkpoint)!r} is made for {kind}: choose one for {checkpoint.kind} here.")
 
 
 def refuse_other_family(checkpoint: Checkpoint, controlnet: ControlNetModel, unet: UNet2DConditionModel) -> None:
@@ -48,7 +49,7 @@ def refuse_other_family(checkpoint: Checkpoint, controlnet: ControlNetModel, une
         ours, theirs = (FAMILY_NAMES[family_of_unet(model.config)] for model in (unet, controlnet))
         raise UserError(
             f"The ControlNet {short_name(checkpoint.controlnet)!r} ({theirs}) does not fit the model "
-            f"{checkpoint.name!r} ({ours}): choose a ControlNet of that model's own kind."
+            f"{name_of(checkpoint)!r} ({ours}): choose a ControlNet of that model's own kind."
         )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from text2video_zero.models.checkpoints import family_of_unet
+from text2video_zero.models.weights import family_of_unet
 from text2video_zero.requests.fields import Size
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
 from text2video_zero.events import result_of
-from text2video_zero.models.checkpoints import HUB_ID, SAFETY_CHECKER, SAFETY_CHECKER_MIRROR, Annotator, mirrors_of
-from text2video_zero.models.hub import CHECKER_FOLDER, checker_files, needed_files, tokenizer_files
+from text2video_zero.models.catalogue import SAFETY_CHECKER, SAFETY_CHECKER_MIRROR, mirrors_of
+from text2video_zero.models.checkpoints import HUB_ID, Annotator
+from text2video_zero.models.hub.files import CHECKER_FOLDER, checker_files, needed_files, tokenizer_files
 from text2video_zero.models.weights import check_whole
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
     from text2video_zero.events import Progress
     from text2video_zero.models.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
-    from text2video_zero.models.hub import Hub, Pick
+    from text2video_zero.models.hub import Hub
+    from text2video_zero.models.hub.files import Pick
 
 TOKENIZER_SOURCE = "openai/clip-vit-large-patch14"
 

@@ -11,6 +11,7 @@ from text2video_zero.control.control_source import control_maps
 from text2video_zero.device.memory_plan import workspace_for
 from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps, Event
+from text2video_zero.models.catalogue import name_of
 from text2video_zero.sampling.denoising import Sampled, denoise, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.sampling.guidance import ControlledGuidance, encoded_prompts, negative_branch
 from text2video_zero.sampling.schedule import Schedule
@@ -42,7 +43,7 @@ def sample_controlled(request: ControlledRequest, pipeline: Pipeline) -> Generat
     Raises UserError when the clip cannot be read or the pipeline has no ControlNet.
     """
     if pipeline.controlnet is None:
-        raise UserError(f"The model {pipeline.checkpoint.name!r} comes without a ControlNet: choose another model.")
+        raise UserError(f"The model {name_of(pipeline.checkpoint)!r} comes without a ControlNet: choose another model.")
     request, clip, maps = yield from _detected(request, pipeline)
     components = pipeline.components
     schedule = Schedule.of(request.sampler, request.steps, components.scheduler)

@@ -10,6 +10,7 @@ from text2video_zero.attention.patches import attention_of
 from text2video_zero.device.memory_plan import workspace_for
 from text2video_zero.errors import UserError
 from text2video_zero.events import ClipFrames, Event, Progress
+from text2video_zero.models.catalogue import name_of
 from text2video_zero.sampling.decoding import encoded_frame
 from text2video_zero.sampling.denoising import Sampled, denoise, frame_noise, latent_shape
 from text2video_zero.sampling.guidance import InstructGuidance, encoded_prompts
@@ -32,7 +33,9 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
     """
     components = pipeline.components
     if components.unet.config.in_channels != 2 * components.vae.config.latent_channels:
-        raise UserError(f"The model {pipeline.checkpoint.name!r} takes no instructions: choose an InstructPix2Pix one.")
+        raise UserError(
+            f"The model {name_of(pipeline.checkpoint)!r} takes no instructions: choose an InstructPix2Pix one."
+        )
     clip = yield from read(request, pipeline)
     request = concrete(request, clip)
     yield ClipFrames(clip.frames)

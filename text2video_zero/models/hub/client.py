@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import io
-import re
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -41,25 +40,17 @@ from tqdm import tqdm
 
 from text2video_zero.errors import UserError
 from text2video_zero.events import GB, Progress, result_of
-from text2video_zero.models.checkpoints import known_name
-from text2video_zero.models.download import downloaded
+from text2video_zero.models.catalogue import known_name
+from text2video_zero.models.hub.download import downloaded
+from text2video_zero.models.hub.files import TEXT_SUFFIXES, needed_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterator
 
     from huggingface_hub.hf_api import ModelInfo
 
-    Pick = Callable[[Iterable[str]], list[str]]
+    from text2video_zero.models.hub.files import Pick
 
-COMPONENT_FOLDERS = frozenset(
-    ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler", "feature_extractor")
-)
-CHECKER_FOLDER = "safety_checker"
-TOKENIZER_FILES = frozenset({"vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"})
-TEXT_SUFFIXES = (".json", ".txt", ".model")
-# diffusers' and transformers' names of weights: a stem, perhaps a variant, perhaps the number of a piece
-WEIGHTS = re.compile(r"(?:diffusion_pytorch_model|model)(?:\.(?P<variant>[a-z_]\w*))?(?:-\d+-of-\d+)?\.safetensors")
-HALF = "fp16"
 TIMEOUT = 15  # seconds, for the first answer of the Hub
 TELL_SECONDS = 0.25  # between two tellings of one download
 
@@ -188,44 +179,6 @@ class Hub:
                 "network once, or put the model into the folder models/."
             ) from (reason or error)
         return Path(folder)
-
-
-def needed_files(names: Iterable[str], *, half: bool = False) -> list[str]:
-    """Those files of a model that are worth downloading: safetensors and texts, one precision, never pickles.
-
-    half: take the half-precision files where the model offers them for everything.
-    Without any safetensors there is nothing worth downloading.
-    """
-    names = sorted(names)
-    whole_model = "model_index.json" in names
-    wanted = [name for name in names if _folder_of(name) in (COMPONENT_FOLDERS | {""} if whole_model else {""})]
-    texts = [name for name in wanted if name.endswith(TEXT_SUFFIXES)]
-    weights = [name for name in wanted if WEIGHTS.fullmatch(name.rpartition("/")[2])]
-    if whole_model:  # the same once more as one file may lie at the top
-        weights = [name for name in weights if _folder_of(name)]
-    if not weights:
-        loras = [name for name in wanted if name.endswith(".safetensors") and not whole_model]  # of whatever name
-        return texts + loras if loras else []
-    by_variant = {
-        variant: [name for name in weights if WEIGHTS.fullmatch(name.rpartition("/")[2])["variant"] == variant]
-        for variant in (None, HALF)
-    }
-    complete = {_folder_of(name) for name in by_variant[HALF]} >= {_folder_of(name) for name in by_variant[None]}
-    return texts + by_variant[HALF if by_variant[HALF] and (half or not by_variant[None]) and complete else None]
-
-
-def tokenizer_files(names: Iterable[str]) -> list[str]:
-    """Those files of a model that make a CLIP tokenizer."""
-    return [name for name in names if name in TOKENIZER_FILES]
-
-
-def checker_files(names: Iterable[str]) -> list[str]:
-    """Those files of a whole model that make its safety checker, in full precision."""
-    return [name for name in names if re.fullmatch(rf"{CHECKER_FOLDER}/(?:config\.json|model\.safetensors)", name)]
-
-
-def _folder_of(name: str) -> str:
-    return name.rpartition("/")[0]
 
 
 def _refuse_full_disk(source: str, size: int, cache: Path) -> None:
