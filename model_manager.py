@@ -284,7 +284,7 @@ class _Reader:
     def _whole_folder(self, path: Path, parts: dict[str, object]) -> _Components:
         if not (path / "model_index.json").is_file():
             raise UserError(f"The folder {path.name!r} holds no model_index.json: give a folder in diffusers layout.")
-        kind = StableDiffusionPipeline.load_config(path)["_class_name"]
+        kind = StableDiffusionPipeline.load_config(path).get("_class_name", "pipeline of no class")
         pipeline_class = PIPELINE_CLASSES.get(kind)
         if pipeline_class is None:
             raise UserError(f"The folder {path.name!r} holds a {kind}: choose a Stable Diffusion 1.x, 2.x or XL model.")

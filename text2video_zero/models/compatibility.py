@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from json import JSONDecodeError
+from pickle import UnpicklingError
+from traceback import walk_tb
 from typing import TYPE_CHECKING
 
+from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import SafetensorError
 
 from text2video_zero.errors import UserError
@@ -13,7 +17,7 @@ from text2video_zero.models.checkpoints import INSTRUCT_PIX2PIX, TEXT_TO_IMAGE, 
 from text2video_zero.models.weights import FAMILY_NAMES, family_of_unet, is_lora, lora_text_width
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
     from diffusers import ControlNetModel, UNet2DConditionModel
@@ -22,17 +26,53 @@ if TYPE_CHECKING:
     from text2video_zero.models.weights import Shapes
 
 
+# What tells of a file by its class: OSError of one that is missing, empty or no JSON (diffusers and transformers raise
+# it bare; the Hub client's EntryNotFoundError is one), the others of what is in it.
+UNREADABLE = (OSError, SafetensorError, SingleFileComponentError, JSONDecodeError, UnicodeDecodeError, UnpicklingError)
+# Of tensors of another shape or name the libraries tell by a bare ValueError, KeyError or RuntimeError. These count
+# where they are raised by the modules that hold a file against its configuration, and are bugs anywhere else.
+READERS = (
+    "controlnet_aux",
+    "diffusers.configuration_utils",
+    "diffusers.loaders",
+    "diffusers.models.model_loading_utils",
+    "diffusers.models.modeling_utils",
+    "diffusers.pipelines.pipeline_loading_utils",
+    "diffusers.pipelines.pipeline_utils",
+    "diffusers.utils.peft_utils",
+    "peft",
+    "torch.nn.modules.module",  # load_state_dict
+    "torch.serialization",
+    "transformers.configuration_utils",
+    "transformers.core_model_loading",
+    "transformers.modeling_utils",
+    "transformers.models.auto",
+    "transformers.utils.loading_report",
+)
+
+
 @contextmanager
-def errors_in_one_sentence(source: str) -> Iterator[None]:
-    """Every reason why reading weights fails becomes a UserError."""
+def errors_in_one_sentence(source: str) -> Generator[None]:
+    """A file that cannot be read becomes a UserError; every other error is a bug, and stays what it is.
+
+    source: how the person named the model.
+    """
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (*UNREADABLE, ValueError, KeyError, RuntimeError) as error:
+        if not isinstance(error, UNREADABLE) and not _raised_by_a_reader(error):
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"The model {short_name(source)!r} could not be read ({reason.rstrip('.')}): check that it is complete "
             "and of the kind that is asked for."
         ) from error
+
+
+def _raised_by_a_reader(error: Exception) -> bool:
+    *_, (innermost, _) = walk_tb(error.__traceback__)
+    module = str(innermost.f_globals.get("__name__"))
+    return any(module == reader or module.startswith(f"{reader}.") for reader in READERS)
 
 
 def refuse_other_kind_of_unet(checkpoint: Checkpoint, unet: UNet2DConditionModel) -> None:
