@@ -24,7 +24,7 @@ from text2video_zero.control.map_cache import MapCache
 from text2video_zero.device.compilation import check_compiler, compile_blocks
 from text2video_zero.device.devices import chosen_device, chosen_type, device_name, memory_format
 from text2video_zero.device.memory import weight_budget
-from text2video_zero.device.pipeline_cache import Loan, Shelf
+from text2video_zero.device.pipeline_cache import CachedPipeline, PipelineCache
 from text2video_zero.device.self_check import self_check
 from text2video_zero.errors import UserError
 from text2video_zero.events import result_of
@@ -82,7 +82,7 @@ class ModelManager:
     dtype: "float16", "bfloat16" or "float32"; None takes what suits the device.
     compiled: whether UNets and ControlNets are compiled, see COMPILATION_COST. Raises UserError where they cannot be.
     device_budget, cpu_budget: bytes that weights may fill on the device, and that those may fill which wait in
-        the CPU's memory; see `Shelf` for what happens beyond.
+        the CPU's memory; see `PipelineCache` for what happens beyond.
     hub: where Hub ids are looked up.
     check_safety: whether what models draw is looked at by a safety checker before anybody sees it. Those that
         are known to be harmless need none.
@@ -107,7 +107,7 @@ class ModelManager:
         self.compiled = compiled
         if compiled:
             check_compiler()
-        self.shelf = Shelf(
+        self.cache = PipelineCache(
             self.device,
             weight_budget(self.device) if device_budget is None else device_budget,
             weight_budget(torch.device("cpu")) if cpu_budget is None else cpu_budget,
@@ -126,11 +126,11 @@ class ModelManager:
 
     def is_loaded(self, checkpoint: Checkpoint) -> bool:
         """Whether lending the checkpoint would read nothing from disk."""
-        return checkpoint in self.shelf
+        return checkpoint in self.cache
 
     def self_check(self) -> list[str]:
         """What there is to work with, a line each: device, memory, versions, and the models that need no network."""
-        return self_check(self.device, self.dtype, self.shelf.device_budget, self._sources.hub)
+        return self_check(self.device, self.dtype, self.cache.device_budget, self._sources.hub)
 
     def fetch(self, checkpoint: Checkpoint) -> Iterator[Progress]:
         """Download what lending the checkpoint needs and what is not here, with progress in bytes.
@@ -150,13 +150,13 @@ class ModelManager:
         Raises UserError when it cannot be loaded; the manager is then as it was. Leaving checks that the run
         has taken its attention processors away again.
         """
-        loan = self._borrowed(checkpoint)
-        patchable = [module for module in loan.modules if hasattr(module, "attn_processors")]
+        cached = self._acquired(checkpoint)
+        patchable = [module for module in cached.modules if hasattr(module, "attn_processors")]
         processors = [dict(module.attn_processors) for module in patchable]
         try:
-            yield loan.pipeline
+            yield cached.pipeline
         finally:
-            self.shelf.give_back(loan)
+            self.cache.release(cached)
         left_behind = sum(
             found is not before[name]
             for module, before in zip(patchable, processors, strict=True)
@@ -193,36 +193,36 @@ class ModelManager:
         finally:
             for network in networks:
                 network.model.to("meta")  # whoever still holds the record holds no weights
-            self.shelf.free_unused()
+            self.cache.free_unused()
 
-    def _borrowed(self, checkpoint: Checkpoint) -> Loan:
-        """The loan of a checkpoint, counted as in use, with all its weights on the device."""
-        loan = self.shelf.take(checkpoint)
-        if loan is not None:
-            return loan
+    def _acquired(self, checkpoint: Checkpoint) -> CachedPipeline:
+        """The cached pipeline of a checkpoint, counted as in use, with all its weights on the device."""
+        cached = self.cache.acquire(checkpoint)
+        if cached is not None:
+            return cached
         with self._loading:
-            loan = self.shelf.take(checkpoint)  # somebody else may have loaded it meanwhile
-            if loan is None:
-                loan = self.shelf.waiting(checkpoint) or Loan(self._load(checkpoint))
-                self.shelf.put(checkpoint, loan)
-            return loan
+            cached = self.cache.acquire(checkpoint)  # somebody else may have loaded it meanwhile
+            if cached is None:
+                cached = self.cache.peek(checkpoint) or CachedPipeline(self._load(checkpoint))
+                self.cache.put(checkpoint, cached)
+            return cached
 
     def _load(self, checkpoint: Checkpoint) -> Pipeline:
         """The pipeline, in the CPU's memory but for what it shares with loaded ones."""
-        base = self.shelf.base(checkpoint) or self._load_base(checkpoint.base)
+        base = self.cache.base(checkpoint) or self._load_base(checkpoint.base)
         if checkpoint.controlnet is None:
             return replace(base, checkpoint=checkpoint, controlnet=None)
-        controlnet = self.shelf.controlnet(checkpoint) or self._reader.controlnet(*checkpoint.controlnet_key)
+        controlnet = self.cache.controlnet(checkpoint) or self._reader.controlnet(*checkpoint.controlnet_key)
         refuse_other_family(checkpoint, controlnet, base.components.unet)
         return replace(base, checkpoint=checkpoint, controlnet=controlnet)
 
     def _load_base(self, checkpoint: Checkpoint) -> Pipeline:
         checker = None
         if self._is_checked(checkpoint):
-            checker = self.shelf.safety_checker() or self._reader.safety_checker()
-        components, path = self._reader.base(checkpoint, self.shelf.parts(checkpoint))
+            checker = self.cache.safety_checker() or self._reader.safety_checker()
+        components, path = self._reader.base(checkpoint, self.cache.parts(checkpoint))
         components.set_progress_bar_config(disable=True)
-        relative = self.shelf.with_vae(components.vae)
+        relative = self.cache.with_vae(components.vae)
         preview_decoder = relative.preview_decoder if relative else self._preview_decoder(checkpoint, components)
         return Pipeline(
             checkpoint,

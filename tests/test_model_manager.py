@@ -92,12 +92,12 @@ class TestSharing:
     def test_requests_for_one_key_at_the_same_time_load_once(self, own_manager, checkpoints):
         lent = []
 
-        def borrow():
+        def use():
             with own_manager.lend(checkpoints["pose"]) as pipeline:
                 lent.append(pipeline)
 
         with loads() as counts:
-            threads = [threading.Thread(target=borrow) for _ in range(6)]
+            threads = [threading.Thread(target=use) for _ in range(6)]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -244,7 +244,7 @@ class TestFailures:
 
         with pytest.raises(RuntimeError, match="injected"):
             fail()
-        own_manager.shelf.device_budget = 0
+        own_manager.cache.device_budget = 0
         take(own_manager, checkpoints["edge"])
         assert not own_manager.is_loaded(checkpoints["pose"])
 

@@ -157,9 +157,9 @@ class TestWeights:
             "No video is shown here before the safety checker has looked at it, and it cannot be had: the model "
             f"{SAFETY_CHECKER!r} is not on this machine, and the Hub cannot be reached"
         )
-        for borrow in (lambda: result_of(careful.fetch(checkpoint)), lambda: careful.lend(checkpoint).__enter__()):
+        for attempt in (lambda: result_of(careful.fetch(checkpoint)), lambda: careful.lend(checkpoint).__enter__()):
             with pytest.raises(UserError, match=sentence):
-                borrow()
+                attempt()
         assert not careful.is_loaded(checkpoint)
 
 
