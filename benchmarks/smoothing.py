@@ -19,7 +19,7 @@ import torch
 
 from model_manager import ModelManager
 from text2video_zero.attention.patches import attention_of
-from text2video_zero.device.offload import Workspace
+from text2video_zero.device.offload import Placement
 from text2video_zero.evaluation.metrics import flow_warp_error, iou, pose_warp_error
 from text2video_zero.events import result_of
 from text2video_zero.foreground.detectors import CrossAttentionDetector
@@ -119,9 +119,9 @@ def clip_scores(pipeline: Pipeline, request: TextToVideoRequest) -> ClipScores:
     guidance = TextGuidance(components.unet, embeddings, request.guidance_scale)
     plan = motion_plan(request, pipeline)
     detector = CrossAttentionDetector(pipeline, request.prompt, "", request.frames, len(embeddings))
-    workspace = Workspace.of(pipeline, request.chunk_size)
-    with workspace, attention_of(request, components.unet) as memory:
-        run = ClipRun(request, pipeline, plan, guidance, memory, workspace)
+    placement = Placement.of(pipeline, request.chunk_size)
+    with placement, attention_of(request, components.unet) as memory:
+        run = ClipRun(request, pipeline, plan, guidance, memory, placement)
         start = result_of(run.start())
         with detector.observing() as around_chunk:
             plain = result_of(run.denoised(start, around_chunk=around_chunk))

@@ -15,7 +15,7 @@ import torch
 
 from text2video_zero.attention.cross_frame import is_self_attention
 from text2video_zero.device.memory import has_own_memory, memory_of, weight_bytes
-from text2video_zero.device.offload import GROUP_OFFLOAD, MODEL_OFFLOAD, NO_OFFLOAD, Workspace
+from text2video_zero.device.offload import GROUP_OFFLOAD, MODEL_OFFLOAD, NO_OFFLOAD, Placement
 from text2video_zero.events import Event, Notice
 from text2video_zero.models.catalogue import name_of
 
@@ -73,7 +73,7 @@ class Needs:
 class MemoryPlan:
     """How a run is made to fit.
 
-    chunk_size: frames at a time, 1 or more.  offload: one of `workspace.OFFLOADS`.
+    chunk_size: frames at a time, 1 or more.  offload: one of `offload.OFFLOADS`.
     tiled: the VAE works on parts of a picture, which shows a little at their seams.
     """
 
@@ -159,14 +159,14 @@ def needs_of(request: VideoRequest, size: Size, pipeline: Pipeline) -> Needs:
     )
 
 
-def workspace_for(request: VideoRequest, size: Size, pipeline: Pipeline) -> Generator[Event, None, Workspace]:
-    """A workspace in which a request of a certain size fits, by what is free now; tells of the plan in one line."""
+def placement_for(request: VideoRequest, size: Size, pipeline: Pipeline) -> Generator[Event, None, Placement]:
+    """A placement in which a request of a certain size fits, by what is free now; tells of the plan in one line."""
     free, total = memory_of(pipeline.device)
     needs = needs_of(request, size, pipeline)
     limit = min(request.chunk_size, request.frames)
     plan = planned(needs, free + weights_here(pipeline), limit, can_offload=has_own_memory(pipeline.device))
     yield Notice(sentence(plan, pipeline, free, total))
-    return Workspace.of(pipeline, plan.chunk_size, plan.offload)
+    return Placement.of(pipeline, plan.chunk_size, plan.offload)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from text2video_zero.attention.patches import attention_of
-from text2video_zero.device.memory_plan import workspace_for
+from text2video_zero.device.memory_plan import placement_for
 from text2video_zero.errors import UserError
 from text2video_zero.events import ClipFrames, Event, Progress
 from text2video_zero.models.catalogue import name_of
@@ -48,15 +48,15 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
     )
     schedule = Schedule.of(request.sampler, request.steps, components.scheduler)
     narrator = Narrator(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
-    workspace = yield from workspace_for(request, request.size, pipeline)
-    with workspace, attention_of(request, components.unet) as memory:
+    placement = yield from placement_for(request, request.size, pipeline)
+    with placement, attention_of(request, components.unet) as memory:
         loop = denoise(
             noise_of_step(request, pipeline, draw=0),
             schedule,
             range(request.steps),
             guidance,
             memory,
-            workspace,
+            placement,
             step_noise=lambda index: noise_of_step(request, pipeline, draw=index + 1),
         )
         return Sampled((yield from narrator.told(loop, "Denoising")), request, sound_of(request, clip))
