@@ -31,16 +31,16 @@ from text2video_zero.events import result_of
 from text2video_zero.models.catalogue import PREVIEW_DECODERS, SAFETY_CHECKER, find_detector, is_harmless
 from text2video_zero.models.checkpoints import Annotator
 from text2video_zero.models.compatibility import (
+    check_adapter,
+    check_controlnet,
+    check_kind,
     errors_in_one_sentence,
-    refuse_other_adapter,
-    refuse_other_family,
-    refuse_other_kind_of_unet,
 )
 from text2video_zero.models.hub import Hub
-from text2video_zero.models.original_configurations import write_controlnet_layout, write_layout
+from text2video_zero.models.original_configurations import write_configuration, write_controlnet_configuration
 from text2video_zero.models.pipeline import Detector, Network, Pipeline
 from text2video_zero.models.selection import family_of
-from text2video_zero.models.sources import Sources, has_layout
+from text2video_zero.models.sources import Sources, has_configuration
 from text2video_zero.models.vocabulary import Vocabulary
 from text2video_zero.models.weights import (
     UNET_INPUT,
@@ -213,7 +213,7 @@ class ModelManager:
         if checkpoint.controlnet is None:
             return replace(base, checkpoint=checkpoint, controlnet=None)
         controlnet = self.cache.controlnet(checkpoint) or self._reader.controlnet(*checkpoint.controlnet_key)
-        refuse_other_family(checkpoint, controlnet, base.components.unet)
+        check_controlnet(checkpoint, controlnet, base.components.unet)
         return replace(base, checkpoint=checkpoint, controlnet=controlnet)
 
     def _load_base(self, checkpoint: Checkpoint) -> Pipeline:
@@ -267,7 +267,7 @@ class _Reader:
         with errors_in_one_sentence(checkpoint.source):
             read = self._single_file if path.is_file() else self._whole_folder
             components = read(path, parts)
-        refuse_other_kind_of_unet(checkpoint, components.unet)
+        check_kind(checkpoint, components.unet)
         if components.vae.config.force_upcast and isinstance(components, StableDiffusionXLPipeline):
             components.vae.to(torch.float32)  # it overflows in half precision, on every picture
         for adapter in checkpoint.adapters:
@@ -303,14 +303,14 @@ class _Reader:
         family = family_of_file(path, shapes)
         pipeline_class = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
         with TemporaryDirectory() as temporary:
-            layout = path.with_suffix("")
-            if not has_layout(path):
-                layout = Path(temporary)
-                write_layout(layout, family, shapes[UNET_INPUT][1])
+            config = path.with_suffix("")
+            if not has_configuration(path):
+                config = Path(temporary)
+                write_configuration(config, family, shapes[UNET_INPUT][1])
                 parts = self._tokenizers(family) | parts
             return pipeline_class.from_single_file(
                 str(path),
-                config=str(layout),
+                config=str(config),
                 dtype=self.dtype,
                 local_files_only=True,
                 **_without_checker(pipeline_class),
@@ -329,7 +329,7 @@ class _Reader:
     def _add_adapter(self, adapter: Adapter, components: _Components) -> None:
         """Add a LoRA to the weights themselves, so that sampling knows nothing of it."""
         file = result_of(self.sources.adapter(adapter))
-        refuse_other_adapter(adapter.source, file, read_shapes(file), components.unet)
+        check_adapter(adapter.source, file, read_shapes(file), components.unet)
         with errors_in_one_sentence(adapter.source):
             components.load_lora_weights(file.parent, weight_name=file.name, adapter_name="lora")
             components.set_adapters("lora", adapter.weight)
@@ -358,12 +358,12 @@ class _Reader:
 
     def _controlnet_file(self, path: Path) -> ControlNetModel:
         with TemporaryDirectory() as temporary:
-            layout = path.with_suffix("")
-            if not (layout / "config.json").is_file():
-                layout = Path(temporary)
-                write_controlnet_layout(layout, family_of_controlnet(path, read_shapes(path)))
+            config = path.with_suffix("")
+            if not (config / "config.json").is_file():
+                config = Path(temporary)
+                write_controlnet_configuration(config, family_of_controlnet(path, read_shapes(path)))
             return ControlNetModel.from_single_file(
-                str(path), config=str(layout), dtype=self.dtype, local_files_only=True
+                str(path), config=str(config), dtype=self.dtype, local_files_only=True
             )
 
     def safety_checker(self) -> SafetyChecker:

@@ -198,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="JSON file for all rows")
     chosen = parser.parse_args(arguments)
     known = known_model(chosen.model)
-    suited = dict(known.defaults) if known else {}  # as the app runs it
+    defaults = dict(known.defaults) if known else {}  # as the app runs it
     with ModelManager("cpu").lend(find_checkpoint(chosen.model)) as pipeline, torch.inference_mode():
         masks = [
             mask_scores(pipeline, scene, text, chosen.seed + number)
@@ -213,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "seed": chosen.seed + number,
                 "size": pipeline.native_size,
             }
-            request = TextToVideoRequest(**{**suited, **given})
+            request = TextToVideoRequest(**{**defaults, **given})
             clips.append(clip_scores(pipeline, request))
         print(f"\nin thousandths of the colour range\n\n{clip_table(clips)}")
     if chosen.out:

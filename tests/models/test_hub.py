@@ -177,7 +177,7 @@ class TestDownload:
             ("no id / at all", None, "'no id / at all' is neither here nor a Hub id"),
         ],
     )
-    def test_refusals_are_one_sentence(self, hub, source, revision, sentence):
+    def test_each_reason_is_one_sentence(self, hub, source, revision, sentence):
         with pytest.raises(UserError, match=sentence) as caught:
             hub.folder(source, revision)
         assert str(caught.value).count(". ") == 0

@@ -9,11 +9,15 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from text2video_zero.errors import UserError
-from text2video_zero.models.original_configurations import LAYOUTS, write_controlnet_layout, write_layout
+from text2video_zero.models.original_configurations import (
+    ORIGINAL_CONFIGURATIONS,
+    write_configuration,
+    write_controlnet_configuration,
+)
 from text2video_zero.models.weights import family_of_controlnet
 
 
-class TestLayouts:
+class TestOriginalConfigurations:
     """The shapes of the real models, known by their numbers of parameters; nothing of that size is allocated."""
 
     @pytest.mark.parametrize(
@@ -29,7 +33,7 @@ class TestLayouts:
         ],
     )
     def test_have_the_real_models_numbers_of_parameters(self, family, component, parameters):
-        _, class_name, config = LAYOUTS[family][component]
+        _, class_name, config = ORIGINAL_CONFIGURATIONS[family][component]
         with init_empty_weights(include_buffers=False):
             if component in {"unet", "vae"}:
                 network = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[component].from_config(config)
@@ -40,16 +44,16 @@ class TestLayouts:
         assert all(weight.device == torch.device("meta") for weight in network.parameters())
 
     def test_are_written_as_diffusers_reads_them(self, tmp_path):
-        write_layout(tmp_path / "editor", "sd1", in_channels=8)
+        write_configuration(tmp_path / "editor", "sd1", in_channels=8)
         unet = UNet2DConditionModel.load_config(tmp_path / "editor", subfolder="unet")
         assert unet["in_channels"] == 8
         with pytest.raises(UserError, match="does not say what its UNet predicts"):
-            write_layout(tmp_path / "two", "sd2")
+            write_configuration(tmp_path / "two", "sd2")
 
-    @pytest.mark.parametrize("family", LAYOUTS)
+    @pytest.mark.parametrize("family", ORIGINAL_CONFIGURATIONS)
     def test_a_controlnet_copies_a_half_of_its_familys_unet(self, family, tmp_path):
-        write_layout(tmp_path, family)
-        write_controlnet_layout(tmp_path, family)
+        write_configuration(tmp_path, family)
+        write_controlnet_configuration(tmp_path, family)
         with init_empty_weights():
             ours = ControlNetModel.from_config(ControlNetModel.load_config(tmp_path))
             unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(tmp_path, subfolder="unet"))

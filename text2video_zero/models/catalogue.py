@@ -33,7 +33,7 @@ class KnownModel:
     family: "toyland", "sd1", "sd2" or "sdxl": whose ControlNets and LoRAs fit it.
     trigger: words that a prompt needs for the style to show.
     mirrors: further places with the same weights, tried in this order.
-    defaults: request fields that suit this model better than the paper's values.
+    defaults: request fields with values for this model, in place of the paper's.
     harmless: it can draw nothing that a safety checker would look for.
     """
 

@@ -75,7 +75,7 @@ def _raised_by_a_reader(error: Exception) -> bool:
     return any(module == reader or module.startswith(f"{reader}.") for reader in READERS)
 
 
-def refuse_other_kind_of_unet(checkpoint: Checkpoint, unet: UNet2DConditionModel) -> None:
+def check_kind(checkpoint: Checkpoint, unet: UNet2DConditionModel) -> None:
     """Raises UserError where the UNet takes other inputs than the task gives it."""
     kinds = {4: TEXT_TO_IMAGE, 8: INSTRUCT_PIX2PIX, 9: "inpainting"}
     kind = kinds.get(unet.config.in_channels, "other inputs")
@@ -83,7 +83,7 @@ def refuse_other_kind_of_unet(checkpoint: Checkpoint, unet: UNet2DConditionModel
         raise UserError(f"The model {name_of(checkpoint)!r} is made for {kind}: choose one for {checkpoint.kind} here.")
 
 
-def refuse_other_family(checkpoint: Checkpoint, controlnet: ControlNetModel, unet: UNet2DConditionModel) -> None:
+def check_controlnet(checkpoint: Checkpoint, controlnet: ControlNetModel, unet: UNet2DConditionModel) -> None:
     """Raises UserError where the ControlNet was made for a UNet of another shape."""
     if any(controlnet.config[name] != unet.config[name] for name in ("cross_attention_dim", "block_out_channels")):
         ours, theirs = (FAMILY_NAMES[family_of_unet(model.config)] for model in (unet, controlnet))
@@ -93,7 +93,7 @@ def refuse_other_family(checkpoint: Checkpoint, controlnet: ControlNetModel, une
         )
 
 
-def refuse_other_adapter(source: str, file: Path, shapes: Shapes, unet: UNet2DConditionModel) -> None:
+def check_adapter(source: str, file: Path, shapes: Shapes, unet: UNet2DConditionModel) -> None:
     """Raises UserError where the file is no LoRA, or one that was trained on a model of another shape.
 
     source: how the person named it.  shapes: of the file's tensors.

@@ -68,7 +68,7 @@ class Sources:
     def fetch(self, checkpoint: Checkpoint) -> Iterator[Progress]:
         """Bring all that reading the checkpoint needs onto this machine."""
         path = yield from self.first_to_be_had(checkpoint)
-        if path.is_file() and not has_layout(path):
+        if path.is_file() and not has_configuration(path):
             yield from self.tokenizer_folder()
         if checkpoint.unet is not None:
             yield from self.located(checkpoint.unet, checkpoint.unet_revision)
@@ -154,6 +154,6 @@ def file_on_hub(source: str) -> FileOnHub | None:
     return FileOnHub(f"{owner}/{rest[0]}", "/".join(rest[1:]))
 
 
-def has_layout(path: Path) -> bool:
+def has_configuration(path: Path) -> bool:
     """Whether a folder of the file's name beside it tells how the model is built."""
     return (path.with_suffix("") / "model_index.json").is_file()

@@ -96,7 +96,7 @@ class Hub:
             return (yield from self._downloaded(source, revision, info, pick))
         except (OSError, HTTPError) as error:
             if not _is_out_of_reach(error):
-                raise _refusal(source, revision, error) from error
+                raise _explained(source, revision, error) from error
             return self._cached(source, revision, pick, error)
 
     def is_here(self, source: str, revision: str | None = None) -> bool:
@@ -120,7 +120,7 @@ class Hub:
                 f"The model {source!r} offers no weights as safetensors: choose another one, or convert it first."
             )
         missing = {name: sizes[name] for name in files if not self._is_cached(source, name, info.sha)}
-        _refuse_full_disk(source, sum(missing.values()), self._cache_folder)
+        _check_disk_space(source, sum(missing.values()), self._cache_folder)
         weights = [name for name in missing if not name.endswith(TEXT_SUFFIXES)]
         yield from self._weights(source, weights, sum(missing[name] for name in weights), info.sha)
         folder = snapshot_download(
@@ -181,7 +181,7 @@ class Hub:
         return Path(folder)
 
 
-def _refuse_full_disk(source: str, size: int, cache: Path) -> None:
+def _check_disk_space(source: str, size: int, cache: Path) -> None:
     existing = next(folder for folder in (cache, *cache.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(existing).free
     # Half a file that is here counts twice: a byte too many on a full disk is worse than a refusal near its edge.
@@ -199,7 +199,7 @@ def _is_out_of_reach(error: Exception) -> bool:
     return isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError | HTTPError)
 
 
-def _refusal(source: str, revision: str | None, error: Exception) -> UserError:
+def _explained(source: str, revision: str | None, error: Exception) -> UserError:
     """What the Hub or the disk said, in one sentence."""
     match error:
         case GatedRepoError():
