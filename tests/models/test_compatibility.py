@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from diffusers import ControlNetModel, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from model_manager import ModelManager
@@ -109,6 +110,15 @@ def test_a_lora_for_layers_of_another_size_is_too(tiny_checkpoint, tmp_path):
     with_other_tensors(file, lambda tensors: tensors | widened({n: t for n, t in tensors.items() if "to_q" in n}))
     with pytest.raises(UserError, match=r"^The model 'style' could not be read"):
         load(Checkpoint(str(tiny_checkpoint), adapters=(Adapter(str(file)),)))
+
+
+def test_a_controlnet_of_another_width_is_told(tiny_checkpoint, tmp_path):
+    config = UNet2DConditionModel.load_config(tiny_checkpoint, subfolder="unet")
+    widths = [2 * width for width in config["block_out_channels"]]
+    unet = UNet2DConditionModel.from_config(config, block_out_channels=widths)
+    ControlNetModel.from_unet(unet).save_pretrained(tmp_path / "wide")
+    with pytest.raises(UserError, match=r"The ControlNet 'wide' .* does not fit the model"):
+        load(Checkpoint(str(tiny_checkpoint), controlnet=str(tmp_path / "wide")))
 
 
 @pytest.mark.parametrize("kind", [ValueError, KeyError, RuntimeError, TypeError])

@@ -37,17 +37,19 @@ def read_shapes(path: Path) -> Shapes:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(min(length, LARGEST_HEADER)))
+        header.pop("__metadata__", None)
+        shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
+        end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     except FileNotFoundError as error:
         raise UserError(f"The model file {path.name!r} does not exist: check the path.") from error
-    except (struct.error, ValueError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+    # What is no header may be no JSON (JSONDecodeError and UnicodeDecodeError are ValueErrors), or any other.
+    except (struct.error, ValueError, AttributeError, TypeError, LookupError) as error:
         raise UserError(
             f"The model file {path.name!r} is broken or no safetensors file: download it again, or convert it."
         ) from error
-    header.pop("__metadata__", None)
-    end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     if path.stat().st_size < end:
         raise UserError(f"The model file {path.name!r} ends at byte {path.stat().st_size} of {end}: download it again.")
-    return {name: tuple(entry["shape"]) for name, entry in header.items()}
+    return shapes
 
 
 def check_whole(folder: Path) -> None:
