@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from text2video_zero.control.map_cache import MapCache
 from text2video_zero.device.compilation import check_compiler, compile_blocks
 from text2video_zero.device.devices import chosen_device, chosen_type, device_name, memory_format
 from text2video_zero.device.memory import weight_budget
-from text2video_zero.device.pipeline_cache import CachedPipeline, PipelineCache
+from text2video_zero.device.pipeline_cache import PipelineCache
 from text2video_zero.device.self_check import self_check
 from text2video_zero.errors import UserError
 from text2video_zero.events import result_of
@@ -35,10 +34,11 @@ from text2video_zero.models.compatibility import (
     check_controlnet,
     check_kind,
     errors_in_one_sentence,
+    pipeline_class_of,
 )
 from text2video_zero.models.hub import Hub
 from text2video_zero.models.original_configurations import write_configuration, write_controlnet_configuration
-from text2video_zero.models.pipeline import Detector, Network, Pipeline
+from text2video_zero.models.pipeline import Detector, Network, Pipeline, no_patch_left_behind
 from text2video_zero.models.selection import family_of
 from text2video_zero.models.sources import Sources, has_configuration
 from text2video_zero.models.vocabulary import Vocabulary
@@ -54,7 +54,7 @@ from text2video_zero.sampling.preview import LatentRGB, TinyDecoder
 from text2video_zero.sampling.safety import SafetyChecker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from controlnet_aux import MidasDetector, OpenposeDetector
     from diffusers import DiffusionPipeline
@@ -65,13 +65,6 @@ if TYPE_CHECKING:
     from text2video_zero.sampling.preview import PreviewDecoder
 
     _Components = StableDiffusionPipeline | StableDiffusionXLPipeline
-
-PIPELINE_CLASSES = {
-    "StableDiffusionPipeline": StableDiffusionPipeline,
-    "StableDiffusionControlNetPipeline": StableDiffusionPipeline,
-    "StableDiffusionInstructPix2PixPipeline": StableDiffusionPipeline,
-    "StableDiffusionXLPipeline": StableDiffusionXLPipeline,
-}
 
 
 class ModelManager:
@@ -118,7 +111,6 @@ class ModelManager:
         self._check_safety = check_safety
         self._sources = Sources(hub or Hub(), half=self.dtype != torch.float32)
         self._reader = _Reader(self._sources, self.dtype, memory_format(self.device), compiled)
-        self._loading = threading.Lock()  # held for as long as a load takes, so that each key is loaded once
 
     def describe_device(self) -> str:
         """The device as a person would name it."""
@@ -132,7 +124,7 @@ class ModelManager:
         """What there is to work with, a line each: device, memory, versions, and the models that need no network."""
         return self_check(self.device, self.dtype, self.cache.device_budget, self._sources.hub)
 
-    def fetch(self, checkpoint: Checkpoint) -> Iterator[Progress]:
+    def fetch(self, checkpoint: Checkpoint) -> Generator[Progress]:
         """Download what lending the checkpoint needs and what is not here, with progress in bytes.
 
         Closing the iterator stops the download soon; the next one goes on where it was. Raises UserError when
@@ -144,35 +136,27 @@ class ModelManager:
             yield from self._sources.fetch(checkpoint)
 
     @contextmanager
-    def lend(self, checkpoint: Checkpoint) -> Iterator[Pipeline]:
+    def lend(self, checkpoint: Checkpoint) -> Generator[Pipeline]:
         """The loaded checkpoint, for one run.
 
         Raises UserError when it cannot be loaded; the manager is then as it was. Leaving checks that the run
         has taken its attention processors away again.
         """
-        cached = self._acquired(checkpoint)
-        patchable = [module for module in cached.modules if hasattr(module, "attn_processors")]
-        processors = [dict(module.attn_processors) for module in patchable]
-        try:
-            yield cached.pipeline
-        finally:
-            self.cache.release(cached)
-        left_behind = sum(
-            found is not before[name]
-            for module, before in zip(patchable, processors, strict=True)
-            for name, found in module.attn_processors.items()
-        )
-        if left_behind:
-            raise RuntimeError(f"a run left {left_behind} patched attention layers behind")
+        cached = self.cache.acquire(checkpoint, self._load)
+        with no_patch_left_behind(cached.modules):
+            try:
+                yield cached.pipeline
+            finally:
+                self.cache.release(cached)
 
-    def fetch_detector(self, detector: str | DetectorCheckpoint | Annotator) -> Iterator[Progress]:
+    def fetch_detector(self, detector: str | DetectorCheckpoint | Annotator) -> Generator[Progress]:
         """Download what lending the detector needs and what is not here, as `fetch` does for a checkpoint."""
         yield from self._sources.fetch_detector(find_detector(detector) if isinstance(detector, str) else detector)
 
     @contextmanager
     def lend_detector(
         self, detector: str | DetectorCheckpoint | Annotator
-    ) -> Iterator[Detector | OpenposeDetector | MidasDetector]:
+    ) -> Generator[Detector | OpenposeDetector | MidasDetector]:
         """A detector of poses or depth, released when the context ends; for an Annotator controlnet-aux's own.
 
         detector: a known name ("depth", "depth-dpt-hybrid", "pose", "openpose", "midas") or what to load.
@@ -180,11 +164,11 @@ class ModelManager:
         """
         checkpoint = find_detector(detector) if isinstance(detector, str) else detector
         if isinstance(checkpoint, Annotator):
-            with self._loading:
+            with self.cache.loading:
                 annotator = self._reader.annotator(checkpoint).to(self.device)
             yield annotator
             return
-        with self._loading:
+        with self.cache.loading:
             networks = self._reader.detector(checkpoint)
             for network in networks:
                 network.model.to(self.device)
@@ -194,18 +178,6 @@ class ModelManager:
             for network in networks:
                 network.model.to("meta")  # whoever still holds the record holds no weights
             self.cache.free_unused()
-
-    def _acquired(self, checkpoint: Checkpoint) -> CachedPipeline:
-        """The cached pipeline of a checkpoint, counted as in use, with all its weights on the device."""
-        cached = self.cache.acquire(checkpoint)
-        if cached is not None:
-            return cached
-        with self._loading:
-            cached = self.cache.acquire(checkpoint)  # somebody else may have loaded it meanwhile
-            if cached is None:
-                cached = self.cache.peek(checkpoint) or CachedPipeline(self._load(checkpoint))
-                self.cache.put(checkpoint, cached)
-            return cached
 
     def _load(self, checkpoint: Checkpoint) -> Pipeline:
         """The pipeline, in the CPU's memory but for what it shares with loaded ones."""
@@ -282,12 +254,7 @@ class _Reader:
             compile_blocks(network)
 
     def _whole_folder(self, path: Path, parts: dict[str, object]) -> _Components:
-        if not (path / "model_index.json").is_file():
-            raise UserError(f"The folder {path.name!r} holds no model_index.json: give a folder in diffusers layout.")
-        kind = StableDiffusionPipeline.load_config(path).get("_class_name", "pipeline of no class")
-        pipeline_class = PIPELINE_CLASSES.get(kind)
-        if pipeline_class is None:
-            raise UserError(f"The folder {path.name!r} holds a {kind}: choose a Stable Diffusion 1.x, 2.x or XL model.")
+        pipeline_class = pipeline_class_of(path)
         return pipeline_class.from_pretrained(
             path,
             dtype=self.dtype,

@@ -14,7 +14,7 @@ from text2video_zero.device.memory import TOO_LITTLE_MEMORY, free_unused, has_ow
 from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable
 
     from text2video_zero.models.pipeline import Pipeline
 
@@ -114,7 +114,7 @@ def send_away(networks: Iterable[torch.nn.Module], device: torch.device) -> None
 
 
 @contextmanager
-def layers_offloaded(network: torch.nn.Module, device: torch.device) -> Iterator[None]:
+def layers_offloaded(network: torch.nn.Module, device: torch.device) -> Generator[None]:
     """While this is open, each layer's weights come to the device when it is its turn, and leave it after.
 
     The network is on the CPU before and after. No streams: they would fetch layers in the order of the first call,

@@ -56,31 +56,26 @@ class PipelineCache:
         self.cpu_budget = cpu_budget
         self._entries: dict[Checkpoint, CachedPipeline] = {}  # the least recently used first
         self._lock = threading.Lock()  # held for moments: guards _entries
+        self.loading = threading.Lock()  # held for as long as a load takes: one at a time
 
     def __contains__(self, checkpoint: Checkpoint) -> bool:
         return checkpoint in self._entries
 
-    def acquire(self, checkpoint: Checkpoint) -> CachedPipeline | None:
-        """The entry of a checkpoint, counted as in use; None unless all its weights are on the device."""
-        with self._lock:
-            entry = self._entries.get(checkpoint)
-            if entry is None or not all(self._is_on_device(module) for module in entry.modules):
-                return None
-            self._entries[checkpoint] = self._entries.pop(checkpoint)  # now the most recently used
-            entry.runs += 1
+    def acquire(self, checkpoint: Checkpoint, load: Callable[[Checkpoint], Pipeline]) -> CachedPipeline:
+        """The entry of a checkpoint, loaded if need be, counted as in use, with its weights on the device.
+
+        load: reads a pipeline into the CPU's memory; of two threads that ask for one checkpoint one calls it.
+        What does not fit on the device as a whole stays on the CPU.
+        """
+        entry = self._ready(checkpoint)
+        if entry is not None:
             return entry
-
-    def peek(self, checkpoint: Checkpoint) -> CachedPipeline | None:
-        """The entry of a checkpoint, wherever its weights are; None if it is not loaded."""
-        return self._entries.get(checkpoint)
-
-    def put(self, checkpoint: Checkpoint, entry: CachedPipeline) -> None:
-        """Bring an entry to the device, if it fits there, and keep it, counted as in use."""
-        self._bring_to_device(entry)
-        with self._lock:
-            self._entries.pop(checkpoint, None)
-            self._entries[checkpoint] = entry
-            entry.runs += 1
+        with self.loading:
+            entry = self._ready(checkpoint)  # somebody else may have loaded it meanwhile
+            if entry is None:
+                entry = self._entries.get(checkpoint) or CachedPipeline(load(checkpoint))
+                self._put(checkpoint, entry)
+            return entry
 
     def release(self, entry: CachedPipeline) -> None:
         """One run less uses the entry."""
@@ -127,6 +122,24 @@ class PipelineCache:
 
     def _is_on_device(self, module: torch.nn.Module) -> bool:
         return next(module.parameters()).device.type == self.device.type
+
+    def _ready(self, checkpoint: Checkpoint) -> CachedPipeline | None:
+        """The entry of a checkpoint, counted as in use; None unless all its weights are on the device."""
+        with self._lock:
+            entry = self._entries.get(checkpoint)
+            if entry is None or not all(self._is_on_device(module) for module in entry.modules):
+                return None
+            self._entries[checkpoint] = self._entries.pop(checkpoint)  # now the most recently used
+            entry.runs += 1
+            return entry
+
+    def _put(self, checkpoint: Checkpoint, entry: CachedPipeline) -> None:
+        """Bring an entry to the device, if it fits there, and keep it, counted as in use."""
+        self._bring_to_device(entry)
+        with self._lock:
+            self._entries.pop(checkpoint, None)
+            self._entries[checkpoint] = entry
+            entry.runs += 1
 
     def _bring_to_device(self, wanted: CachedPipeline) -> None:
         """Make room by the rules of the budgets, then move what is not there yet.

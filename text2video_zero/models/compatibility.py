@@ -8,6 +8,7 @@ from pickle import UnpicklingError
 from traceback import walk_tb
 from typing import TYPE_CHECKING
 
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import SafetensorError
 
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
     from text2video_zero.models.weights import Shapes
 
 
+# What a model_index.json may name, and what reads it
+PIPELINE_CLASSES = {
+    "StableDiffusionPipeline": StableDiffusionPipeline,
+    "StableDiffusionControlNetPipeline": StableDiffusionPipeline,
+    "StableDiffusionInstructPix2PixPipeline": StableDiffusionPipeline,
+    "StableDiffusionXLPipeline": StableDiffusionXLPipeline,
+}
 # What tells of a file by its class: OSError of one that is missing, empty or no JSON (diffusers and transformers raise
 # it bare; the Hub client's EntryNotFoundError is one), the others of what is in it.
 UNREADABLE = (OSError, SafetensorError, SingleFileComponentError, JSONDecodeError, UnicodeDecodeError, UnpicklingError)
@@ -73,6 +81,16 @@ def _raised_by_a_reader(error: Exception) -> bool:
     *_, (innermost, _) = walk_tb(error.__traceback__)
     module = str(innermost.f_globals.get("__name__"))
     return any(module == reader or module.startswith(f"{reader}.") for reader in READERS)
+
+
+def pipeline_class_of(folder: Path) -> type[StableDiffusionPipeline | StableDiffusionXLPipeline]:
+    """The class that reads a whole model in a folder; raises UserError for other folders, and for other models."""
+    if not (folder / "model_index.json").is_file():
+        raise UserError(f"The folder {folder.name!r} holds no model_index.json: give a folder in diffusers layout.")
+    kind = StableDiffusionPipeline.load_config(folder).get("_class_name", "pipeline of no class")
+    if kind not in PIPELINE_CLASSES:
+        raise UserError(f"The folder {folder.name!r} holds a {kind}: choose a Stable Diffusion 1.x, 2.x or XL model.")
+    return PIPELINE_CLASSES[kind]
 
 
 def check_kind(checkpoint: Checkpoint, unet: UNet2DConditionModel) -> None:

@@ -16,7 +16,7 @@ from text2video_zero.models.hub.files import CHECKER_FOLDER, checker_files, need
 from text2video_zero.models.weights import check_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable
 
     from text2video_zero.events import Progress
     from text2video_zero.models.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
@@ -65,7 +65,7 @@ class Sources:
         self.found[source, revision, pick] = found
         return found
 
-    def fetch(self, checkpoint: Checkpoint) -> Iterator[Progress]:
+    def fetch(self, checkpoint: Checkpoint) -> Generator[Progress]:
         """Bring all that reading the checkpoint needs onto this machine."""
         path = yield from self.first_to_be_had(checkpoint)
         if path.is_file() and not has_configuration(path):
@@ -77,7 +77,7 @@ class Sources:
         if checkpoint.controlnet is not None:
             yield from self.located(*checkpoint.controlnet_key)
 
-    def fetch_detector(self, detector: DetectorCheckpoint | Annotator) -> Iterator[Progress]:
+    def fetch_detector(self, detector: DetectorCheckpoint | Annotator) -> Generator[Progress]:
         """Bring all that reading the detector needs onto this machine."""
         if isinstance(detector, Annotator):
             yield from self.located(detector.source, pick=detector.pick)

@@ -133,9 +133,7 @@ class Hub:
         )
         return Path(folder)
 
-    def _weights(
-        self, source: str, names: list[str], total: int, commit: str | None
-    ) -> Generator[Progress, None, None]:
+    def _weights(self, source: str, names: list[str], total: int, commit: str | None) -> Generator[Progress]:
         """Bring the large files into the cache, where the Hub's client then finds them."""
         repository = repo_folder_name(repo_id=source, repo_type="model")
         clock = _Clock(f"Downloading {known_name(source)}", total)
