@@ -142,12 +142,8 @@ class ModelManager:
         Raises UserError when it cannot be loaded; the manager is then as it was. Leaving checks that the run
         has taken its attention processors away again.
         """
-        cached = self.cache.acquire(checkpoint, self._load)
-        with no_patch_left_behind(cached.modules):
-            try:
-                yield cached.pipeline
-            finally:
-                self.cache.release(cached)
+        with self.cache.in_use(checkpoint, self._load) as pipeline, no_patch_left_behind(pipeline.networks):
+            yield pipeline
 
     def fetch_detector(self, detector: str | DetectorCheckpoint | Annotator) -> Generator[Progress]:
         """Download what lending the detector needs and what is not here, as `fetch` does for a checkpoint."""
@@ -184,7 +180,9 @@ class ModelManager:
         base = self.cache.base(checkpoint) or self._load_base(checkpoint.base)
         if checkpoint.controlnet is None:
             return replace(base, checkpoint=checkpoint, controlnet=None)
-        controlnet = self.cache.controlnet(checkpoint) or self._reader.controlnet(*checkpoint.controlnet_key)
+        controlnet = self.cache.controlnet(checkpoint) or self._reader.controlnet(
+            checkpoint.controlnet, checkpoint.controlnet_revision
+        )
         check_controlnet(checkpoint, controlnet, base.components.unet)
         return replace(base, checkpoint=checkpoint, controlnet=controlnet)
 
@@ -240,7 +238,7 @@ class _Reader:
             read = self._single_file if path.is_file() else self._whole_folder
             components = read(path, parts)
         check_kind(checkpoint, components.unet)
-        if components.vae.config.force_upcast and isinstance(components, StableDiffusionXLPipeline):
+        if components.vae.config["force_upcast"] and isinstance(components, StableDiffusionXLPipeline):
             components.vae.to(torch.float32)  # it overflows in half precision, on every picture
         for adapter in checkpoint.adapters:
             self._add_adapter(adapter, components)

@@ -109,7 +109,7 @@ def unet_bytes(unet: UNet2DConditionModel, height: int, width: int, *, controlle
     height, width: of the latents. A frame is as many samples as there are guidance branches.
     """
     maps = UNET_MAPS + (CONTROLNET_MAPS if controlled else 0)
-    return maps * height * width * unet.config.block_out_channels[0] * unet.dtype.itemsize
+    return maps * height * width * unet.config["block_out_channels"][0] * unet.dtype.itemsize
 
 
 def anchor_bytes(model: UNet2DConditionModel, height: int, width: int) -> int:
@@ -117,7 +117,7 @@ def anchor_bytes(model: UNet2DConditionModel, height: int, width: int) -> int:
     numbers = 0
     for name in model.attn_processors:
         if is_self_attention(model, name):
-            level = _level(name, len(model.config.block_out_channels) - 1)
+            level = _level(name, len(model.config["block_out_channels"]) - 1)
             cells = -(-height >> level) * -(-width >> level)
             numbers += 2 * cells * model.get_submodule(name.removesuffix(".processor")).to_k.out_features
     return numbers * model.dtype.itemsize
@@ -136,14 +136,14 @@ def _level(processor_name: str, lowest: int) -> int:
 
 def decoding_bytes(vae: AutoencoderKL, size: Size) -> int:
     """Bytes for one frame in the VAE, weights not counted."""
-    return DECODER_MAPS * size.height * size.width * vae.config.block_out_channels[0] * vae.dtype.itemsize
+    return DECODER_MAPS * size.height * size.width * vae.config["block_out_channels"][0] * vae.dtype.itemsize
 
 
 def needs_of(request: VideoRequest, size: Size, pipeline: Pipeline) -> Needs:
     """What a request of a certain size needs."""
     unet, vae, controlnet = pipeline.components.unet, pipeline.components.vae, pipeline.controlnet
     height, width = (side // pipeline.latent_factor for side in (size.height, size.width))
-    edits = unet.config.in_channels > vae.config.latent_channels  # with guidance by the picture too
+    edits = unet.config["in_channels"] > vae.config["latent_channels"]  # with guidance by the picture too
     branches = 3 if edits else 1 + (request.guidance_scale > 1)
     references = 1 + (request.reference_frames == "first + previous")
     models = [model for model in (unet, controlnet) if model is not None]

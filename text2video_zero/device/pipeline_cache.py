@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from text2video_zero.device.memory import Holding, to_send_away, weight_bytes
 from text2video_zero.device.offload import bring
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from diffusers import ControlNetModel
 
@@ -25,7 +26,7 @@ TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 
 
 @dataclass
-class CachedPipeline:
+class _CachedPipeline:
     """A loaded pipeline, and how many runs use it."""
 
     pipeline: Pipeline
@@ -48,39 +49,39 @@ class PipelineCache:
     device_budget: bytes that weights may fill on the device. When a new pipeline would exceed them, those that
         nobody uses leave, the least recently used first: from a GPU to the CPU's memory, from there for good.
     cpu_budget: the same for weights that wait in the CPU's memory; of no meaning where the device is the CPU.
+    loading: held while something is read, so that nothing is read twice; taken by other readers too.
     """
 
     def __init__(self, device: torch.device, device_budget: int, cpu_budget: int) -> None:
         self.device = device
         self.device_budget = device_budget
         self.cpu_budget = cpu_budget
-        self._entries: dict[Checkpoint, CachedPipeline] = {}  # the least recently used first
+        self._entries: dict[Checkpoint, _CachedPipeline] = {}  # the least recently used first
         self._lock = threading.Lock()  # held for moments: guards _entries
         self.loading = threading.Lock()  # held for as long as a load takes: one at a time
 
     def __contains__(self, checkpoint: Checkpoint) -> bool:
         return checkpoint in self._entries
 
-    def acquire(self, checkpoint: Checkpoint, load: Callable[[Checkpoint], Pipeline]) -> CachedPipeline:
-        """The entry of a checkpoint, loaded if need be, counted as in use, with its weights on the device.
+    @contextmanager
+    def in_use(self, checkpoint: Checkpoint, load: Callable[[Checkpoint], Pipeline]) -> Generator[Pipeline]:
+        """The pipeline of a checkpoint, which stays as long as this is open; its weights are on the device.
 
         load: reads a pipeline into the CPU's memory; of two threads that ask for one checkpoint one calls it.
         What does not fit on the device as a whole stays on the CPU.
         """
         entry = self._ready(checkpoint)
-        if entry is not None:
-            return entry
-        with self.loading:
-            entry = self._ready(checkpoint)  # somebody else may have loaded it meanwhile
-            if entry is None:
-                entry = self._entries.get(checkpoint) or CachedPipeline(load(checkpoint))
-                self._put(checkpoint, entry)
-            return entry
-
-    def release(self, entry: CachedPipeline) -> None:
-        """One run less uses the entry."""
-        with self._lock:
-            entry.runs -= 1
+        if entry is None:
+            with self.loading:
+                entry = self._ready(checkpoint)  # somebody else may have loaded it meanwhile
+                if entry is None:
+                    entry = self._entries.get(checkpoint) or _CachedPipeline(load(checkpoint))
+                    self._put(checkpoint, entry)
+        try:
+            yield entry.pipeline
+        finally:
+            with self._lock:
+                entry.runs -= 1
 
     def base(self, checkpoint: Checkpoint) -> Pipeline | None:
         """A loaded pipeline of the same base, whatever its ControlNet."""
@@ -123,7 +124,7 @@ class PipelineCache:
     def _is_on_device(self, module: torch.nn.Module) -> bool:
         return next(module.parameters()).device.type == self.device.type
 
-    def _ready(self, checkpoint: Checkpoint) -> CachedPipeline | None:
+    def _ready(self, checkpoint: Checkpoint) -> _CachedPipeline | None:
         """The entry of a checkpoint, counted as in use; None unless all its weights are on the device."""
         with self._lock:
             entry = self._entries.get(checkpoint)
@@ -133,7 +134,7 @@ class PipelineCache:
             entry.runs += 1
             return entry
 
-    def _put(self, checkpoint: Checkpoint, entry: CachedPipeline) -> None:
+    def _put(self, checkpoint: Checkpoint, entry: _CachedPipeline) -> None:
         """Bring an entry to the device, if it fits there, and keep it, counted as in use."""
         self._bring_to_device(entry)
         with self._lock:
@@ -141,7 +142,7 @@ class PipelineCache:
             self._entries[checkpoint] = entry
             entry.runs += 1
 
-    def _bring_to_device(self, wanted: CachedPipeline) -> None:
+    def _bring_to_device(self, wanted: _CachedPipeline) -> None:
         """Make room by the rules of the budgets, then move what is not there yet.
 
         What does not fit as a whole stays on the CPU: the run brings its networks to the device one by one.
@@ -156,7 +157,7 @@ class PipelineCache:
             self._make_room(wanted, 0)
             bring(missing, self.device)
 
-    def _make_room(self, wanted: CachedPipeline, budget: int) -> None:
+    def _make_room(self, wanted: _CachedPipeline, budget: int) -> None:
         """Send unused pipelines away, the least recently used first, until the wanted one fits."""
         with self._lock:
             others = {checkpoint: entry for checkpoint, entry in self._entries.items() if entry is not wanted}
@@ -175,7 +176,7 @@ class PipelineCache:
                 self._drop(others, to_send_away(waiting, Holding({}), self.cpu_budget))
         self.free_unused()
 
-    def _drop(self, entries: dict[Checkpoint, CachedPipeline], numbers: list[int]) -> None:
+    def _drop(self, entries: dict[Checkpoint, _CachedPipeline], numbers: list[int]) -> None:
         for number in numbers:
             del self._entries[list(entries)[number]]
 

@@ -96,7 +96,7 @@ def pipeline_class_of(folder: Path) -> type[StableDiffusionPipeline | StableDiff
 def check_kind(checkpoint: Checkpoint, unet: UNet2DConditionModel) -> None:
     """Raises UserError where the UNet takes other inputs than the task gives it."""
     kinds = {4: TEXT_TO_IMAGE, 8: INSTRUCT_PIX2PIX, 9: "inpainting"}
-    kind = kinds.get(unet.config.in_channels, "other inputs")
+    kind = kinds.get(unet.config["in_channels"], "other inputs")
     if kind != checkpoint.kind:
         raise UserError(f"The model {name_of(checkpoint)!r} is made for {kind}: choose one for {checkpoint.kind} here.")
 
@@ -118,7 +118,7 @@ def check_adapter(source: str, file: Path, shapes: Shapes, unet: UNet2DCondition
     """
     if not is_lora(shapes):
         raise UserError(f"The file {file.name!r} is no LoRA: give a whole model as the model, not as an adapter.")
-    theirs, ours = lora_text_width(shapes), unet.config.cross_attention_dim
+    theirs, ours = lora_text_width(shapes), unet.config["cross_attention_dim"]
     if theirs not in {None, ours}:
         raise UserError(
             f"The LoRA {short_name(source)!r} was made for another base (text width {theirs}, the model's is {ours}): "

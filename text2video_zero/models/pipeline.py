@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from diffusers.models.attention import AttentionMixin
 
 from text2video_zero.models.weights import family_of_unet
 from text2video_zero.requests.fields import Size
@@ -70,7 +71,7 @@ class Pipeline:
     @property
     def native_size(self) -> Size:
         """The size that the model was trained at, in pixels."""
-        side = self.components.unet.config.sample_size
+        side = self.components.unet.config["sample_size"]
         height, width = (side, side) if isinstance(side, int) else side
         return Size(width * self.latent_factor, height * self.latent_factor)
 
@@ -83,7 +84,7 @@ class Pipeline:
 @contextmanager
 def no_patch_left_behind(networks: Iterable[torch.nn.Module]) -> Generator[None]:
     """On leaving, each attention layer of the networks must have the processor that it had; RuntimeError if not."""
-    patchable = [network for network in networks if hasattr(network, "attn_processors")]
+    patchable = [network for network in networks if isinstance(network, AttentionMixin)]
     processors = [dict(network.attn_processors) for network in patchable]
     yield
     left_behind = sum(

@@ -75,7 +75,7 @@ class Sources:
         for adapter in checkpoint.adapters:
             yield from self.adapter(adapter)
         if checkpoint.controlnet is not None:
-            yield from self.located(*checkpoint.controlnet_key)
+            yield from self.located(checkpoint.controlnet, checkpoint.controlnet_revision)
 
     def fetch_detector(self, detector: DetectorCheckpoint | Annotator) -> Generator[Progress]:
         """Bring all that reading the detector needs onto this machine."""
