@@ -6,7 +6,11 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import sysconfig
 import tomllib
+import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -78,3 +82,61 @@ class TestContainer:
         # As the Dockerfile's grep does, for an index of CPU-only wheels.
         assert [pin.split("==")[0] for pin in PINS if re.match(r"torch(vision)?==", pin)] == ["torch", "torchvision"]
         assert "grep -E '^torch(vision)?=='" in (ROOT / "Dockerfile").read_text()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    [path] = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def programs(wheel, tmp_path_factory):
+    """The folder of programs of a fresh environment: the wheel, and beside it the packages of this environment."""
+    home = tmp_path_factory.mktemp("installed")
+    venv.create(home, with_pip=False, symlinks=True)
+    python = home / "bin" / "python"
+    lib = sysconfig.get_path("purelib", vars={"base": str(home), "platbase": str(home)})
+    (Path(lib) / "shared.pth").write_text(sysconfig.get_path("purelib"))
+    installer = (
+        ["uv", "pip", "install", "--offline", "--python", str(python)]
+        if shutil.which("uv")
+        else [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-index"]
+    )
+    subprocess.run([*installer, "--no-deps", str(wheel)], check=True, capture_output=True)
+    return python.parent
+
+
+@pytest.mark.slow
+class TestWheel:
+    def call(self, program, *argv, cwd):
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
+        called = subprocess.run([program, *argv], cwd=cwd, env=env, capture_output=True, text=True, check=False)
+        assert called.returncode == 0, called.stderr
+        return called.stdout
+
+    def test_holds_what_runs_and_nothing_else(self, wheel):
+        names = zipfile.ZipFile(wheel).namelist()
+        rooms = [ROOT / room for room in ("text2video_zero", "serving", "tabs")]
+        modules = {str(path.relative_to(ROOT)) for room in rooms for path in room.rglob("*.py")}
+        assert {name for name in names if name.endswith(".py")} == modules | {"app.py", "model_manager.py"}
+        assert {"text2video_zero/py.typed", "tabs/style.css", "tabs/in_step.js"} <= set(names)
+        assert "text2video_zero/assets/toyland/model_index.json" in names
+
+    def test_works_from_an_empty_folder(self, programs, tmp_path):
+        assert self.call(programs / "text2video-zero", "--version", cwd=tmp_path) == f"text2video_zero {__version__}\n"
+        asked = ("text-to-video", "--prompt", "a red fox", "--frames", "2", "--steps", "4", "--size", "64x64")
+        video = self.call(programs / "text2video-zero", *asked, "--quiet", cwd=tmp_path).strip()
+        assert (tmp_path / video).stat().st_size > 0
+        home = self.call(programs / "python", "-c", "import text2video_zero as it; print(it.__file__)", cwd=tmp_path)
+        assert Path(home).is_relative_to(programs.parent)
+
+    def test_the_page_finds_its_models(self, programs, tmp_path):
+        (tmp_path / "models" / "mine").mkdir(parents=True)
+        (tmp_path / "models" / "mine" / "model_index.json").write_text("{}")
+        told = self.call(programs / "text2video-zero-app", "--check", cwd=tmp_path).splitlines()
+        assert "Model toyland: here" in told
+        assert "Model mine: here, in models/" in told

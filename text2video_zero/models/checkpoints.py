@@ -15,9 +15,11 @@ from text2video_zero.models.weights import family_of_file, is_lora_file, read_sh
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-ROOT = Path(__file__).resolve().parents[2]
-TOYLAND_FOLDER = ROOT / "assets" / "toyland"
-MODELS_FOLDER = ROOT / "models"
+PACKAGE = Path(__file__).resolve().parents[1]
+INSTALLED = (PACKAGE / "assets").is_dir()  # a wheel has them inside the package, a clone beside it
+ASSETS = (PACKAGE if INSTALLED else PACKAGE.parent) / "assets"
+TOYLAND_FOLDER = ASSETS / "toyland"
+MODELS_FOLDER = (Path.cwd() if INSTALLED else PACKAGE.parent) / "models"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?:/.+\.safetensors)?")  # a model, or a file of one
 
 TEXT_TO_IMAGE, INSTRUCT_PIX2PIX = "text-to-image", "instruct-pix2pix"
