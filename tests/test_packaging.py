@@ -14,23 +14,62 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from text2video_zero import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 PINS = [
     line
-    for name in ("requirements.txt", "requirements-dev.txt")
+    for name in ("requirements.txt", "requirements-extras.txt", "requirements-dev.txt")
     for line in (ROOT / name).read_text().splitlines()
     if line and not line.startswith(("#", "-r "))
 ]
-TARGETS = ("demo", "test", "test-fast", "test-slow", "test-gpu", "lint", "bench", "toyland", "clean")
+LOCKED = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+TARGETS = ("demo", "test", "test-fast", "test-slow", "test-gpu", "lint", "bench", "toyland", "lock", "clean")
 
 
 @pytest.mark.parametrize("pin", PINS)
 def test_requirements_are_exact_and_the_installed_ones(pin):
-    name, version = re.fullmatch(r"([A-Za-z0-9-]+)==([0-9][0-9.]*)", pin).groups()
+    name, version = re.fullmatch(r"([A-Za-z0-9-]+)(?:\[[\w,-]+\])?==([0-9][0-9.]*)", pin).groups()
     assert importlib.metadata.version(name).partition("+")[0] == version
+
+
+class TestLock:
+    def locked(self):
+        """The versions for this machine, by name."""
+        requirements = [Requirement(line) for line in LOCKED]
+        here = [one for one in requirements if one.marker is None or one.marker.evaluate()]
+        return {canonicalize_name(one.name): str(one.specifier).removeprefix("==") for one in here}
+
+    def test_holds_exact_versions_and_no_address(self):
+        assert LOCKED
+        assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*(?: ; .+)?", line) for line in LOCKED)
+
+    def test_every_requirement_and_all_that_it_brings_along_is_locked_as_installed(self):
+        locked, seen = self.locked(), set()
+        waiting = [Requirement(pin) for pin in PINS]
+        while waiting:
+            wanted = waiting.pop()
+            name = canonicalize_name(wanted.name)
+            assert wanted.specifier.contains(locked[name], prereleases=True), wanted
+            assert importlib.metadata.version(name).partition("+")[0] == locked[name]
+            for line in importlib.metadata.requires(name) or ():
+                further = Requirement(line)
+                needed = further.marker is None or any(
+                    further.marker.evaluate({"extra": extra}) for extra in (wanted.extras or {""})
+                )
+                if needed and (name, line) not in seen:
+                    seen.add((name, line))
+                    waiting.append(further)
+
+    @pytest.mark.parametrize("user", ["Makefile", "Dockerfile"])
+    def test_is_what_is_installed_by(self, user):
+        text = (ROOT / user).read_text()
+        installs = [line for line in text.splitlines() if re.search(r"pip install(?! .*--no-deps)", line)]
+        assert installs
+        assert all("--constraint requirements.lock" in line for line in installs)
 
 
 def test_one_version_and_one_licence():
@@ -58,6 +97,24 @@ def test_make_names_the_python_that_is_too_old(tmp_path):
     assert not (tmp_path / "venv").exists()
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_make_removes_an_environment_that_debian_left_half_made(tmp_path):
+    broken = '#!/bin/sh\n[ "$2" != pip ] && [ "$2" != ensurepip ]\n'
+    (tmp_path / "broken").write_text(broken)
+    (tmp_path / "debians-python").write_text(
+        '#!/bin/sh\n[ "$1" = -c ] && exit 0\n'
+        f'mkdir -p "$3/bin" && touch "$3/pyvenv.cfg" && cp "{tmp_path}/broken" "$3/bin/python"\n'
+        'chmod +x "$3/bin/python"; echo "ensurepip is not available."; exit 1\n'
+    )
+    (tmp_path / "debians-python").chmod(0o755)
+    argv = ["make", "demo", f"PYTHON={tmp_path}/debians-python", f"VENV={tmp_path}/venv", "UV="]
+    for _ in range(2):  # the second one met the ruins of the first
+        made = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert made.returncode != 0
+        assert "apt install python3-venv" in made.stderr
+        assert not (tmp_path / "venv").exists()
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 def test_ci_script_is_a_script():
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
@@ -72,11 +129,18 @@ class TestContainer:
         assert all((ROOT / source).exists() for sources in copied for source in sources.split())
 
     @pytest.mark.parametrize(
-        "needed", ["app.py", "model_manager.py", "requirements.txt", "text2video_zero", "tabs", "serving", "assets"]
+        "needed", ["app.py", "model_manager.py", "requirements.lock", "text2video_zero", "tabs", "serving", "assets"]
     )
     def test_nothing_that_the_app_needs_is_left_out(self, needed):
         lines = (ROOT / ".dockerignore").read_text().splitlines()
         assert not any(fnmatch.fnmatch(needed, line) for line in lines if line and not line.startswith("#"))
+
+    def test_what_is_to_be_kept_lies_in_the_volume(self):
+        dockerfile = (ROOT / "Dockerfile").read_text()
+        assert 'VOLUME ["/data"]' in dockerfile
+        assert "HF_HOME=/data/" in dockerfile
+        assert "--output-dir /data/outputs" in dockerfile
+        assert ":/data " in (ROOT / "README.md").read_text()
 
     def test_torch_is_found_in_the_requirements(self):
         # As the Dockerfile's grep does, for an index of CPU-only wheels.
