@@ -95,9 +95,9 @@ REMEDIES = {
 }
 
 
-def _remedy(failure: Exception | Warning) -> str:
+def _remedy(failure: object) -> str:
     return next((remedy for sign, remedy in REMEDIES.items() if sign in str(failure)), "")
 
 
-def _first_line(failure: Exception | Warning) -> str:
+def _first_line(failure: object) -> str:
     return (str(failure).strip() or type(failure).__name__).splitlines()[0].rstrip(".")
