@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,8 +108,9 @@ class ModelManager:
             weight_budget(torch.device("cpu")) if cpu_budget is None else cpu_budget,
         )
         # Clips are their owner's business: what was drawn from them goes when the program ends.
-        self._map_folder = tempfile.TemporaryDirectory(prefix="text2video-zero-maps-")
-        self.map_cache = MapCache(Path(self._map_folder.name))
+        map_folder = Path(tempfile.mkdtemp(prefix="text2video-zero-maps-"))
+        weakref.finalize(self, shutil.rmtree, map_folder, ignore_errors=True)
+        self.map_cache = MapCache(map_folder)
         self._check_safety = check_safety
         self._sources = Sources(hub or Hub(), half=self.dtype != torch.float32)
         self._reader = _Reader(self._sources, self.dtype, memory_format(self.device), compiled)

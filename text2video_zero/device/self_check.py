@@ -14,9 +14,10 @@ from text2video_zero.models.catalogue import (
     DREAMBOOTH_STYLES,
     KNOWN_DETECTORS,
     KNOWN_MODELS,
+    MODELS_FOLDER,
     SAFETY_CHECKER,
 )
-from text2video_zero.models.selection import MODELS_FOLDER, local_models
+from text2video_zero.models.selection import local_models
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

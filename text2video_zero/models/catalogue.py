@@ -20,8 +20,11 @@ from text2video_zero.models.checkpoints import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ROOT = Path(__file__).resolve().parents[2]
-TOYLAND_FOLDER = ROOT / "assets" / "toyland"
+PACKAGE = Path(__file__).resolve().parents[1]
+INSTALLED = (PACKAGE / "assets").is_dir()  # a wheel has them inside the package, a clone beside it
+ASSETS = (PACKAGE if INSTALLED else PACKAGE.parent) / "assets"
+TOYLAND_FOLDER = ASSETS / "toyland"
+MODELS_FOLDER = (Path.cwd() if INSTALLED else PACKAGE.parent) / "models"
 CONTROLLED_TASKS = ("pose", "edge", "depth")
 
 

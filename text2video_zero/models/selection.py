@@ -13,7 +13,7 @@ from text2video_zero.models.catalogue import (
     CONTROLNETS,
     DREAMBOOTH_STYLES,
     KNOWN_MODELS,
-    ROOT,
+    MODELS_FOLDER,
     can_be_had,
     controlnets_of,
     editor_of,
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from text2video_zero.models.catalogue import KnownModel
     from text2video_zero.models.checkpoints import Adapter
 
-MODELS_FOLDER = ROOT / "models"
 TASKS = ("text-to-video", *CONTROLLED_TASKS, "dreambooth", "instruct-pix2pix")
 
 
