@@ -186,7 +186,7 @@ class ModelManager:
         controlnet = self.cache.controlnet(checkpoint) or self._reader.controlnet(
             checkpoint.controlnet, checkpoint.controlnet_revision
         )
-        check_controlnet(checkpoint, controlnet, base.components.unet)
+        check_controlnet(checkpoint.controlnet, controlnet, checkpoint, base.components.unet)
         return replace(base, checkpoint=checkpoint, controlnet=controlnet)
 
     def _load_base(self, checkpoint: Checkpoint) -> Pipeline:
@@ -215,7 +215,7 @@ class ModelManager:
     def _preview_decoder(self, checkpoint: Checkpoint, components: _Components) -> PreviewDecoder:
         linear = LatentRGB.fit(components.vae)
         tiny = self._reader.tiny_autoencoder(family_of(checkpoint))
-        return TinyDecoder(tiny.to(self.device), linear) if tiny else linear
+        return TinyDecoder(torch.nn.Module.to(tiny, self.device), linear) if tiny else linear
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ class _Reader:
         return components, path
 
     def _prepare(self, network: UNet2DConditionModel | ControlNetModel) -> None:
-        network.to(memory_format=self.order)
+        torch.nn.Module.to(network, memory_format=self.order)  # past diffusers' wrapper, which has no types
         if self.compiled:
             compile_blocks(network)
 
@@ -299,7 +299,7 @@ class _Reader:
         file = result_of(self.sources.adapter(adapter))
         check_adapter(adapter.source, file, read_shapes(file), components.unet)
         with errors_in_one_sentence(adapter.source):
-            components.load_lora_weights(file.parent, weight_name=file.name, adapter_name="lora")
+            components.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name="lora")
             components.set_adapters("lora", adapter.weight)
             components.fuse_lora(adapter_names=["lora"])
             components.unload_lora_weights()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
-from json import JSONDecodeError
 from pickle import UnpicklingError
 from traceback import walk_tb
 from typing import TYPE_CHECKING
@@ -36,7 +36,14 @@ PIPELINE_CLASSES = {
 }
 # What tells of a file by its class: OSError of one that is missing, empty or no JSON (diffusers and transformers raise
 # it bare; the Hub client's EntryNotFoundError is one), the others of what is in it.
-UNREADABLE = (OSError, SafetensorError, SingleFileComponentError, JSONDecodeError, UnicodeDecodeError, UnpicklingError)
+UNREADABLE = (
+    OSError,
+    SafetensorError,
+    SingleFileComponentError,
+    json.JSONDecodeError,
+    UnicodeDecodeError,
+    UnpicklingError,
+)
 # Of tensors of another shape or name the libraries tell by a bare ValueError, KeyError or RuntimeError. These count
 # where they are raised by the modules that hold a file against its configuration, and are bugs anywhere else.
 READERS = (
@@ -87,7 +94,8 @@ def pipeline_class_of(folder: Path) -> type[StableDiffusionPipeline | StableDiff
     """The class that reads a whole model in a folder; raises UserError for other folders, and for other models."""
     if not (folder / "model_index.json").is_file():
         raise UserError(f"The folder {folder.name!r} holds no model_index.json: give a folder in diffusers layout.")
-    kind = StableDiffusionPipeline.load_config(folder).get("_class_name", "pipeline of no class")
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    kind = index.get("_class_name", "pipeline of no class")
     if kind not in PIPELINE_CLASSES:
         raise UserError(f"The folder {folder.name!r} holds a {kind}: choose a Stable Diffusion 1.x, 2.x or XL model.")
     return PIPELINE_CLASSES[kind]
@@ -101,12 +109,17 @@ def check_kind(checkpoint: Checkpoint, unet: UNet2DConditionModel) -> None:
         raise UserError(f"The model {name_of(checkpoint)!r} is made for {kind}: choose one for {checkpoint.kind} here.")
 
 
-def check_controlnet(checkpoint: Checkpoint, controlnet: ControlNetModel, unet: UNet2DConditionModel) -> None:
-    """Raises UserError where the ControlNet was made for a UNet of another shape."""
+def check_controlnet(
+    source: str, controlnet: ControlNetModel, checkpoint: Checkpoint, unet: UNet2DConditionModel
+) -> None:
+    """Raises UserError where the ControlNet was made for a UNet of another shape.
+
+    source: how the person named the ControlNet.
+    """
     if any(controlnet.config[name] != unet.config[name] for name in ("cross_attention_dim", "block_out_channels")):
         ours, theirs = (FAMILY_NAMES[family_of_unet(model.config)] for model in (unet, controlnet))
         raise UserError(
-            f"The ControlNet {short_name(checkpoint.controlnet)!r} ({theirs}) does not fit the model "
+            f"The ControlNet {short_name(source)!r} ({theirs}) does not fit the model "
             f"{name_of(checkpoint)!r} ({ours}): choose a ControlNet of that model's own kind."
         )
 

@@ -84,8 +84,8 @@ def family_of_file(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
 def family_of_controlnet(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Tell "sd1", "sd2" or "sdxl" by a ControlNet's tensors; raises UserError for anything else."""
     widths = {shape[1] for name, shape in shapes.items() if name.endswith("attn2.to_k.weight")}
-    families = {FAMILY_OF_TEXT_WIDTH.get(width) for width in widths}
-    if not any(CONTROLNET_INPUT.search(name) for name in shapes) or len(families) != 1 or None in families:
+    families = {FAMILY_OF_TEXT_WIDTH.get(width, "") for width in widths}
+    if not any(CONTROLNET_INPUT.search(name) for name in shapes) or len(families) != 1 or "" in families:
         raise UserError(f"The file {path.name!r} is no ControlNet: choose one that was made for the model's family.")
     return families.pop()
 

@@ -36,7 +36,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import build_hf_headers, validate_repo_id
-from tqdm import tqdm
+from tqdm.asyncio import tqdm_asyncio
 
 from text2video_zero.errors import UserError
 from text2video_zero.events import GB, Progress, result_of
@@ -50,6 +50,10 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
     from text2video_zero.models.hub.files import Pick
+
+    _Bar = tqdm_asyncio[Any]  # generic in its stubs alone
+else:
+    _Bar = tqdm_asyncio
 
 TIMEOUT = 15  # seconds, for the first answer of the Hub
 TELL_SECONDS = 0.25  # between two tellings of one download
@@ -141,6 +145,8 @@ class Hub:
         for name in names:
             url = hf_hub_url(source, name, revision=commit, endpoint=self.endpoint)
             told = get_hf_file_metadata(url, timeout=TIMEOUT, endpoint=self.endpoint)
+            if told.etag is None or told.size is None:
+                continue  # a server that keeps its files' names or sizes to itself: left to the Hub's client
             blob = self._cache_folder / repository / "blobs" / told.etag
             lock = self._cache_folder / ".locks" / repository / f"{told.etag}.lock"
             here = 0
@@ -214,7 +220,8 @@ def _explained(source: str, revision: str | None, error: Exception) -> UserError
             return UserError(
                 f"The disk was full before the model {source!r} was here: free some space, the download goes on."
             )
-    return UserError(f"The Hub did not hand out the model {source!r} ({_first_line(error)}): try again later.")
+        case _:
+            return UserError(f"The Hub did not hand out the model {source!r} ({_first_line(error)}): try again later.")
 
 
 def _first_line(error: Exception) -> str:
@@ -245,7 +252,7 @@ class _Clock:
         yield Progress(self.stage, min(here, self.total), self.total, left, "bytes")
 
 
-class _NoBar(tqdm):
+class _NoBar(_Bar):
     """The progress bar of the Hub's client, for files that are too small to be told of: not drawn."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # as tqdm itself takes them

@@ -31,15 +31,14 @@ def needed_files(names: Iterable[str], *, half: bool = False) -> list[str]:
     whole_model = "model_index.json" in names
     wanted = [name for name in names if _folder_of(name) in (COMPONENT_FOLDERS | {""} if whole_model else {""})]
     texts = [name for name in wanted if name.endswith(TEXT_SUFFIXES)]
-    weights = [name for name in wanted if WEIGHTS.fullmatch(name.rpartition("/")[2])]
-    if whole_model:  # the same once more as one file may lie at the top
-        weights = [name for name in weights if _folder_of(name)]
+    # The same once more as one file may lie at the top of a whole model.
+    candidates = [name for name in wanted if _folder_of(name) or not whole_model]
+    weights = {name: match for name in candidates if (match := WEIGHTS.fullmatch(name.rpartition("/")[2]))}
     if not weights:
         loras = [name for name in wanted if name.endswith(".safetensors") and not whole_model]  # of whatever name
         return texts + loras if loras else []
     by_variant = {
-        variant: [name for name in weights if WEIGHTS.fullmatch(name.rpartition("/")[2])["variant"] == variant]
-        for variant in (None, HALF)
+        variant: [name for name, match in weights.items() if match["variant"] == variant] for variant in (None, HALF)
     }
     complete = {_folder_of(name) for name in by_variant[HALF]} >= {_folder_of(name) for name in by_variant[None]}
     return texts + by_variant[HALF if by_variant[HALF] and (half or not by_variant[None]) and complete else None]
