@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from text2video_zero.media.video import read_settings
-from text2video_zero.models.checkpoints import ROOT
+from text2video_zero.models.catalogue import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

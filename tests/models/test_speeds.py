@@ -19,8 +19,9 @@ from tests.tiny_models import write_lora
 from text2video_zero.__main__ import build_parser, checkpoint_of, main
 from text2video_zero.__main__ import order as ordered
 from text2video_zero.errors import UserError
-from text2video_zero.models.checkpoints import TASKS, Adapter, Checkpoint
+from text2video_zero.models.checkpoints import Adapter, Checkpoint
 from text2video_zero.models.hub import Hub
+from text2video_zero.models.selection import TASKS
 from text2video_zero.models.speeds import FULL_QUALITY, SPEED_FIELDS, SPEEDS, speed_adapters, speeds_of
 from text2video_zero.requests import EdgeRequest, FewStepRequest, InstructPix2PixRequest, Size, TextToVideoRequest
 from text2video_zero.requests.video import FEW_STEP_SPEEDS
