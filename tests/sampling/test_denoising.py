@@ -245,3 +245,9 @@ class TestSchedule:
         index_from, index_to = schedule.motion_steps(881, 941)
         assert (schedule.timesteps[index_from], schedule.timesteps[index_to]) == (881, 941)
         assert (index_to, index_from) == (2, 5)
+
+    @pytest.mark.parametrize(("motion_from", "motion_to"), [(1, 2), (1, 999), (998, 999), (300, 301)])
+    def test_motion_ends_before_it_begins_wherever_both_are(self, pipeline, motion_from, motion_to):
+        schedule = Schedule.of("DDIM", 4, pipeline.components.scheduler)
+        index_from, index_to = schedule.motion_steps(motion_from, motion_to)
+        assert 0 <= index_to < index_from < 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import imageio
 import imageio_ffmpeg
 import numpy as np
 import pytest
@@ -16,7 +17,15 @@ from text2video_zero.generate import generate, sample, settings
 from text2video_zero.media.clips import probe
 from text2video_zero.media.video import read_settings, run_ffmpeg
 from text2video_zero.models.checkpoints import Checkpoint
-from text2video_zero.requests import DepthRequest, DreamBoothRequest, EdgeRequest, InstructPix2PixRequest, PoseRequest
+from text2video_zero.requests import (
+    DepthRequest,
+    DreamBoothRequest,
+    EdgeRequest,
+    InstructPix2PixRequest,
+    PoseRequest,
+    Size,
+)
+from text2video_zero.tasks import instructed
 
 CONTROLLED = {"edge": EdgeRequest, "pose": PoseRequest, "depth": DepthRequest}
 
@@ -95,6 +104,23 @@ class TestInstructed:
             spread[shared] = latents.std(0).mean()
         assert spread[True] < 1e-4 < spread[False]
 
+    @pytest.mark.parametrize("shared_noise", [True, False])
+    def test_no_step_adds_the_noise_that_the_frames_began_with(self, editor, clip, shared_noise):
+        request = order(InstructPix2PixRequest, clip, frames=2, shared_noise=shared_noise, size=Size(64, 64))
+        drawn = []
+        draw_noise = instructed.noise_of_step
+
+        def overheard(*arguments, **named):
+            drawn.append(draw_noise(*arguments, **named))
+            return drawn[-1]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(instructed, "noise_of_step", overheard)
+            sampled(request, editor)
+        assert len(drawn) == request.steps  # the start, and each step but the last
+        maps = torch.stack(drawn)[:, 0].flatten(1)
+        assert (torch.corrcoef(maps) - torch.eye(len(maps))).abs().max() < 0.3
+
     def test_a_model_without_instructions_is_refused(self, pipeline, clip):
         with pytest.raises(UserError, match="takes no instructions"):
             list(generate(order(InstructPix2PixRequest, clip), pipeline))
@@ -152,6 +178,10 @@ class TestSound:
         assert probe(saved).frames == 4
         assert read_settings(saved)["request"]["keep_sound"] is keep_sound
 
+    def test_begins_where_the_frames_begin(self, controlled, clip):
+        request = order(EdgeRequest, clip, first_frame=4, frames=2, keep_sound=True)
+        assert sampled(request, controlled).sound.start == pytest.approx(4 / 8)
+
 
 class TestControlled:
     def test_makes_a_video_in_the_shape_of_the_clip(self, controlled, clip):
@@ -168,6 +198,20 @@ class TestControlled:
         whole = sampled(order(EdgeRequest, clip, **changes, chunk_size=8), controlled).latents
         parts = sampled(order(EdgeRequest, clip, **changes, chunk_size=2), controlled).latents
         assert torch.allclose(parts, whole, atol=1e-4)
+
+    def test_all_frames_begin_with_one_noise_map(self, controlled, tmp_path):
+        still = tmp_path / "still.gif"
+        imageio.mimwrite(still, np.full((3, 64, 64, 3), 200, np.uint8), duration=125)
+        request = order(EdgeRequest, still, frames=3, ready_made="yes", cross_frame_attention=False)
+        first, *others = sampled(request, controlled).latents
+        assert all(torch.allclose(other, first, atol=1e-4) for other in others)
+
+    def test_the_quality_prompt_reaches_the_model(self, controlled, clip):
+        bare, added = (order(EdgeRequest, clip, quality_prompt=words) for words in ("", "walking in the snow"))
+        written = dataclasses.replace(bare, prompt=f"{bare.prompt}, walking in the snow")
+        latents = [sampled(request, controlled).latents for request in (bare, added, written)]
+        assert torch.equal(latents[1], latents[2])
+        assert not torch.allclose(latents[0], latents[1], atol=1e-2)
 
     def test_control_takes_part_in_its_share_of_the_steps(self, controlled, clip):
         strong = sampled(order(EdgeRequest, clip), controlled).latents
