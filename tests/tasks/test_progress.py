@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from text2video_zero.events import Preview, Progress
+from text2video_zero.requests import Size, TextToVideoRequest
 from text2video_zero.sampling.denoising import ChunkDone
-from text2video_zero.tasks import progress
+from text2video_zero.tasks import progress, text_to_video
 from text2video_zero.tasks.progress import DECODE_COST, Narrator
 
 
@@ -46,3 +47,23 @@ def test_at_even_speed_the_estimate_is_what_comes_and_what_decoding_takes(pipeli
     decoding = DECODE_COST * 4
     assert left == pytest.approx([decoding + 12 - done for done in (1, 4, 5, 8, 9, 12)])
     assert decoding > 0
+
+
+@pytest.mark.parametrize("smooth_background", [False, True])
+@pytest.mark.parametrize("motion", [False, True])
+def test_a_text_to_video_run_counts_all_its_evaluations_beforehand(pipeline, smooth_background, motion):
+    request = TextToVideoRequest(
+        "a red fox", frames=3, steps=5, size=Size(64, 64), seed=1, smooth_background=smooth_background, motion=motion
+    )
+    narrators = []
+
+    class Recorded(Narrator):
+        def told(self, *arguments):
+            narrators.append(self)
+            return super().told(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        patch.setattr(text_to_video, "Narrator", Recorded)
+        for _ in text_to_video.sample_text_to_video(request, pipeline):
+            pass
+    assert narrators[0].done == narrators[0].evaluations > 0
