@@ -13,7 +13,7 @@ from text2video_zero.events import ClipFrames, Event, Progress
 from text2video_zero.sampling.decoding import encoded_frame
 from text2video_zero.sampling.denoising import Sampled, denoise, frame_noise, latent_shape
 from text2video_zero.sampling.guidance import InstructGuidance, encoded_prompts
-from text2video_zero.sampling.schedule import Schedule
+from text2video_zero.sampling.solvers import schedule_of
 from text2video_zero.tasks.clip_input import concrete, read, sound_of
 from text2video_zero.tasks.progress import Narrator
 
@@ -43,7 +43,7 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
         image_scale=request.image_guidance_scale,
         image_latents=(yield from image_latents(pipeline, clip.frames)),
     )
-    schedule = Schedule.of(request.sampler, request.steps, components.scheduler)
+    schedule = schedule_of(request.sampler, request.steps, components.scheduler)
     narrator = Narrator(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
     workspace = yield from workspace_for(request, request.size, pipeline)
     with workspace, attention_of(request, components.unet) as memory:

@@ -15,8 +15,9 @@ from text2video_zero.foreground.detectors import CrossAttentionDetector, Salient
 from text2video_zero.sampling.denoising import Sampled, denoise, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts, negative_branch
 from text2video_zero.sampling.motion import CameraPath, CameraPose, forward_noise, warp
-from text2video_zero.sampling.schedule import MotionPlan, Schedule
+from text2video_zero.sampling.motion_plan import MotionPlan
 from text2video_zero.sampling.smoothing import smoothed_latents
+from text2video_zero.sampling.solvers import schedule_of
 from text2video_zero.tasks.progress import Narrator
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests import TextToVideoRequest
     from text2video_zero.sampling.denoising import ChunkContext
+    from text2video_zero.sampling.schedule import Schedule
 
 
 def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
@@ -58,7 +60,7 @@ def motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:
     """The steps of a request: those of the first frame alone, if there is motion, and those of all frames."""
     scheduler = pipeline.components.scheduler
     if not request.motion:
-        return MotionPlan.without_motion(Schedule.of(request.sampler, request.steps, scheduler))
+        return MotionPlan.without_motion(schedule_of(request.sampler, request.steps, scheduler))
     return MotionPlan.of(request.sampler, request.steps, scheduler, request.motion_from, request.motion_to)
 
 
