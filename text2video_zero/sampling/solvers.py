@@ -193,6 +193,7 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
         "DPM++ 2M": Sampler(DPM, DPM.solver),
         "UniPC": Sampler(UNI_PC, UNI_PC.solver),
         "Euler": Sampler(EULER, EULER.solver, _variance_exploding),
+        # For models that were distilled to few steps.
         "DDIM trailing": Sampler(trailing_timesteps, _ddim),
         "LCM": Sampler(
             lcm_timesteps,
@@ -200,6 +201,7 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
             ends_clean=True,
             motion=MotionTimesteps(lcm_timesteps_of_motion, lcm_timesteps_from),
         ),
+        # InstructPix2Pix's own.
         "Euler ancestral": Sampler(
             EULER, lambda schedule, _, step_noise: EulerAncestral(schedule, step_noise), _variance_exploding
         ),
