@@ -47,7 +47,7 @@ $(APP_READY): requirements.txt | $(RUN)
 	$(INSTALL) -r requirements.txt
 	@touch $@
 
-$(DEV_READY): requirements-dev.txt requirements-extras.txt $(APP_READY)
+$(DEV_READY): requirements-dev.txt $(APP_READY)
 	$(INSTALL) -r requirements-dev.txt
 	@touch $@
 
