@@ -55,7 +55,7 @@ $(APP_READY): requirements.txt requirements.lock | $(RUN)
 	$(INSTALL) -r requirements.txt
 	@touch $@
 
-$(DEV_READY): requirements-dev.txt requirements-extras.txt $(APP_READY)
+$(DEV_READY): requirements-dev.txt $(APP_READY)
 	$(INSTALL) -r requirements-dev.txt
 	@touch $@
 

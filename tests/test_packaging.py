@@ -22,7 +22,7 @@ from text2video_zero import __version__
 ROOT = Path(__file__).resolve().parent.parent
 PINS = [
     line
-    for name in ("requirements.txt", "requirements-extras.txt", "requirements-dev.txt")
+    for name in ("requirements.txt", "requirements-dev.txt")
     for line in (ROOT / name).read_text().splitlines()
     if line and not line.startswith(("#", "-r "))
 ]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from text2video_zero.attention.cross_frame import is_self_attention
+from text2video_zero.attention.processors import is_self_attention
 from text2video_zero.device.memory import has_own_memory, memory_of, weight_bytes
 from text2video_zero.device.offload import GROUP_OFFLOAD, MODEL_OFFLOAD, NO_OFFLOAD, Placement
 from text2video_zero.events import Event, Notice

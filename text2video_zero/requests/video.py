@@ -21,6 +21,7 @@ from text2video_zero.requests.fields import (
     text,
 )
 
+# Names in the table of sampling/solvers.py.
 SAMPLERS = ("DDIM", "DPM++ 2M", "UniPC", "Euler")
 FEW_STEP_SAMPLERS = ("DDIM trailing", "LCM")
 REFERENCE_FRAMES = ("first", "first + previous")

@@ -13,6 +13,7 @@ import torch
 from text2video_zero.device.memory import ran_out_of_memory
 from text2video_zero.device.precision import precisions
 from text2video_zero.errors import UserError
+from text2video_zero.sampling.solvers import SAMPLERS
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests import Size, VideoRequest
     from text2video_zero.sampling.guidance import NoisePredictor
-    from text2video_zero.sampling.schedule import Schedule, StepNoise
+    from text2video_zero.sampling.schedule import Schedule
+    from text2video_zero.sampling.solvers import StepNoise
 
 # Makes what is open while one chunk is evaluated.
 ChunkContext = Callable[[], AbstractContextManager[None]]
@@ -93,7 +95,7 @@ def denoise(
     predict_noise: NoisePredictor,
     memory: FrameMemory | None,
     placement: Placement,
-    step_noise: StepNoise | None = None,
+    step_noise: StepNoise,
     around_chunk: ChunkContext = nullcontext,
 ) -> Generator[ChunkDone, None, torch.Tensor]:
     """Take latents (f, c, h, w) through some steps of a schedule; the generator's return value is the result.
@@ -107,8 +109,10 @@ def denoise(
     a single frame fits with weights waiting elsewhere, or when a frame's numbers are not finite in float32 either.
     """
     chunks = _Chunks(predict_noise, memory, placement, around_chunk)
-    solver = schedule.solver(steps.start, step_noise)
-    latents = latents * schedule.latent_scale(steps.start)
+    sampler = SAMPLERS[schedule.sampler]
+    scales = [sampler.latent_scale(alpha) for alpha in schedule.alphas]
+    solver = sampler.solver(schedule, steps.start, step_noise)
+    latents = latents * scales[steps.start]
     for number, index in enumerate(steps, start=1):
         shown = solver.model_input(latents, index)
         outputs: list[torch.Tensor] = []
@@ -119,11 +123,11 @@ def denoise(
             if begin < len(latents):
                 yield ChunkDone(number, len(steps), len(outputs[-1]), None)
         output = torch.cat(outputs)
-        in_paper_scale = latents / schedule.latent_scale(index)
+        in_paper_scale = latents / scales[index]
         clean, _ = schedule.clean_and_noise(output, index, in_paper_scale)
         latents = solver.step(output, index, latents)
         yield ChunkDone(number, len(steps), len(outputs[-1]), clean)
-    return latents / schedule.latent_scale(steps.stop)
+    return latents / scales[steps.stop]
 
 
 class _NotFiniteError(ArithmeticError):

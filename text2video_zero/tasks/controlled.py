@@ -14,7 +14,7 @@ from text2video_zero.events import ControlMaps, Event
 from text2video_zero.models.catalogue import name_of
 from text2video_zero.sampling.denoising import Sampled, denoise, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.sampling.guidance import ControlledGuidance, encoded_prompts, negative_branch
-from text2video_zero.sampling.schedule import Schedule
+from text2video_zero.sampling.solvers import schedule_of
 from text2video_zero.tasks.clip_input import concrete, read, sound_of
 from text2video_zero.tasks.progress import Narrator
 
@@ -46,7 +46,7 @@ def sample_controlled(request: ControlledRequest, pipeline: Pipeline) -> Generat
         raise UserError(f"The model {name_of(pipeline.checkpoint)!r} comes without a ControlNet: choose another model.")
     request, clip, maps = yield from _detected(request, pipeline)
     components = pipeline.components
-    schedule = Schedule.of(request.sampler, request.steps, components.scheduler)
+    schedule = schedule_of(request.sampler, request.steps, components.scheduler)
     negative_prompt = negative_branch(request.negative_prompt, request.guidance_scale)
     guidance = ControlledGuidance(
         unet=components.unet,

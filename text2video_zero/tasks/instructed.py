@@ -14,7 +14,7 @@ from text2video_zero.models.catalogue import name_of
 from text2video_zero.sampling.decoding import encoded_frame
 from text2video_zero.sampling.denoising import Sampled, denoise, frame_noise, latent_shape
 from text2video_zero.sampling.guidance import InstructGuidance, encoded_prompts
-from text2video_zero.sampling.schedule import Schedule
+from text2video_zero.sampling.solvers import schedule_of
 from text2video_zero.tasks.clip_input import concrete, read, sound_of
 from text2video_zero.tasks.progress import Narrator
 
@@ -46,7 +46,7 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
         image_scale=request.image_guidance_scale,
         image_latents=(yield from image_latents(pipeline, clip.frames)),
     )
-    schedule = Schedule.of(request.sampler, request.steps, components.scheduler)
+    schedule = schedule_of(request.sampler, request.steps, components.scheduler)
     narrator = Narrator(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
     placement = yield from placement_for(request, request.size, pipeline)
     with placement, attention_of(request, components.unet) as memory:

@@ -11,12 +11,14 @@ import torch
 
 from text2video_zero.attention.patches import attention_of
 from text2video_zero.device.memory_plan import placement_for
-from text2video_zero.foreground.detectors import CrossAttentionDetector, SalientObjectDetector
+from text2video_zero.foreground.attention_maps import CrossAttentionDetector
+from text2video_zero.foreground.salient_object import SalientObjectDetector
 from text2video_zero.sampling.denoising import Sampled, denoise, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts, negative_branch
 from text2video_zero.sampling.motion import CameraPath, CameraPose, forward_noise, warp
-from text2video_zero.sampling.schedule import MotionPlan, Schedule
+from text2video_zero.sampling.motion_plan import MotionPlan
 from text2video_zero.sampling.smoothing import smoothed_latents
+from text2video_zero.sampling.solvers import schedule_of
 from text2video_zero.tasks.progress import Narrator
 
 if TYPE_CHECKING:
@@ -25,10 +27,10 @@ if TYPE_CHECKING:
     from text2video_zero.attention.cross_frame import FrameMemory
     from text2video_zero.device.offload import Placement
     from text2video_zero.events import Event
-    from text2video_zero.foreground.detectors import ForegroundDetector
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests import TextToVideoRequest
     from text2video_zero.sampling.denoising import ChunkContext
+    from text2video_zero.sampling.schedule import Schedule
 
 
 def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
@@ -44,7 +46,7 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
         run = ClipRun(request, pipeline, plan, guidance, memory, placement)
         if not request.smooth_background:
             return Sampled((yield from run.denoised((yield from run.start()))), request)
-        # Before the first step, so that a word or a library that is missing is told at once.
+        # Before the first step, so that a word or a network that is missing is told at once.
         detector = _foreground_detector(request, pipeline, branches=len(embeddings))
         start = yield from run.start()
         with detector.observing() as around_chunk:
@@ -58,11 +60,13 @@ def motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:
     """The steps of a request: those of the first frame alone, if there is motion, and those of all frames."""
     scheduler = pipeline.components.scheduler
     if not request.motion:
-        return MotionPlan.without_motion(Schedule.of(request.sampler, request.steps, scheduler))
+        return MotionPlan.without_motion(schedule_of(request.sampler, request.steps, scheduler))
     return MotionPlan.of(request.sampler, request.steps, scheduler, request.motion_from, request.motion_to)
 
 
-def _foreground_detector(request: TextToVideoRequest, pipeline: Pipeline, branches: int) -> ForegroundDetector:
+def _foreground_detector(
+    request: TextToVideoRequest, pipeline: Pipeline, branches: int
+) -> CrossAttentionDetector | SalientObjectDetector:
     if request.foreground_detector == "salient object":
         return SalientObjectDetector(pipeline.components.vae)
     return CrossAttentionDetector(pipeline, request.prompt, request.foreground_words, request.frames, branches)
