@@ -15,14 +15,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TextIO
 from text2video_zero import __version__
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, Notice, Progress
-from text2video_zero.media.video import (
-    Video,
-    check_destination,
-    check_frames_directory,
-    read_settings,
-    save_or_keep_frames,
-    unique_path,
-)
+from text2video_zero.media.files import unique_path
+from text2video_zero.media.settings import read_settings
+from text2video_zero.media.video import Video, check_destination, check_frames_directory, save_or_keep_frames
 from text2video_zero.models.adapters import read_adapters
 from text2video_zero.models.checkpoints import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND, checkpoint_for, known_model
 from text2video_zero.models.speeds import SPEED_FIELDS, speed_adapters, speed_values

@@ -12,8 +12,9 @@ from text2video_zero.device.memory import shortage_in_one_sentence
 from text2video_zero.device.memory_plan import tiled_where_short
 from text2video_zero.device.offload import bring
 from text2video_zero.events import Event, Finished, Progress
+from text2video_zero.media.files import readable_errors
 from text2video_zero.media.frames import StoredFrames, spool_folder
-from text2video_zero.media.video import Video, probe_encoder, readable_errors
+from text2video_zero.media.video import Video, probe_encoder
 from text2video_zero.models.adapters import written
 from text2video_zero.models.checkpoints import origin_of
 from text2video_zero.models.speeds import is_of_speed

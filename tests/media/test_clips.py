@@ -15,7 +15,8 @@ from text2video_zero.errors import UserError
 from text2video_zero.media import clip_pictures
 from text2video_zero.media.clips import Clip, file_hash, fitted_size, mux_audio, probe, read_clip
 from text2video_zero.media.frames import StoredFrames
-from text2video_zero.media.video import Video, read_settings
+from text2video_zero.media.settings import read_settings
+from text2video_zero.media.video import Video
 from text2video_zero.requests.fields import Size
 
 NATIVE = Size(64, 64)

@@ -19,7 +19,8 @@ from tests.fake_hub import FakeHub
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, Preview, Progress
 from text2video_zero.media.clips import probe, read_clip
-from text2video_zero.media.video import Video, read_settings
+from text2video_zero.media.settings import read_settings
+from text2video_zero.media.video import Video
 from text2video_zero.models.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
 from text2video_zero.models.hub import Hub
 from text2video_zero.requests import DepthRequest, EdgeRequest, InstructPix2PixRequest, Size, TextToVideoRequest

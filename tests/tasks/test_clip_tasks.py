@@ -14,7 +14,8 @@ from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps, Finished, Notice, result_of
 from text2video_zero.generate import generate, sample, settings
 from text2video_zero.media.clips import probe
-from text2video_zero.media.video import read_settings, run_ffmpeg
+from text2video_zero.media.ffmpeg import run_ffmpeg
+from text2video_zero.media.settings import read_settings
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import DepthRequest, DreamBoothRequest, EdgeRequest, InstructPix2PixRequest, PoseRequest
 

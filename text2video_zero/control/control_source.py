@@ -21,8 +21,8 @@ from text2video_zero.control.ready_made import looks_ready_made
 from text2video_zero.errors import UserError
 from text2video_zero.events import Event, Notice, Progress
 from text2video_zero.media.clips import file_hash
+from text2video_zero.media.files import readable_errors
 from text2video_zero.media.frames import spool_folder
-from text2video_zero.media.video import readable_errors
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

@@ -14,8 +14,9 @@ from pathlib import Path
 from text2video_zero.errors import UserError
 from text2video_zero.media.clip_pictures import PictureSequence, open_pictures
 from text2video_zero.media.clip_video import FORMATS_TO_GIVE, GUARDED, LENIENCE, VideoStream, open_video, read_video
+from text2video_zero.media.ffmpeg import run_ffmpeg
+from text2video_zero.media.files import readable_errors, renamed_when_whole
 from text2video_zero.media.frames import Frames, StoredFrames, spool_folder
-from text2video_zero.media.video import readable_errors, renamed_when_whole, run_ffmpeg
 from text2video_zero.requests.fields import Size
 
 MULTIPLE = 8  # pixels per latent cell
