@@ -43,6 +43,7 @@ from text2video_zero.models.compatibility import (
     refuse_other_kind_of_unet,
 )
 from text2video_zero.models.hub import Hub
+from text2video_zero.models.native_size import native_size
 from text2video_zero.models.original_configurations import write_controlnet_layout, write_layout
 from text2video_zero.models.pipeline import Detector, Network, Pipeline
 from text2video_zero.models.sources import Sources, has_layout
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
 
     from text2video_zero.events import Progress
     from text2video_zero.models.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
+    from text2video_zero.requests import Size
     from text2video_zero.sampling.preview import PreviewDecoder
 
     _Components = StableDiffusionPipeline | StableDiffusionXLPipeline
@@ -136,6 +138,10 @@ class ModelManager:
     def self_check(self) -> list[str]:
         """What there is to work with, a line each: device, memory, versions, and the models that need no network."""
         return self_check(self.device, self.dtype, self.shelf.device_budget, self._sources.hub)
+
+    def native_size(self, checkpoint: Checkpoint) -> Size:
+        """The size that the checkpoint was trained at, as far as it can be told without loading or downloading it."""
+        return native_size(checkpoint, self._sources.hub)
 
     def fetch(self, checkpoint: Checkpoint) -> Iterator[Progress]:
         """Download what lending the checkpoint needs and what is not here, with progress in bytes.
@@ -233,9 +239,6 @@ class ModelManager:
             checkpoint,
             components,
             preview_decoder,
-            self.fetch_detector,
-            self.lend_detector,
-            self.map_cache,
             self.device,
             Vocabulary.read(path),
             safety_checker=checker,

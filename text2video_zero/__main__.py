@@ -228,7 +228,7 @@ def sample(request: Request, checkpoint: Checkpoint, arguments: argparse.Namespa
     with closing(models.fetch(checkpoint)) as download:
         for progress in download:
             line.show(progress)
-    with models.lend(checkpoint) as pipeline, closing(generate(request, pipeline)) as events:
+    with models.lend(checkpoint) as pipeline, closing(generate(request, pipeline, models)) as events:
         for event in events:
             match event:
                 case Progress():

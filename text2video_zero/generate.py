@@ -32,14 +32,17 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from text2video_zero.control.control_source import Detectors
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests import VideoRequest
     from text2video_zero.sampling.denoising import Sampled
 
 
 @torch.inference_mode()
-def generate(request: VideoRequest, pipeline: Pipeline) -> Iterator[Event]:
+def generate(request: VideoRequest, pipeline: Pipeline, detectors: Detectors | None = None) -> Iterator[Event]:
     """Run a request and yield what happens; the last event is Finished.
+
+    detectors: who makes control maps possible, the model manager; needed where a clip is to be turned into them.
 
     Closing the iterator stops before the next chunk and leaves no trace in the pipeline. Raises UserError
     before sampling when the request does not fit the model or no video could be written, and after it when the
@@ -47,13 +50,15 @@ def generate(request: VideoRequest, pipeline: Pipeline) -> Iterator[Event]:
     """
     probe_encoder()
     with shortage_in_one_sentence():
-        sampled = yield from sample(request, pipeline)
+        sampled = yield from sample(request, pipeline, detectors)
         frames = yield from _stored(_decoded(sampled, pipeline), len(sampled.latents))
     made_by = settings(sampled.request, pipeline)
     yield Finished(Video(frames, sampled.request.fps, made_by, sampled.sound))
 
 
-def sample(request: VideoRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
+def sample(
+    request: VideoRequest, pipeline: Pipeline, detectors: Detectors | None = None
+) -> Generator[Event, None, Sampled]:
     """Final latents of a request of any task."""
     match request:
         case TextToVideoRequest():
@@ -61,7 +66,7 @@ def sample(request: VideoRequest, pipeline: Pipeline) -> Generator[Event, None, 
                 return (yield from sample_text_to_video(request, pipeline))
         case ControlledRequest():
             with _conditions(request, pipeline, request.full_prompt):
-                return (yield from sample_controlled(request, pipeline))
+                return (yield from sample_controlled(request, pipeline, detectors))
         case InstructPix2PixRequest():
             return (yield from sample_instructed(request, pipeline))
         case _:

@@ -33,7 +33,7 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
     components = pipeline.components
     if components.unet.config.in_channels != 2 * components.vae.config.latent_channels:
         raise UserError(f"The model {pipeline.checkpoint.name!r} takes no instructions: choose an InstructPix2Pix one.")
-    clip = yield from read(request, pipeline)
+    clip = yield from read(request, pipeline.native_size)
     request = concrete(request, clip)
     yield ClipFrames(clip.frames)
     guidance = InstructGuidance(
