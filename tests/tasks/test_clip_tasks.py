@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
@@ -19,6 +20,7 @@ from text2video_zero.media.settings import read_settings
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import DepthRequest, DreamBoothRequest, EdgeRequest, InstructPix2PixRequest, PoseRequest
 
+CLIPS = Path(__file__).resolve().parents[2] / "assets" / "clips"
 CONTROLLED = {"edge": EdgeRequest, "pose": PoseRequest, "depth": DepthRequest}
 
 
@@ -136,6 +138,11 @@ class TestCommandLine:
         arguments = f"instruct-pix2pix --clip {clip} --model {tiny_editor} --frames 2 --steps 4 --device cpu"
         assert main([*arguments.split(), "--prompt", "make it snow", "--output", str(output)]) == 0
         assert read_settings(output)["request"]["prompt"] == "make it snow"
+
+    def test_the_readme_s_skeleton_needs_no_detector(self, tmp_path, capsys):
+        arguments = f"pose --clip {CLIPS / 'dancing-skeleton.mp4'} --frames 1 --steps 4 --device cpu"
+        assert main([*arguments.split(), "--prompt", "an astronaut", "--output", str(tmp_path / "dance.mp4")]) == 0
+        assert "The clip is taken as a control map." in capsys.readouterr().err
 
     def test_a_missing_clip_is_told_in_one_line(self, tiny_editor, capsys):
         arguments = f"instruct-pix2pix --clip nowhere.mp4 --model {tiny_editor} --device cpu --prompt snow"

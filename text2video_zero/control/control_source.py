@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,7 +20,7 @@ from text2video_zero.control.map_cache import MapKey
 from text2video_zero.control.ready_made import looks_ready_made
 from text2video_zero.errors import UserError
 from text2video_zero.events import Event, Notice, Progress
-from text2video_zero.media.clips import file_hash
+from text2video_zero.media.clips import file_hash, glimpses
 from text2video_zero.media.files import readable_errors
 from text2video_zero.media.frames import spool_folder
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from text2video_zero.models.pipeline import Detector
     from text2video_zero.requests import ControlledRequest
 
+LOOKED_AT = 8  # frames, spread over the clip, by which it is told whether it is a control map
 # What the person chooses -> the name under which the manager lends it, and who draws with it
 POSE_MAPPERS = {"ViTPose": ("pose", PoseMapper), "OpenPose": ("openpose", OpenPoseMapper)}
 DEPTH_MAPPERS = {
@@ -96,9 +97,10 @@ def control_maps(request: ControlledRequest, clip: Clip, detectors: Detectors | 
 
 def is_ready_made(request: ControlledRequest, clip: Clip) -> bool:
     """What the person says, or where that is left open, what is certain."""
-    if request.ready_made == "detect":
-        return looks_ready_made(clip.frames, request.control)
-    return request.ready_made == "yes"
+    if request.ready_made != "detect":
+        return request.ready_made == "yes"
+    with closing(glimpses(Path(request.clip), clip, request.first_frame, LOOKED_AT)) as frames:
+        return looks_ready_made(frames, request.control)
 
 
 def detector_name(request: ControlledRequest) -> str:
