@@ -287,6 +287,14 @@ def test_a_shared_store_writes_no_settings_and_forgets_after_a_while(job, video,
     assert sorted(tmp_path.iterdir()) == sorted([later.files[".mp4"], strange])
 
 
+def test_a_guide_is_forgotten_after_a_while_too(job, tmp_path):
+    store = VideoStore(tmp_path, keep_seconds=60)
+    maps = ControlMaps(np.zeros((2, 16, 16, 3), np.uint8))
+    old = store.save_guide(job, maps)
+    os.utime(old.path, (time.time() - 120, time.time() - 120))
+    assert list(tmp_path.iterdir()) == [store.save_guide(job, maps).path]
+
+
 def test_strangers_choose_from_the_list_alone(tiny_checkpoint):
     menu = ModelMenu("toyland", free=False)
     assert menu.checkpoint(" toyland ").source.endswith("toyland")
