@@ -39,6 +39,7 @@ from text2video_zero.models.compatibility import (
     pipeline_class_of,
 )
 from text2video_zero.models.hub import Hub
+from text2video_zero.models.native_size import native_size
 from text2video_zero.models.original_configurations import write_configuration, write_controlnet_configuration
 from text2video_zero.models.pipeline import Detector, Network, Pipeline, no_patch_left_behind
 from text2video_zero.models.selection import family_of
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 
     from text2video_zero.events import Progress
     from text2video_zero.models.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
+    from text2video_zero.requests import Size
     from text2video_zero.sampling.preview import PreviewDecoder
 
     _Components = StableDiffusionPipeline | StableDiffusionXLPipeline
@@ -126,6 +128,10 @@ class ModelManager:
     def self_check(self) -> list[str]:
         """What there is to work with, a line each: device, memory, versions, and the models that need no network."""
         return self_check(self.device, self.dtype, self.cache.device_budget, self._sources.hub)
+
+    def native_size(self, checkpoint: Checkpoint) -> Size:
+        """The size that the checkpoint was trained at, as far as it can be told without loading or downloading it."""
+        return native_size(checkpoint, self._sources.hub)
 
     def fetch(self, checkpoint: Checkpoint) -> Generator[Progress]:
         """Download what lending the checkpoint needs and what is not here, with progress in bytes.
@@ -201,9 +207,6 @@ class ModelManager:
             checkpoint,
             components,
             preview_decoder,
-            self.fetch_detector,
-            self.lend_detector,
-            self.map_cache,
             self.device,
             Vocabulary.read(path),
             safety_checker=checker,

@@ -66,7 +66,7 @@ def one_run(task: str, model: str, device: str | None, frames: int, chunk_size: 
     with manager.lend(checkpoint_for(task, model)) as pipeline:
         began = time.perf_counter()
         last = None
-        for event in generate(TASKS[task](**values), pipeline):
+        for event in generate(TASKS[task](**values), pipeline, manager):
             last = event
         measured = {"seconds": time.perf_counter() - began, "frames": len(last.video.frames)}
         if pipeline.device.type == "cuda":

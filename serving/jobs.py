@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from text2video_zero.events import ClipFrames, ControlMaps, Finished, Progress
-from text2video_zero.media.video import Video, save_or_keep_frames, unique_path
+from text2video_zero.media.files import unique_path
+from text2video_zero.media.video import Video, save_or_keep_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

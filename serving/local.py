@@ -65,14 +65,16 @@ class LocalRunner:
         from text2video_zero.generate import generate
         from text2video_zero.tasks.controlled import detect
 
-        work = detect if job.maps_only else generate
         models = self._manager()
+        if job.maps_only:
+            yield from detect(job.request, models, models.native_size(job.checkpoint))
+            return
         yield from models.fetch(job.checkpoint)
         if not models.is_loaded(job.checkpoint):
             if models.compiled:
                 yield Notice(COMPILATION_COST)
             yield Progress(f"Loading {known_name(job.checkpoint.source)}", 0, 1)
-        with models.lend(job.checkpoint) as pipeline, closing(work(job.request, pipeline)) as events:
+        with models.lend(job.checkpoint) as pipeline, closing(generate(job.request, pipeline, models)) as events:
             yield from events
 
     def _manager(self) -> ModelManager:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from text2video_zero.media.video import read_settings
+from text2video_zero.media.settings import read_settings
 from text2video_zero.models.catalogue import ASSETS
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import app
 from tests.served import served
 from tests.tiny_models import write_lora
 from text2video_zero.errors import UserError
-from text2video_zero.media.video import read_settings
+from text2video_zero.media.settings import read_settings
 from text2video_zero.requests import REQUESTS, TextToVideoRequest
 
 ENDPOINT = "/text-to-video"

@@ -19,7 +19,8 @@ from tests.tiny_models import write_lora
 from text2video_zero import __main__ as cli
 from text2video_zero import __version__
 from text2video_zero.events import Finished, Notice, Progress
-from text2video_zero.media.video import Video, read_settings
+from text2video_zero.media.settings import read_settings
+from text2video_zero.media.video import Video
 from text2video_zero.models import checkpoints
 from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND_FOLDER, KnownModel
 from text2video_zero.models.checkpoints import Checkpoint

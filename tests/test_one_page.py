@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from text2video_zero.foreground.attention_maps import CrossAttentionDetector
 
 from tests.runs import sampled
+from text2video_zero.foreground.attention_maps import CrossAttentionDetector
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import TextToVideoRequest
 

@@ -15,14 +15,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TextIO
 from text2video_zero import __version__
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, Notice, Progress
-from text2video_zero.media.video import (
-    Video,
-    check_destination,
-    check_frames_directory,
-    read_settings,
-    save_or_keep_frames,
-    unique_path,
-)
+from text2video_zero.media.files import unique_path
+from text2video_zero.media.settings import read_settings
+from text2video_zero.media.video import Video, check_destination, check_frames_directory, save_or_keep_frames
 from text2video_zero.models.adapters import read_adapters
 from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND, known_model, name_of
 from text2video_zero.models.selection import checkpoint_for
@@ -234,7 +229,7 @@ def sample(request: Request, checkpoint: Checkpoint, arguments: argparse.Namespa
     with closing(models.fetch(checkpoint)) as download:
         for progress in download:
             line.show(progress)
-    with models.lend(checkpoint) as pipeline, closing(generate(request, pipeline)) as events:
+    with models.lend(checkpoint) as pipeline, closing(generate(request, pipeline, models)) as events:
         for event in events:
             match event:
                 case Progress():

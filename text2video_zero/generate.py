@@ -12,8 +12,9 @@ from text2video_zero.device.memory import shortage_in_one_sentence
 from text2video_zero.device.memory_plan import tiled_where_short
 from text2video_zero.device.offload import bring
 from text2video_zero.events import Event, Finished, Progress
+from text2video_zero.media.files import readable_errors
 from text2video_zero.media.frames import StoredFrames, spool_folder
-from text2video_zero.media.video import Video, probe_encoder, readable_errors
+from text2video_zero.media.video import Video, probe_encoder
 from text2video_zero.models.adapters import written
 from text2video_zero.models.catalogue import origin_of
 from text2video_zero.models.speeds import is_of_speed
@@ -31,14 +32,17 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from text2video_zero.control.control_source import Detectors
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests import VideoRequest
     from text2video_zero.sampling.denoising import Sampled
 
 
 @torch.inference_mode()
-def generate(request: VideoRequest, pipeline: Pipeline) -> Iterator[Event]:
+def generate(request: VideoRequest, pipeline: Pipeline, detectors: Detectors | None = None) -> Iterator[Event]:
     """Run a request and yield what happens; the last event is Finished.
+
+    detectors: who makes control maps possible, the model manager; needed where a clip is to be turned into them.
 
     Closing the iterator stops before the next chunk and leaves no trace in the pipeline. Raises UserError
     before sampling when the request does not fit the model or no video could be written, and after it when the
@@ -46,13 +50,15 @@ def generate(request: VideoRequest, pipeline: Pipeline) -> Iterator[Event]:
     """
     probe_encoder()
     with shortage_in_one_sentence():
-        sampled = yield from sample(request, pipeline)
+        sampled = yield from sample(request, pipeline, detectors)
         frames = yield from _stored(_decoded(sampled, pipeline), len(sampled.latents))
     made_by = settings(sampled.request, pipeline)
     yield Finished(Video(frames, sampled.request.fps, made_by, sampled.sound))
 
 
-def sample(request: VideoRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
+def sample(
+    request: VideoRequest, pipeline: Pipeline, detectors: Detectors | None = None
+) -> Generator[Event, None, Sampled]:
     """Final latents of a request of any task."""
     match request:
         case TextToVideoRequest():
@@ -60,7 +66,7 @@ def sample(request: VideoRequest, pipeline: Pipeline) -> Generator[Event, None, 
                 return (yield from sample_text_to_video(request, pipeline))
         case ControlledRequest():
             with _conditions(request, pipeline, request.full_prompt):
-                return (yield from sample_controlled(request, pipeline))
+                return (yield from sample_controlled(request, pipeline, detectors))
         case InstructPix2PixRequest():
             return (yield from sample_instructed(request, pipeline))
         case _:

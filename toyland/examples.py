@@ -71,7 +71,7 @@ def write_result(task: str, model: str, models: ModelManager, folder: Path) -> I
     request = order(task, model)
     control = request.control if isinstance(request, ControlledRequest) else "edge"
     with models.lend(checkpoint_for(task, model, control=control)) as pipeline:
-        for event in generate(request, pipeline):
+        for event in generate(request, pipeline, models):
             match event:
                 case ControlMaps(frames) | ClipFrames(frames):
                     yield Video(frames, request.fps, {}).save(folder / f"{task}-guide.mp4")

@@ -1,20 +1,24 @@
 """Ready-made control maps are known where they are certain, also after compression; pictures never are."""
 
 import colorsys
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from text2video_zero.control.control_source import is_ready_made
 from text2video_zero.control.depth import drawn_depths
 from text2video_zero.control.pose import draw_skeletons
 from text2video_zero.control.ready_made import looks_ready_made
 from text2video_zero.media.clips import read_clip
 from text2video_zero.media.video import Video
-from text2video_zero.requests.fields import Size
+from text2video_zero.requests import DepthRequest, EdgeRequest, PoseRequest, Size
 from toyland.world.scene import random_scene, render
 
 KINDS = ("pose", "edge", "depth")
+REQUESTS = {"pose": PoseRequest, "edge": EdgeRequest, "depth": DepthRequest}
+CLIPS = Path(__file__).resolve().parents[2] / "assets" / "clips"
 
 
 def grey(picture: np.ndarray) -> np.ndarray:
@@ -77,6 +81,34 @@ def test_control_maps_are_known_after_compression(kind, size, tmp_path):
 @pytest.mark.parametrize("kind", sorted(DRAWN.keys() - {"pose", "edge"}))
 def test_nothing_else_is_taken_for_one(kind, size):
     assert not any(looks_ready_made(clip_of(kind, size), asked) for asked in KINDS)
+
+
+@pytest.mark.parametrize("read", [128, 256, 512])
+@pytest.mark.parametrize("drawn", [128, 256, 512])
+@pytest.mark.parametrize("kind", [*KINDS, "picture"])
+def test_a_clip_is_judged_as_it_was_drawn_whatever_the_size_of_the_video(kind, drawn, read, tmp_path):
+    path = Video(clip_of(kind, drawn), 8, {}).save(tmp_path / "clip.mp4")
+    for asked, request_type in REQUESTS.items():
+        request = request_type(prompt="a fox", clip=str(path), frames=4, size=Size(read, read))
+        clip = read_clip(path, first_frame=0, frames=4, fps=8, size=request.size, native=request.size)
+        assert is_ready_made(request, clip) == (asked == kind and kind != "depth")
+
+
+@pytest.mark.parametrize("path", sorted(CLIPS.glob("*.mp4")), ids=lambda path: path.stem)
+def test_of_the_example_clips_skeletons_alone_are_certain(path):
+    clip = read_clip(path, first_frame=0, frames=8, fps=8, size=None, native=Size(128, 128))
+    for asked, request_type in REQUESTS.items():
+        request = request_type(prompt="a fox", clip=str(path))
+        assert is_ready_made(request, clip) == (asked == "pose" and path.stem.endswith("skeleton"))
+
+
+def test_only_the_part_that_is_used_is_judged(tmp_path):
+    frames = np.concatenate([clip_of("picture", 128), clip_of("pose", 128), clip_of("picture", 128)])
+    path = Video(frames, 8, {}).save(tmp_path / "clip.mp4")
+    for first_frame, length, certain in ((4, 4, True), (3, 4, False), (5, 4, False), (0, 12, False)):
+        request = PoseRequest(prompt="a fox", clip=str(path), first_frame=first_frame, frames=length)
+        clip = read_clip(path, first_frame=first_frame, frames=length, fps=8, size=Size(64, 64), native=Size(64, 64))
+        assert is_ready_made(request, clip) is certain
 
 
 def test_one_other_frame_is_enough_to_doubt():

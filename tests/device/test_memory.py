@@ -42,7 +42,7 @@ def runs(manager, tiny_checkpoint, tiny_controlnets, tiny_editor, tmp_path):
     requests = {
         "text-to-video": TextToVideoRequest(**shared),
         "smoothing": TextToVideoRequest(**shared, smooth_background=True),
-        "edge": EdgeRequest(**shared, clip=str(clip)),
+        "edge": EdgeRequest(**shared, clip=str(clip), ready_made="yes"),
         "instruct-pix2pix": InstructPix2PixRequest(**shared, clip=str(clip)),
     }
     with ExitStack() as lent:

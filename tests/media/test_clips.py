@@ -13,9 +13,10 @@ from PIL import Image
 
 from text2video_zero.errors import UserError
 from text2video_zero.media import clip_pictures
-from text2video_zero.media.clips import Clip, file_hash, fitted_size, mux_audio, probe, read_clip
+from text2video_zero.media.clips import Clip, file_hash, fitted_size, glimpses, mux_audio, probe, read_clip
 from text2video_zero.media.frames import StoredFrames
-from text2video_zero.media.video import Video, read_settings
+from text2video_zero.media.settings import read_settings
+from text2video_zero.media.video import Video
 from text2video_zero.requests.fields import Size
 
 NATIVE = Size(64, 64)
@@ -132,6 +133,33 @@ class TestTime:
         path = written(tmp_path / "clip.mp4", counting(12), 10, *LOSSLESS)
         assert read(path, first_frame=8, frames=8).note.endswith("the clip ends after 4 of 8 frames")
         assert "ends" not in read(path, frames=12).note
+
+
+class TestGlimpses:
+    """A few frames of the part that was read, at the clip's own size."""
+
+    @pytest.mark.parametrize("changes", [{}, {"first_frame": 3}, {"frames": 2}, {"fps": 5.0}, {"fps": 25.0}])
+    def test_they_are_spread_over_the_part_that_was_read(self, changes, tmp_path):
+        path = written(tmp_path / "clip.mp4", counting(14, 50, 66), 10, *LOSSLESS)
+        clip = read(path, size=Size(64, 48), **changes)
+        seen = [frame.copy() for frame in glimpses(path, clip, changes.get("first_frame", 0), 4)]
+        assert all(frame.shape == (50, 66, 3) for frame in seen)
+        count = min(4, len(clip.frames))
+        spread = np.linspace(0, len(clip.frames) - 1, count).round().astype(int)
+        assert numbers(seen) == [numbers(clip.frames)[index] for index in spread]
+
+    def test_of_pictures_too(self, tmp_path):
+        for index, frame in enumerate(counting(9, 50, 66)):
+            Image.fromarray(frame).save(tmp_path / f"{index}.png")
+        clip = read(tmp_path, size=Size(64, 48), first_frame=2)
+        assert numbers(list(glimpses(tmp_path, clip, 2, 3))) == [2, 5, 8]
+
+    def test_whoever_has_seen_enough_stops_the_reading(self, tmp_path):
+        path = written(tmp_path / "clip.mp4", counting(14), 10, *LOSSLESS)
+        looking = glimpses(path, read(path), 0, 4)
+        next(looking)
+        looking.close()
+        assert not list(looking)
 
 
 class TestPicture:

@@ -5,32 +5,28 @@ import functools
 import io
 import json
 import pickle
-import re
 import struct
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import cv2
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from text2video_zero.errors import UserError
 from text2video_zero.media import video as video_module
+from text2video_zero.media.settings import read_settings
 from text2video_zero.media.video import (
     FORMATS,
     Video,
     check_destination,
     check_frames_directory,
     probe_encoder,
-    read_settings,
     save_or_keep_frames,
-    slug,
-    unique_path,
 )
 
 AWKWARD = {
@@ -39,6 +35,9 @@ AWKWARD = {
     "pan_x": 0.0234,
     "size": None,
 }
+
+# Decibels on fine grain: below, its loss is seen; above, a file grows by what nobody sees. Two steps of CRF each.
+FAITHFUL, WASTEFUL = 46.6, 48.0
 
 
 def moving_square(frames: int = 5, height: int = 48, width: int = 64) -> np.ndarray:
@@ -60,6 +59,11 @@ def decoded(path: Path) -> tuple[dict, np.ndarray]:
     described = next(reader)
     width, height = described["size"]
     return described, np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader])
+
+
+def psnr(seen: np.ndarray, meant: np.ndarray) -> float:
+    """Decibels by which what is meant stands above what is wrong in what is seen."""
+    return float(-20 * np.log10(np.sqrt(((seen.astype(float) - meant) ** 2).mean()) / 255))
 
 
 def boxes(path: Path) -> list[str]:
@@ -113,6 +117,15 @@ class TestMp4:
         assert np.abs(frames.astype(int) - clip.frames).mean() < 3
         assert boxes(path).index("moov") < boxes(path).index("mdat")
 
+    def test_compression_is_not_to_be_seen(self, tmp_path):
+        """Fine detail of low contrast, which goes first: in brightness, for the colours have half the resolution."""
+        rng = np.random.default_rng(0)
+        grain = 120 + 6 * cv2.GaussianBlur(rng.normal(size=(128, 128)), (0, 0), 1) / 0.28
+        clip = np.stack([np.roll(grain, 2 * number, axis=1) for number in range(4)]).round().astype(np.uint8)
+        clip = clip[..., None].repeat(3, -1)
+        _, frames = decoded(Video(clip, 8, {}).save(tmp_path / "grain.mp4"))
+        assert FAITHFUL < psnr(frames, clip) < WASTEFUL
+
     @pytest.mark.parametrize("fps", [1, 3, 8, 23, 24, 30, 60])
     def test_fps_is_exact(self, fps, tmp_path):
         described, frames = decoded(Video(moving_square(4), fps, {}).save(tmp_path / "clip.mp4"))
@@ -140,23 +153,29 @@ class TestMp4:
         assert np.abs(frames.astype(int) - mirrored.frames).mean() < 3
 
 
+def delays(picture: Image.Image) -> list[tuple[np.ndarray, int]]:
+    """The frames of an animation, (h, w, 3) int, and the milliseconds for which each is shown."""
+    shown = []
+    for index in range(picture.n_frames):
+        picture.seek(index)
+        shown.append((np.asarray(picture.convert("RGB")).astype(int), picture.info["duration"]))
+    return shown
+
+
 class TestGif:
     @pytest.mark.parametrize("fps", [1, 7, 8, 12, 30])
     def test_it_loops_and_keeps_its_length(self, fps, tmp_path):
         video = Video(moving_square(8), fps, {})
         with Image.open(video.save(tmp_path / "clip.gif")) as picture:
             assert (picture.n_frames, picture.info["loop"]) == (8, 0)
-            delays = []
-            for index in range(8):
-                picture.seek(index)
-                delays.append(picture.info["duration"])
-                shown = np.asarray(picture.convert("RGB")).astype(int)
-                assert np.abs(shown - video.frames[index]).mean() < 3
-        assert sum(delays) == pytest.approx(8000 / fps, abs=5)
+            shown = delays(picture)
+        for (frame, _), expected in zip(shown, video.frames, strict=True):
+            assert np.abs(frame - expected).mean() < 3
+        assert sum(delay for _, delay in shown) == pytest.approx(8000 / fps, abs=5)
 
     def test_no_frame_is_faster_than_browsers_can_show(self, tmp_path):
         with Image.open(Video(moving_square(), 60, {}).save(tmp_path / "fast.gif")) as picture:
-            assert picture.info["duration"] == 20
+            assert [delay for _, delay in delays(picture)] == [20] * 5
 
 
 class TestFrames:
@@ -179,78 +198,6 @@ class TestFrames:
         with pytest.raises(UserError, match="already holds frames"):
             Video(moving_square(2), 8, {}).save_frames(tmp_path)
         assert len(list(tmp_path.iterdir())) == 5
-
-
-class TestSettings:
-    @pytest.mark.parametrize("suffix", FORMATS)
-    def test_every_form_carries_them(self, clip, suffix, tmp_path):
-        assert read_settings(clip.save(tmp_path / f"clip{suffix}")) == AWKWARD
-
-    @pytest.mark.parametrize("suffix", FORMATS)
-    def test_capital_suffixes_are_the_same_forms(self, clip, suffix, tmp_path):
-        assert read_settings(clip.save(tmp_path / f"clip{suffix.upper()}")) == AWKWARD
-
-    @pytest.mark.parametrize("suffix", FORMATS)
-    def test_longer_than_an_argument_of_a_program_may_be(self, suffix, tmp_path):
-        long = {"prompt": "漢;=\\\n" * 50_000}
-        assert read_settings(Video(moving_square(1), 8, long).save(tmp_path / f"long{suffix}")) == long
-
-    def test_what_utf_8_cannot_hold(self, tmp_path):
-        for suffix in FORMATS:
-            assert read_settings(Video(moving_square(1), 8, {"p": "\ud800"}).save(tmp_path / f"s{suffix}")) == {
-                "p": "\ud800"
-            }
-
-    @given(st.dictionaries(st.text(), st.text() | st.integers() | st.booleans() | st.none(), min_size=1))
-    @settings(max_examples=12, deadline=None)
-    def test_any_text_survives_ffmpeg(self, tmp_path_factory, values):
-        path = Video(moving_square(1, 8, 8), 8, values).save(tmp_path_factory.mktemp("any") / "clip.mp4")
-        assert read_settings(path) == values
-
-    @given(st.binary())
-    def test_escaping_is_undone_exactly(self, value):
-        escaped = video_module._escaped(value)
-        assert video_module._unescaped(escaped) == value
-        assert not re.search(rb"(?<!\\)(\\\\)*\n", escaped), "a bare line break would end the value"
-
-    def test_json_file(self, tmp_path):
-        (tmp_path / "settings.json").write_text('{"seed": 3}')
-        assert read_settings(tmp_path / "settings.json") == {"seed": 3}
-
-    def test_files_without_settings_say_so(self, clip, tmp_path):
-        path = tmp_path / "bare.mp4"
-        writer = imageio_ffmpeg.write_frames(str(path), (64, 48), macro_block_size=2, ffmpeg_log_level="error")
-        writer.send(None)
-        writer.send(clip.frames[0])
-        writer.close()
-        Image.fromarray(clip.frames[0]).save(tmp_path / "bare.gif")
-        (tmp_path / "list.json").write_text("[1]")
-        Video(clip.frames, 8, {}).save(tmp_path / "kept-secret.mp4")
-        for name in ("bare.mp4", "bare.gif", "list.json", "kept-secret.mp4"):
-            with pytest.raises(UserError, match=f"{name} carries no settings: choose"):
-                read_settings(tmp_path / name)
-
-    @pytest.mark.parametrize("suffix", [".mp4", ".gif", ".zip", ".json"])
-    @pytest.mark.parametrize(
-        "content", [b"", b"#EXTM3U\nfile:///etc/passwd\n", b"PK\x03\x04 no", b"\x00" * 99, b"GIF89a"]
-    )
-    def test_damaged_files_are_the_persons_and_no_bug(self, suffix, content, tmp_path):
-        path = tmp_path / f"damaged{suffix}"
-        path.write_bytes(content)
-        with pytest.raises(UserError, match=rf"damaged\{suffix} (cannot be read as|carries no) settings"):
-            read_settings(path)
-
-    def test_a_zip_bomb_is_not_unpacked(self, tmp_path):
-        with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("settings.json", b'{"p": "' + b"0" * (1 << 24) + b'"}')
-        with pytest.raises(UserError, match="larger than settings"):
-            read_settings(tmp_path / "bomb.zip")
-
-    def test_absent_files_and_other_kinds(self, tmp_path):
-        with pytest.raises(UserError, match="There is no file"):
-            read_settings(tmp_path / "absent.mp4")
-        with pytest.raises(UserError, match=r"clip.avi cannot hold settings.*\.mp4, \.gif, \.zip or \.json"):
-            read_settings(tmp_path / "clip.avi")
 
 
 def broken_ffmpeg(folder: Path, script: str) -> str:
@@ -405,26 +352,6 @@ class TestProbe:
         monkeypatch.setattr(video_module, "run_ffmpeg", black)
         with pytest.raises(UserError, match="other pictures"):
             probe_encoder()
-
-
-class TestNames:
-    def test_never_the_same_twice(self, tmp_path):
-        paths = {unique_path(tmp_path, "a red panda", ".mp4") for _ in range(50)}
-        assert len(paths) == 50
-        assert all(re.fullmatch(r"a-red-panda-\d{8}-\d{6}-[0-9a-f]{16}\.mp4", path.name) for path in paths)
-
-    @given(st.text())
-    def test_any_prompt_makes_a_name_and_never_a_path(self, prompt):
-        name = slug(prompt)
-        assert 0 < len(name) <= 80
-        assert Path(name).name == name
-        assert not name.startswith((".", "-"))
-
-    def test_readable(self):
-        assert slug("A Red Panda, dancing!") == "a-red-panda-dancing"
-        assert slug("../../etc/passwd") == "etc-passwd"
-        assert slug("漢字 のパンダ") == "漢字-のパンダ"
-        assert slug("!?") == "video"
 
 
 def test_neither_gradio_nor_torch_is_imported():

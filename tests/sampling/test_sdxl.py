@@ -14,7 +14,7 @@ from model_manager import ModelManager
 from tests.runs import sampled
 from text2video_zero.__main__ import main
 from text2video_zero.errors import UserError
-from text2video_zero.media.video import read_settings
+from text2video_zero.media.settings import read_settings
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import EdgeRequest, Size, TextToVideoRequest
 from text2video_zero.sampling.denoising import frame_noise

@@ -17,12 +17,21 @@ from serving.menu import ModelMenu
 from tests.example_files import write_clip
 from tests.fake_hub import FakeHub
 from text2video_zero.errors import UserError
-from text2video_zero.events import Finished, Preview, Progress
+from text2video_zero.events import ControlMaps, Finished, Preview, Progress
 from text2video_zero.media.clips import probe, read_clip
-from text2video_zero.media.video import Video, read_settings
+from text2video_zero.media.settings import read_settings
+from text2video_zero.media.video import Video
 from text2video_zero.models.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
 from text2video_zero.models.hub import Hub
-from text2video_zero.requests import DepthRequest, EdgeRequest, InstructPix2PixRequest, Size, TextToVideoRequest
+from text2video_zero.models.selection import checkpoint_for
+from text2video_zero.requests import (
+    DepthRequest,
+    EdgeRequest,
+    InstructPix2PixRequest,
+    PoseRequest,
+    Size,
+    TextToVideoRequest,
+)
 
 SHORT = TextToVideoRequest(prompt="a fox", frames=2, steps=4, seed=3)
 
@@ -124,6 +133,22 @@ class TestGuide:
         assert isinstance(events[-1], Guide)
         assert not any(isinstance(event, Preview | Stored) for event in events)
         assert [path.name for path in store.folder.iterdir()] == [events[-1].path.name]
+
+    @pytest.mark.parametrize(
+        ("request_type", "ready_made"), [(EdgeRequest, "no"), (PoseRequest, "yes"), (DepthRequest, "yes")]
+    )
+    def test_maps_alone_need_no_model(self, tmp_path, request_type, ready_made):
+        """Nothing of Stable Diffusion 1.5 is here, and nothing can be brought."""
+        models = ModelManager("cpu", hub=Hub("http://127.0.0.1:9", tmp_path / "empty"))
+        runner, clip = LocalRunner(lambda: models), write_clip(tmp_path, "gif")
+        request = request_type(prompt="a fox", clip=str(clip), frames=4, steps=4, seed=3, ready_made=ready_made)
+        job = Job(request, checkpoint_for(request.task, "sd-1.5"))
+        with pytest.raises(UserError, match="is not on this machine"):
+            list(runner.run(job))
+        maps = list(runner.run(dataclasses.replace(job, maps_only=True)))[-1]
+        assert isinstance(maps, ControlMaps)
+        assert maps.frames.shape == (4, 424, 624, 3)  # about the area that the model was trained at
+        assert not models.is_loaded(job.checkpoint)
 
     def test_a_run_after_them_does_not_look_again(self, runner, job, tmp_path, monkeypatch):
         store = VideoStore(tmp_path / "kept")
@@ -261,6 +286,14 @@ def test_a_shared_store_writes_no_settings_and_forgets_after_a_while(job, video,
         os.utime(path, (time.time() - 120, time.time() - 120))
     (later,) = store.save(job, video, (".mp4",))
     assert sorted(tmp_path.iterdir()) == sorted([later.files[".mp4"], strange])
+
+
+def test_a_guide_is_forgotten_after_a_while_too(job, tmp_path):
+    store = VideoStore(tmp_path, keep_seconds=60)
+    maps = ControlMaps(np.zeros((2, 16, 16, 3), np.uint8))
+    old = store.save_guide(job, maps)
+    os.utime(old.path, (time.time() - 120, time.time() - 120))
+    assert list(tmp_path.iterdir()) == [store.save_guide(job, maps).path]
 
 
 def test_strangers_choose_from_the_list_alone(tiny_checkpoint):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import imageio
 import imageio_ffmpeg
@@ -15,7 +16,8 @@ from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps, Finished, Notice, result_of
 from text2video_zero.generate import generate, sample, settings
 from text2video_zero.media.clips import probe
-from text2video_zero.media.video import read_settings, run_ffmpeg
+from text2video_zero.media.ffmpeg import run_ffmpeg
+from text2video_zero.media.settings import read_settings
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import (
     DepthRequest,
@@ -28,6 +30,7 @@ from text2video_zero.requests import (
 from text2video_zero.tasks import instructed
 from text2video_zero.tasks.instructed import noise_of_step
 
+CLIPS = Path(__file__).resolve().parents[2] / "assets" / "clips"
 CONTROLLED = {"edge": EdgeRequest, "pose": PoseRequest, "depth": DepthRequest}
 
 
@@ -63,8 +66,8 @@ def order(request, clip, **changes):
 
 
 @torch.inference_mode()
-def sampled(request, pipeline):
-    return result_of(sample(request, pipeline))
+def sampled(request, pipeline, detectors=None):
+    return result_of(sample(request, pipeline, detectors))
 
 
 class TestInstructed:
@@ -145,14 +148,16 @@ class TestInstructed:
 
 
 class TestTokenMerging:
-    def test_works_in_the_controlnet_too_in_chunks_of_any_size(self, controlled, clip):
+    def test_works_in_the_controlnet_too_in_chunks_of_any_size(self, manager, controlled, clip):
         merged = order(EdgeRequest, clip, token_merging=0.5, control_strength=2.0)
-        whole = sampled(merged, controlled).latents
-        assert torch.allclose(sampled(dataclasses.replace(merged, chunk_size=1), controlled).latents, whole, atol=1e-4)
+        whole = sampled(merged, controlled, manager).latents
+        assert torch.allclose(
+            sampled(dataclasses.replace(merged, chunk_size=1), controlled, manager).latents, whole, atol=1e-4
+        )
         count = []
         hook = controlled.controlnet.down_blocks[0].attentions[0].transformer_blocks[0].attn1.to_q
         handle = hook.register_forward_pre_hook(lambda _module, inputs: count.append(inputs[0].shape[1]))
-        list(generate(merged, controlled))
+        list(generate(merged, controlled, manager))
         handle.remove()
         assert set(count) == {8 * 10 // 2}
 
@@ -174,6 +179,11 @@ class TestCommandLine:
         assert main([*arguments.split(), "--prompt", "make it snow", "--output", str(output)]) == 0
         assert read_settings(output)["request"]["prompt"] == "make it snow"
 
+    def test_the_readme_s_skeleton_needs_no_detector(self, tmp_path, capsys):
+        arguments = f"pose --clip {CLIPS / 'dancing-skeleton.mp4'} --frames 1 --steps 4 --device cpu"
+        assert main([*arguments.split(), "--prompt", "an astronaut", "--output", str(tmp_path / "dance.mp4")]) == 0
+        assert "The clip is taken as a control map." in capsys.readouterr().err
+
     def test_a_missing_clip_is_told_in_one_line(self, tiny_editor, capsys):
         arguments = f"instruct-pix2pix --clip nowhere.mp4 --model {tiny_editor} --device cpu --prompt snow"
         assert main(arguments.split()) == 2
@@ -182,11 +192,11 @@ class TestCommandLine:
 
 class TestSound:
     @pytest.mark.parametrize("keep_sound", [True, False])
-    def test_goes_with_the_video_if_it_is_wanted(self, controlled, clip, tmp_path, keep_sound):
+    def test_goes_with_the_video_if_it_is_wanted(self, manager, controlled, clip, tmp_path, keep_sound):
         loud = tmp_path / "loud.mp4"
         tone = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1.25"]
         run_ffmpeg(["-i", str(clip), *tone, "-c:v", "copy", "-c:a", "aac", "-shortest", str(loud)])
-        video = list(generate(order(EdgeRequest, loud, frames=4, keep_sound=keep_sound), controlled))[-1].video
+        video = list(generate(order(EdgeRequest, loud, frames=4, keep_sound=keep_sound), controlled, manager))[-1].video
         saved = video.save(tmp_path / "video.mp4")
         assert probe(saved).has_audio is keep_sound
         assert probe(saved).frames == 4
@@ -198,8 +208,8 @@ class TestSound:
 
 
 class TestControlled:
-    def test_makes_a_video_in_the_shape_of_the_clip(self, controlled, clip):
-        events = list(generate(order(EdgeRequest, clip), controlled))
+    def test_makes_a_video_in_the_shape_of_the_clip(self, manager, controlled, clip):
+        events = list(generate(order(EdgeRequest, clip), controlled, manager))
         maps = np.asarray(next(event.frames for event in events if isinstance(event, ControlMaps)))
         assert events[-1].video.frames.shape == maps.shape == (5, 64, 80, 3)
         assert set(np.unique(maps)) == {0, 255}
@@ -207,35 +217,37 @@ class TestControlled:
 
     @pytest.mark.parametrize("reference_frames", ["first", "first + previous"])
     @pytest.mark.parametrize("cross_frame_attention", [True, False])
-    def test_does_not_depend_on_the_chunk_size(self, controlled, clip, reference_frames, cross_frame_attention):
+    def test_does_not_depend_on_the_chunk_size(
+        self, manager, controlled, clip, reference_frames, cross_frame_attention
+    ):
         changes = {"reference_frames": reference_frames, "cross_frame_attention": cross_frame_attention}
-        whole = sampled(order(EdgeRequest, clip, **changes, chunk_size=8), controlled).latents
-        parts = sampled(order(EdgeRequest, clip, **changes, chunk_size=2), controlled).latents
+        whole = sampled(order(EdgeRequest, clip, **changes, chunk_size=8), controlled, manager).latents
+        parts = sampled(order(EdgeRequest, clip, **changes, chunk_size=2), controlled, manager).latents
         assert torch.allclose(parts, whole, atol=1e-4)
 
-    def test_all_frames_begin_with_one_noise_map(self, controlled, tmp_path):
+    def test_all_frames_begin_with_one_noise_map(self, manager, controlled, tmp_path):
         still = tmp_path / "still.gif"
         imageio.mimwrite(still, np.full((3, 64, 64, 3), 200, np.uint8), duration=125)
         request = order(EdgeRequest, still, frames=3, ready_made="yes", cross_frame_attention=False)
-        first, *others = sampled(request, controlled).latents
+        first, *others = sampled(request, controlled, manager).latents
         assert all(torch.allclose(other, first, atol=1e-4) for other in others)
 
-    def test_the_quality_prompt_reaches_the_model(self, controlled, clip):
+    def test_the_quality_prompt_reaches_the_model(self, manager, controlled, clip):
         bare, added = (order(EdgeRequest, clip, quality_prompt=words) for words in ("", "walking in the snow"))
         written = dataclasses.replace(bare, prompt=f"{bare.prompt}, walking in the snow")
-        latents = [sampled(request, controlled).latents for request in (bare, added, written)]
+        latents = [sampled(request, controlled, manager).latents for request in (bare, added, written)]
         assert torch.equal(latents[1], latents[2])
         assert not torch.allclose(latents[0], latents[1], atol=1e-2)
 
-    def test_control_takes_part_in_its_share_of_the_steps(self, controlled, clip):
-        strong = sampled(order(EdgeRequest, clip), controlled).latents
+    def test_control_takes_part_in_its_share_of_the_steps(self, manager, controlled, clip):
+        strong = sampled(order(EdgeRequest, clip), controlled, manager).latents
         for changes in ({"control_strength": 0.3}, {"control_end": 0.5}, {"control_start": 0.5}):
-            assert not torch.allclose(sampled(order(EdgeRequest, clip, **changes), controlled).latents, strong)
+            assert not torch.allclose(sampled(order(EdgeRequest, clip, **changes), controlled, manager).latents, strong)
 
-    def test_leaves_no_trace_in_unet_and_controlnet(self, controlled, clip):
+    def test_leaves_no_trace_in_unet_and_controlnet(self, manager, controlled, clip):
         models = controlled.components.unet, controlled.controlnet
         before = [dict(model.attn_processors) for model in models]
-        run = generate(order(EdgeRequest, clip), controlled)
+        run = generate(order(EdgeRequest, clip), controlled, manager)
         for _ in range(8):
             next(run)
         run.close()
@@ -255,16 +267,16 @@ class TestControlled:
         request = order(DreamBoothRequest, clip, control="depth", ready_made="yes")
         assert sampled(request, controlled).request.control == "depth"
 
-    def test_the_second_look_comes_from_the_cache(self, controlled, clip, monkeypatch):
-        first = sampled(order(EdgeRequest, clip, canny_high=210), controlled).latents
+    def test_the_second_look_comes_from_the_cache(self, manager, controlled, clip, monkeypatch):
+        first = sampled(order(EdgeRequest, clip, canny_high=210), controlled, manager).latents
         monkeypatch.setattr("text2video_zero.control.control_maps.CannyMapper.seen", None)
-        assert torch.equal(sampled(order(EdgeRequest, clip, canny_high=210), controlled).latents, first)
+        assert torch.equal(sampled(order(EdgeRequest, clip, canny_high=210), controlled, manager).latents, first)
 
-    def test_a_missing_detector_is_told_in_one_sentence(self, controlled, clip, monkeypatch):
+    def test_a_missing_detector_is_told_in_one_sentence(self, manager, controlled, clip, monkeypatch):
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         for request in (PoseRequest, DepthRequest):
             with pytest.raises(UserError, match=r"detector|pose|depth") as raised:
-                list(generate(order(request, clip), controlled))
+                list(generate(order(request, clip), controlled, manager))
             assert "\n" not in str(raised.value)
 
     def test_a_model_without_controlnet_is_refused(self, pipeline, clip):

@@ -14,7 +14,7 @@ from tests.browsing import NEEDS_CHROMIUM, chromium, keep, opened, playing
 from tests.served import served
 from text2video_zero.__main__ import main
 from text2video_zero.media.clips import probe, read_clip
-from text2video_zero.media.video import read_settings
+from text2video_zero.media.settings import read_settings
 from text2video_zero.requests import ClipRequest, Size
 from toyland.examples import model_of
 

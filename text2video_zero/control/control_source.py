@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from text2video_zero.control.control_maps import (
     OPENPOSE_LICENCE_NOTE,
@@ -20,18 +20,23 @@ from text2video_zero.control.map_cache import MapKey
 from text2video_zero.control.ready_made import looks_ready_made
 from text2video_zero.errors import UserError
 from text2video_zero.events import Event, Notice, Progress
-from text2video_zero.media.clips import file_hash
+from text2video_zero.media.clips import file_hash, glimpses
+from text2video_zero.media.files import readable_errors
 from text2video_zero.media.frames import spool_folder
-from text2video_zero.media.video import readable_errors
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from contextlib import AbstractContextManager
 
+    from controlnet_aux import MidasDetector, OpenposeDetector
+
+    from text2video_zero.control.map_cache import MapCache
     from text2video_zero.media.clips import Clip
     from text2video_zero.media.frames import Frames
-    from text2video_zero.models.pipeline import Pipeline
+    from text2video_zero.models.pipeline import Detector
     from text2video_zero.requests import ControlledRequest
 
+LOOKED_AT = 8  # frames, spread over the clip, by which it is told whether it is a control map
 # What the person chooses -> the name under which the manager lends it, and who draws with it
 POSE_MAPPERS = {"ViTPose": ("pose", PoseMapper), "OpenPose": ("openpose", OpenPoseMapper)}
 DEPTH_MAPPERS = {
@@ -41,14 +46,34 @@ DEPTH_MAPPERS = {
 }
 
 
-def control_maps(request: ControlledRequest, clip: Clip, pipeline: Pipeline) -> Generator[Event, None, Frames]:
+class Detectors(Protocol):
+    """Who lends the networks that see poses and depth, and keeps the maps that were made: the model manager.
+
+    map_cache: control maps that were made before.
+    """
+
+    map_cache: MapCache
+
+    def fetch_detector(self, detector: str) -> Iterator[Progress]:
+        """Download what a known name stands for, with progress; nothing if it is here. Raises UserError."""
+        ...
+
+    def lend_detector(self, detector: str) -> AbstractContextManager[Detector | OpenposeDetector | MidasDetector]:
+        """What sees poses or depth, by its known name, for the length of a context; raises UserError."""
+        ...
+
+
+def control_maps(request: ControlledRequest, clip: Clip, detectors: Detectors | None) -> Generator[Event, None, Frames]:
     """Control maps (f, h, w, 3) uint8 for the frames of a request's clip.
 
+    detectors: may be None for clips that are control maps already, which are taken as they are.
     Raises UserError when a detector cannot be had or finds nothing.
     """
     if is_ready_made(request, clip):
         yield Notice("The clip is taken as a control map.")
         return clip.frames
+    if detectors is None:
+        raise TypeError("control maps are to be made: pass the model manager, which lends detectors")
     key = MapKey(
         file=file_hash(Path(request.clip)),
         detector=detector_name(request),
@@ -60,21 +85,22 @@ def control_maps(request: ControlledRequest, clip: Clip, pipeline: Pipeline) -> 
     )
     if detector_name(request) == "OpenPose":
         yield Notice(OPENPOSE_LICENCE_NOTE)
-    maps = pipeline.map_cache.get(key)
+    maps = detectors.map_cache.get(key)
     if maps is None:
         if request.control != "edge":
-            yield from _fetched(request, pipeline)
-        with mapper_of(request, pipeline) as mapper, readable_errors(spool_folder()):
+            yield from _fetched(request, detectors)
+        with mapper_of(request, detectors) as mapper, readable_errors(spool_folder()):
             maps = yield from _narrated(mapper.steps(clip.frames), f"Looking for {request.control}", len(clip.frames))
-        pipeline.map_cache.put(key, maps)
+        detectors.map_cache.put(key, maps)
     return maps
 
 
 def is_ready_made(request: ControlledRequest, clip: Clip) -> bool:
     """What the person says, or where that is left open, what is certain."""
-    if request.ready_made == "detect":
-        return looks_ready_made(clip.frames, request.control)
-    return request.ready_made == "yes"
+    if request.ready_made != "detect":
+        return request.ready_made == "yes"
+    with closing(glimpses(Path(request.clip), clip, request.first_frame, LOOKED_AT)) as frames:
+        return looks_ready_made(frames, request.control)
 
 
 def detector_name(request: ControlledRequest) -> str:
@@ -99,17 +125,17 @@ def detector_settings(request: ControlledRequest) -> dict[str, object]:
             return {}
 
 
-def _fetched(request: ControlledRequest, pipeline: Pipeline) -> Iterator[Event]:
+def _fetched(request: ControlledRequest, detectors: Detectors) -> Iterator[Event]:
     """Download the detector's weights if they are not here."""
     lent_as, _ = (POSE_MAPPERS | DEPTH_MAPPERS)[detector_name(request)]
     try:
-        yield from pipeline.fetch_detector(lent_as)
+        yield from detectors.fetch_detector(lent_as)
     except UserError as error:
         raise missing_weights(request.control, detector_name(request), error) from error
 
 
 @contextmanager
-def mapper_of(request: ControlledRequest, pipeline: Pipeline) -> Iterator[ControlMapper]:
+def mapper_of(request: ControlledRequest, detectors: Detectors) -> Iterator[ControlMapper]:
     """What draws the control maps; its networks are lent for the length of the context."""
     settings = detector_settings(request)
     if request.control == "edge":
@@ -118,7 +144,7 @@ def mapper_of(request: ControlledRequest, pipeline: Pipeline) -> Iterator[Contro
     lent_as, mapper_class = (POSE_MAPPERS | DEPTH_MAPPERS)[detector_name(request)]
     with ExitStack() as lent:
         try:
-            detector = lent.enter_context(pipeline.lend_detector(lent_as))
+            detector = lent.enter_context(detectors.lend_detector(lent_as))
         except UserError as error:
             raise missing_weights(request.control, detector_name(request), error) from error
         yield mapper_class(detector, **settings) if mapper_class is OpenPoseMapper else mapper_class(detector)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib import format as npy
 
+from text2video_zero.media.files import renamed_when_whole
 from text2video_zero.media.frames import StoredFrames
-from text2video_zero.media.video import renamed_when_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,24 +10,24 @@ import numpy as np
 from text2video_zero.control.pose import FACE_COLOUR, FINGER_COLOURS, JOINT_COLOURS, LIMB_COLOURS
 
 if TYPE_CHECKING:
-    from text2video_zero.media.frames import Frames
+    from collections.abc import Iterable
 
-LOOKED_AT = 8  # frames, spread over the clip
 DARK, BRIGHT = 48, 208
+SAMPLES = 1 << 14  # pixels of a frame whose colours are looked at; more cost memory and change nothing
 GREY = 24  # largest difference between the colours of a pixel that is called grey; compression leaves that much
 
 
-def looks_ready_made(frames: Frames, kind: str) -> bool:
-    """Whether frames (f, h, w, 3) uint8 are certainly control maps of a kind: "pose", "edge" or "depth".
+def looks_ready_made(frames: Iterable[np.ndarray], kind: str) -> bool:
+    """Whether frames (h, w, 3) uint8, at least one, are certainly control maps of a kind: "pose", "edge" or "depth".
 
     Never for "depth", because nothing tells a depth map from a picture without colours. What is a control map
-    may be taken for none: the caller lets the person overrule this.
+    may be taken for none: the caller lets the person overrule this. To be asked of the frames as they were drawn:
+    scaling mixes lines as thin as these with what is beside them. The first frame that is none ends the reading.
     """
     if kind == "depth":
         return False
     looks = {"pose": _looks_like_skeletons, "edge": _looks_like_edges}[kind]
-    chosen = np.linspace(0, len(frames) - 1, min(len(frames), LOOKED_AT)).round().astype(int)
-    return all(looks(frames[index]) for index in chosen)
+    return all(looks(frame) for frame in frames)
 
 
 def _looks_like_skeletons(frame: np.ndarray) -> bool:
@@ -43,12 +43,14 @@ def _looks_like_skeletons(frame: np.ndarray) -> bool:
     inside = cv2.erode(coloured, np.ones((3, 3), np.uint8)) > 0
     if inside.sum() < 20:
         return False
+    colours = frame[inside]
+    colours = colours[:: -(-len(colours) // SAMPLES)].astype(int)
     palette = np.array([*LIMB_COLOURS, *JOINT_COLOURS, *FINGER_COLOURS, FACE_COLOUR])
-    distance = np.abs(frame[inside][:, None].astype(int) - palette).max(-1)  # (pixels, colours)
+    distance = np.abs(colours[:, None] - palette).max(-1)  # (pixels, colours)
     nearest = distance.argmin(1)[distance.min(1) < 40]
     limbs = nearest < len(LIMB_COLOURS)
     several = min(len(set(nearest[limbs])), len(set(nearest[~limbs])))
-    return bool(len(nearest) > 0.7 * inside.sum() and limbs.mean() > 0.2 and several >= 5)
+    return bool(len(nearest) > 0.7 * len(colours) and limbs.mean() > 0.2 and several >= 5)
 
 
 def _looks_like_edges(frame: np.ndarray) -> bool:

@@ -19,7 +19,7 @@ from huggingface_hub.errors import HTTPError
 from PIL import Image
 
 from text2video_zero.errors import UserError
-from text2video_zero.media.video import renamed_when_whole
+from text2video_zero.media.files import renamed_when_whole
 from text2video_zero.sampling.decoding import decoded_frames
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ import imageio_ffmpeg
 import numpy as np
 
 from text2video_zero.errors import UserError
-from text2video_zero.media.frames import StoredFrames
 from text2video_zero.requests.fields import Size
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
 # No play lists, no lists of files: a stranger's clip must not make ffmpeg open something else. 64 megapixels is
@@ -98,28 +98,28 @@ def open_video(path: Path) -> VideoStream:
 
 
 def read_video(
-    stream: VideoStream, fps: float | None, first_frame: int, frames: int, scaled: Size, cropped: Size
-) -> StoredFrames:
-    """Frames (f, h, w, 3) uint8 RGB, f <= frames, of the size `cropped`, on disk.
+    stream: VideoStream, fps: float | None, numbers: Sequence[int], scaled: Size, cropped: Size
+) -> Generator[np.ndarray, None, None]:
+    """Frames (h, w, 3) uint8 RGB of the size `cropped`, one after the other in the same array; fewer if some are lost.
 
     fps: None leaves the frames as they come; otherwise output frame k is what is on the screen at k / fps
         seconds after the first one, whatever the rate of the clip.
-    first_frame, frames: counted after that resampling.
+    numbers: of the wanted frames, ascending, counted after that resampling.
     scaled: what the whole picture is scaled to before its middle is cut out.
 
-    Raises UserError when not a single frame can be decoded, OSError when there is no room for them.
+    Closing the generator stops ffmpeg. Raises UserError when not a single frame can be decoded.
     """
     filters = [
         *([] if fps is None else _resampling(fps)),
-        f"trim=start_frame={first_frame}",
+        _selection(numbers),
         *(ON_BLACK if stream.alpha else []),
         f"scale={scaled.width}:{scaled.height}:flags=bicubic+accurate_rnd+full_chroma_int",
         f"crop={cropped.width}:{cropped.height}",
     ]
     command = [*_command(), "-v", "error", *_input(stream.path, stream.decoder), "-map", "0:V:0"]
-    output = ["-frames:v", str(frames), "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    output = ["-frames:v", str(len(numbers)), "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     picture = np.empty((cropped.height, cropped.width, 3), np.uint8)
-    pictures = StoredFrames(picture.shape)
+    read = 0
     with (
         tempfile.TemporaryFile() as complaints,
         subprocess.Popen(  # noqa: S603
@@ -127,15 +127,23 @@ def read_video(
         ) as ffmpeg,
     ):
         try:
-            while len(pictures) < frames and _fill(ffmpeg.stdout, picture):
-                pictures.append(picture)
+            while read < len(numbers) and _fill(ffmpeg.stdout, picture):
+                read += 1
+                yield picture
         finally:
             ffmpeg.kill()  # whoever stops waiting for a long clip does not want to wait for its end
         complaints.seek(0)
         message = complaints.read().decode(errors="replace")
-    if not len(pictures):
+    if not read:
         raise _unreadable(stream.path, message)
-    return pictures
+
+
+def _selection(numbers: Sequence[int]) -> str:
+    """A filter that lets frames pass by their numbers; a run of them without a long list."""
+    first, last = numbers[0], numbers[-1]
+    if last - first + 1 == len(numbers):
+        return f"trim=start_frame={first}"
+    return f"select='{'+'.join(f'eq(n,{number})' for number in numbers)}'"
 
 
 def _resampling(fps: float) -> list[str]:

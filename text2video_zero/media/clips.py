@@ -10,13 +10,20 @@ import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from text2video_zero.errors import UserError
 from text2video_zero.media.clip_pictures import PictureSequence, open_pictures
 from text2video_zero.media.clip_video import FORMATS_TO_GIVE, GUARDED, LENIENCE, VideoStream, open_video, read_video
+from text2video_zero.media.ffmpeg import run_ffmpeg
+from text2video_zero.media.files import readable_errors, renamed_when_whole
 from text2video_zero.media.frames import Frames, StoredFrames, spool_folder
-from text2video_zero.media.video import readable_errors, renamed_when_whole, run_ffmpeg
 from text2video_zero.requests.fields import Size
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
 
 MULTIPLE = 8  # pixels per latent cell
 SMALLEST_SIDE, LARGEST_SIDE = 64, 2048
@@ -97,16 +104,32 @@ def read_clip(path: Path, *, first_frame: int, frames: int, fps: float | None, s
         )
     wanted = min(frames, available - first_frame)
     with readable_errors(spool_folder()):
-        if pictures_only:
-            numbers = range(first_frame, first_frame + wanted)
-            placed = (source.picture(number, lambda shown: placement(shown, target)) for number in numbers)
-            pictures = StoredFrames.of(placed)
-        else:
-            resampled = None if not info.variable_rate and math.isclose(rate, info.fps, rel_tol=1e-3) else rate
-            pictures = read_video(source, resampled, first_frame, wanted, *placement(info.size, target))
+        pictures = StoredFrames.of(_pictures(source, info, range(first_frame, first_frame + wanted), rate, target))
     start = 0.0 if pictures_only else float(source.times[0]) + first_frame / rate
     note = _note(info.size, target, asked=frames, wanted=wanted, found=len(pictures))
     return Clip(pictures, rate, target, note, start, info)
+
+
+def glimpses(path: Path, clip: Clip, first_frame: int, count: int) -> Generator[np.ndarray, None, None]:
+    """A few of a clip's frames, evenly spread, as they are in the file: (h, w, 3) uint8 RGB at the clip's own size.
+
+    clip: what `read_clip` has read of the path, from `first_frame` on.  count: at most so many, in the same array.
+    Closing the generator stops the reading, which costs more the larger the clip's pictures are.
+    """
+    last = first_frame + len(clip.frames) - 1
+    numbers = np.unique(np.linspace(first_frame, last, min(count, len(clip.frames))).round().astype(int)).tolist()
+    yield from _pictures(_opened(Path(path)), clip.source, numbers, clip.fps, clip.source.size)
+
+
+def _pictures(
+    source: VideoStream | PictureSequence, info: ClipInfo, numbers: Sequence[int], rate: float, target: Size
+) -> Generator[np.ndarray, None, None]:
+    """Frames (h, w, 3) uint8 RGB of a size, by their numbers at some frames per second."""
+    if isinstance(source, PictureSequence):
+        yield from (source.picture(number, lambda shown: placement(shown, target)) for number in numbers)
+    else:
+        resampled = None if not info.variable_rate and math.isclose(rate, info.fps, rel_tol=1e-3) else rate
+        yield from read_video(source, resampled, numbers, *placement(info.size, target))
 
 
 def fitted_size(width: int, height: int, native: Size) -> Size:

@@ -13,14 +13,11 @@ from text2video_zero.models.weights import family_of_unet
 from text2video_zero.requests.fields import Size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Generator, Iterable
 
     from diffusers import ControlNetModel, StableDiffusionPipeline, StableDiffusionXLPipeline
     from transformers import BaseImageProcessor, PreTrainedModel
 
-    from text2video_zero.control.map_cache import MapCache
-    from text2video_zero.events import Progress
     from text2video_zero.models.checkpoints import Checkpoint, DetectorCheckpoint
     from text2video_zero.models.vocabulary import Vocabulary
     from text2video_zero.sampling.preview import PreviewDecoder
@@ -37,10 +34,6 @@ class Pipeline:
     preview_decoder: shows latents while a clip is being made.
     vocabulary: the words that the model was trained on, None where nobody wrote them down.
     controlnet: what turns control maps into hints for the UNet, None for tasks without.
-    fetch_detector: downloads what sees poses or depth, by its known name, with progress; does nothing if it is here.
-    lend_detector: lends what sees poses or depth in a clip, by its known name, for the length of a context;
-        raises UserError where its weights are not to be had.
-    map_cache: control maps that were made before.
     device: where the networks work. Their weights may wait in the CPU's memory.
     safety_checker: looks at the finished frames, None where nobody asked for it or the model needs none.
     """
@@ -48,9 +41,6 @@ class Pipeline:
     checkpoint: Checkpoint
     components: StableDiffusionPipeline | StableDiffusionXLPipeline
     preview_decoder: PreviewDecoder
-    fetch_detector: Callable[[str], Iterator[Progress]]
-    lend_detector: Callable[[str], AbstractContextManager[Detector]]
-    map_cache: MapCache
     device: torch.device
     vocabulary: Vocabulary | None = None
     controlnet: ControlNetModel | None = None

@@ -14,19 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from text2video_zero.media.clips import Clip
-    from text2video_zero.models.pipeline import Pipeline
-    from text2video_zero.requests import ClipRequest
+    from text2video_zero.requests import ClipRequest, Size
 
 
-def read(request: ClipRequest, pipeline: Pipeline) -> Generator[Event, None, Clip]:
-    """The frames of a request's clip at the size and speed of the video; tells of roundings."""
+def read(request: ClipRequest, native_size: Size) -> Generator[Event, None, Clip]:
+    """The frames of a request's clip at the size and speed of the video; tells of roundings.
+
+    native_size: of the model, in pixels; settles the video's size where the request leaves it open.
+    """
     clip = read_clip(
         Path(request.clip),
         first_frame=request.first_frame,
         frames=request.frames,
         fps=request.fps,
         size=request.size,
-        native=pipeline.native_size,
+        native=native_size,
     )
     if clip.note:
         yield Notice(f"The clip as it is used: {clip.note}.")

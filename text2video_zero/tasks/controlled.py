@@ -19,32 +19,36 @@ from text2video_zero.tasks.clip_input import concrete, read, sound_of
 from text2video_zero.tasks.progress import Narrator
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
 
+    from text2video_zero.control.control_source import Detectors
     from text2video_zero.media.clips import Clip
     from text2video_zero.media.frames import Frames
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests.controlled import ControlledRequest
+    from text2video_zero.requests.fields import Size
 
 
 @torch.inference_mode()
-def detect(request: ControlledRequest, pipeline: Pipeline) -> Iterator[Event]:
-    """Make the control maps of a request and nothing else; the last event is ControlMaps.
+def detect(request: ControlledRequest, detectors: Detectors, native_size: Size) -> Generator[Event, None, None]:
+    """Make the control maps of a request and nothing else, without its model; the last event is ControlMaps.
 
-    A run of the same clip and settings finds them in the cache. Raises UserError when the clip cannot be read
-    or a detector cannot be had.
+    native_size: of the model, in pixels. A run of the same clip and settings at the same size finds the maps in
+    the cache. Raises UserError when the clip cannot be read or a detector cannot be had.
     """
-    yield from _detected(request, pipeline)
+    yield from _detected(request, detectors, native_size)
 
 
-def sample_controlled(request: ControlledRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
+def sample_controlled(
+    request: ControlledRequest, pipeline: Pipeline, detectors: Detectors | None
+) -> Generator[Event, None, Sampled]:
     """Latents of a pose, edge, depth or DreamBooth request, with its seed, size and length made concrete.
 
     Raises UserError when the clip cannot be read or the pipeline has no ControlNet.
     """
     if pipeline.controlnet is None:
         raise UserError(f"The model {name_of(pipeline.checkpoint)!r} comes without a ControlNet: choose another model.")
-    request, clip, maps = yield from _detected(request, pipeline)
+    request, clip, maps = yield from _detected(request, detectors, pipeline.native_size)
     components = pipeline.components
     schedule = schedule_of(request.sampler, request.steps, components.scheduler)
     negative_prompt = negative_branch(request.negative_prompt, request.guidance_scale)
@@ -68,11 +72,11 @@ def sample_controlled(request: ControlledRequest, pipeline: Pipeline) -> Generat
 
 
 def _detected(
-    request: ControlledRequest, pipeline: Pipeline
+    request: ControlledRequest, detectors: Detectors | None, native_size: Size
 ) -> Generator[Event, None, tuple[ControlledRequest, Clip, Frames]]:
     """The request made concrete, its clip, and the control maps (f, h, w, 3) uint8 of the clip's frames."""
-    clip = yield from read(request, pipeline)
+    clip = yield from read(request, native_size)
     request = concrete(request, clip)
-    maps = yield from control_maps(request, clip, pipeline)
+    maps = yield from control_maps(request, clip, detectors)
     yield ControlMaps(maps)
     return request, clip, maps

@@ -36,7 +36,7 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
         raise UserError(
             f"The model {name_of(pipeline.checkpoint)!r} takes no instructions: choose an InstructPix2Pix one."
         )
-    clip = yield from read(request, pipeline)
+    clip = yield from read(request, pipeline.native_size)
     request = concrete(request, clip)
     yield ClipFrames(clip.frames)
     guidance = InstructGuidance(

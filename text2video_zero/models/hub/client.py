@@ -111,7 +111,7 @@ class Hub:
         """The folder of a model that was downloaded before, without asking the network; None if it was not."""
         try:
             return self._cached(source, revision, needed_files, None)
-        except UserError:
+        except (UserError, HFValidationError):
             return None
 
     def _downloaded(

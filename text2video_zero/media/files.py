@@ -1,0 +1,73 @@
+"""Files that are written: named so that nobody guesses them, whole or not there, and errors that tell the remedy."""
+
+from __future__ import annotations
+
+import errno
+import re
+import secrets
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from text2video_zero.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+SLUG_LENGTH = 40
+
+
+def unique_path(directory: Path, stem: str, suffix: str) -> Path:
+    """Return a path for a new file: a readable name, the local time, and a token that nobody can guess.
+
+    stem: any text, for example the prompt.  suffix: with its dot.  Nothing is written.
+    """
+    while True:
+        moment = time.strftime("%Y%m%d-%H%M%S")
+        path = Path(directory) / f"{slug(stem)}-{moment}-{secrets.token_hex(8)}{suffix}"
+        if not path.exists():
+            return path
+
+
+def slug(prompt: str) -> str:
+    """Letters and digits of any script, joined by hyphens, at most 40 characters; "video" if there are none."""
+    words = "-".join(re.findall(r"[^\W_]+", prompt.lower()))
+    return words[:SLUG_LENGTH].strip("-") or "video"
+
+
+def listed(suffixes: Iterable[str]) -> str:
+    """Suffixes in words, at least two: ".mp4, .gif or .zip"."""
+    *others, last = suffixes
+    return f"{', '.join(others)} or {last}"
+
+
+@contextmanager
+def readable_errors(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses into a UserError with its remedy."""
+    try:
+        yield
+    except OSError as error:
+        match error.errno:
+            case errno.ENOSPC | errno.EDQUOT:
+                remedy = "the disk is full: free some space or write elsewhere"
+            case errno.EACCES | errno.EPERM | errno.EROFS:
+                remedy = "permission is denied: write to a folder of your own"
+            case errno.ENOTDIR | errno.EEXIST:
+                remedy = "a part of its path is a file and no folder: write elsewhere"
+            case errno.EISDIR:
+                remedy = "it is a folder: name a file in it"
+            case _:
+                remedy = f"{error.strerror or error}: write elsewhere"
+        raise UserError(f"{path} cannot be written, {remedy}.") from error
+
+
+@contextmanager
+def renamed_when_whole(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; rename it to `path` at the end, or remove it after an error."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix.lower()}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,54 @@
+"""The size that a model was trained at, as far as it can be told without loading it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from text2video_zero.models.catalogue import mirrors_of
+from text2video_zero.models.selection import family_of
+from text2video_zero.requests.fields import Size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from text2video_zero.models.checkpoints import Checkpoint
+    from text2video_zero.models.hub import Hub
+
+LATENT_FACTOR = 8  # pixels per latent cell and side, of every Stable Diffusion and of Toyland
+FAMILY_SIDES: Mapping[str, int] = MappingProxyType({"toyland": 128, "sd1": 512, "sd2": 768, "sdxl": 1024})
+
+
+def native_size(checkpoint: Checkpoint, hub: Hub) -> Size:
+    """The size of the model in its folder, if that is on this machine, else the one of its family, in pixels.
+
+    hub: whose downloads are looked at; it is asked nothing.
+    """
+    for source, revision in _places(checkpoint):
+        folder = Path(source).expanduser()
+        found = folder if folder.exists() else hub.local_folder(source, revision)
+        config = _unet_config(found) if found else None
+        if config:
+            side = config["sample_size"]
+            height, width = (side, side) if isinstance(side, int) else side
+            return Size(width * LATENT_FACTOR, height * LATENT_FACTOR)
+    side = FAMILY_SIDES[family_of(checkpoint)]
+    return Size(side, side)
+
+
+def _places(checkpoint: Checkpoint) -> list[tuple[str, str | None]]:
+    """Where the UNet may be, the first that is here counts."""
+    own = [(checkpoint.unet, checkpoint.unet_revision)] if checkpoint.unet else []
+    mirrors = [(mirror.source, mirror.revision) for mirror in mirrors_of(checkpoint)]
+    return [*own, (checkpoint.source, checkpoint.revision), *mirrors]
+
+
+def _unet_config(path: Path) -> dict[str, Any] | None:
+    """The configuration of a UNet in a whole model's folder, alone in its own, or in one beside a single file."""
+    folder = path.with_suffix("") if path.is_file() else path
+    for config in (folder / "unet" / "config.json", folder / "config.json"):
+        if config.is_file():
+            return json.loads(config.read_text(encoding="utf-8"))
+    return None
