@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving.jobs import VideoStore
 from serving.local import LocalRunner
 from serving.menu import ModelMenu
+from serving.store import VideoStore
 from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from serving.jobs import FORMS
+from serving.store import FORMS
 from tabs import stage
 from text2video_zero.requests import ControlledRequest
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
-from serving.jobs import FORMS, Guide, Job, Stored, complete
+from serving.jobs import Job, complete
+from serving.store import FORMS, Guide, Stored
 from tabs import stage
 from tabs.form import given
 from text2video_zero.errors import UserError
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 
     from gradio.events import Dependency
 
-    from serving.jobs import Runner, VideoStore
+    from serving.jobs import Runner
     from serving.menu import ModelMenu
+    from serving.store import VideoStore
     from tabs.result import Result
     from tabs.tab import Controls
     from text2video_zero.events import Event

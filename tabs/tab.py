@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
     from gradio.components import Component
 
-    from serving.jobs import Runner, VideoStore
+    from serving.jobs import Runner
     from serving.menu import ModelMenu
+    from serving.store import VideoStore
     from text2video_zero.requests import FieldSpec, Request
 
 BASICS = "Basics"

@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from model_manager import ModelManager
-from serving.jobs import Job, VideoStore, complete
+from serving.jobs import Job, complete
 from serving.local import LocalRunner
+from serving.store import VideoStore
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished
 from text2video_zero.models.checkpoints import TASKS, Checkpoint

@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from app import read_options, wants_check
 from model_manager import ModelManager
-from serving.jobs import Job, VideoStore, complete
+from serving.jobs import Job, complete
 from serving.local import LocalRunner
+from serving.store import VideoStore
 from tests.fake_hub import FakeHub
 from tests.tiny_models import write_safety_checker
 from text2video_zero.__main__ import main
