@@ -15,7 +15,7 @@ from text2video_zero.sampling.denoising import Sampled, denoise, frame_noise, la
 from text2video_zero.sampling.guidance import ControlledGuidance, encoded_prompts, negative_branch
 from text2video_zero.sampling.schedule import Schedule
 from text2video_zero.tasks.clip_input import concrete, read, sound_of
-from text2video_zero.tasks.progress import Narrator
+from text2video_zero.tasks.progress import ProgressReporter
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -58,12 +58,12 @@ def sample_controlled(request: ControlledRequest, pipeline: Pipeline) -> Generat
     )
     noise = frame_noise(request.seed, 0, latent_shape(request.size, pipeline), pipeline.device)
     latents = noise.expand(request.frames, -1, -1, -1)
-    narrator = Narrator(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
+    progress = ProgressReporter(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
     step_noise = shared_step_noise(request, pipeline, schedule)
     workspace = yield from workspace_for(request, request.size, pipeline)
     with workspace, attention_of(request, components.unet, pipeline.controlnet) as memory:
         loop = denoise(latents, schedule, range(request.steps), guidance, memory, workspace, step_noise)
-        return Sampled((yield from narrator.told(loop, "Denoising")), request, sound_of(request, clip))
+        return Sampled((yield from progress.reported(loop, "Denoising")), request, sound_of(request, clip))
 
 
 def _detected(
