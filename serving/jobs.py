@@ -1,4 +1,4 @@
-"""Jobs: what is to be run, and who may run it.
+"""Who runs jobs, and what becomes of them.
 
 A runner turns a job into events. In this version the job lives as long as somebody iterates over it. Jobs and
 events are plain values, so a worker in another process can own a job later behind the same `Runner.run`.
@@ -6,9 +6,7 @@ events are plain values, so a worker in another process can own a job later behi
 
 from __future__ import annotations
 
-import secrets
 from contextlib import closing
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from serving.store import FORMS
@@ -19,26 +17,7 @@ if TYPE_CHECKING:
 
     from serving.store import Guide, Stored, VideoStore
     from text2video_zero.events import Event
-    from text2video_zero.models.checkpoints import Checkpoint
-    from text2video_zero.requests import Request
-
-
-def _unguessable() -> str:
-    return secrets.token_hex(8)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One request for one model.
-
-    maps_only: end with the control maps, before anything is sampled.
-    id: names the job in the log and to its owner; it cannot be guessed.
-    """
-
-    request: Request
-    checkpoint: Checkpoint
-    maps_only: bool = False
-    id: str = field(default_factory=_unguessable)
+    from text2video_zero.job import Job
 
 
 class Runner(Protocol):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from app import read_options, wants_check
 from model_manager import ModelManager
-from serving.jobs import Job, complete
+from serving.jobs import complete
 from serving.local import LocalRunner
 from serving.store import VideoStore
 from tests.fake_hub import FakeHub
@@ -20,6 +20,7 @@ from text2video_zero.__main__ import main
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, result_of
 from text2video_zero.generate import generate
+from text2video_zero.job import Job
 from text2video_zero.models.checkpoints import (
     SAFETY_CHECKER,
     SAFETY_CHECKER_MIRROR,

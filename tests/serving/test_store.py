@@ -8,12 +8,13 @@ import time
 import numpy as np
 import pytest
 
-from serving.jobs import Job, complete
+from serving.jobs import complete
 from serving.local import LocalRunner
 from serving.store import FORMS, RECORDS, Guide, VideoStore
 from tests.example_files import write_clip
 from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps
+from text2video_zero.job import Job
 from text2video_zero.media.video import Video, read_settings
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import EdgeRequest, TextToVideoRequest
