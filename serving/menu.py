@@ -7,14 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
-from text2video_zero.models.checkpoints import (
-    KNOWN_MODELS,
-    KnownModel,
-    family_of,
-    find_checkpoint,
-    local_models,
-    offered_models,
-)
+from text2video_zero.models.catalogue import KNOWN_MODELS, KnownModel
+from text2video_zero.models.selection import family_of, find_checkpoint, local_models, offered_models
 from text2video_zero.models.speeds import speeds_of
 from text2video_zero.models.vocabulary import Vocabulary
 

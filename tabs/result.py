@@ -10,7 +10,7 @@ import gradio as gr
 from serving.store import FORMS
 from tabs import display
 from text2video_zero.media.video import read_settings
-from text2video_zero.models.checkpoints import ROOT
+from text2video_zero.models.catalogue import ASSETS
 from text2video_zero.requests import ControlledRequest
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from text2video_zero.requests import Request
 
-RESULTS = ROOT / "assets" / "clips" / "results"
+RESULTS = ASSETS / "clips" / "results"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tabs.tab import Presets, Tab
-from text2video_zero.models.checkpoints import ROOT
+from text2video_zero.models.catalogue import ASSETS
 from text2video_zero.requests import (
     DepthRequest,
     DreamBoothRequest,
@@ -14,7 +14,7 @@ from text2video_zero.requests import (
 )
 from text2video_zero.requests.camera import CAMERA_PRESETS
 
-CLIPS = ROOT / "assets" / "clips"
+CLIPS = ASSETS / "clips"
 
 
 def _example(clip: str, prompt: str, **values: object) -> dict[str, object]:

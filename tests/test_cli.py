@@ -20,15 +20,9 @@ from text2video_zero import __main__ as cli
 from text2video_zero import __version__, job
 from text2video_zero.events import Finished, Notice, Progress
 from text2video_zero.media.video import Video, read_settings
-from text2video_zero.models import checkpoints
-from text2video_zero.models.checkpoints import (
-    DREAMBOOTH_STYLES,
-    KNOWN_MODELS,
-    TOYLAND,
-    TOYLAND_FOLDER,
-    Checkpoint,
-    KnownModel,
-)
+from text2video_zero.models import catalogue
+from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND, TOYLAND_FOLDER, KnownModel
+from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.models.hub import Hub
 from text2video_zero.requests import REQUESTS, Kind
 
@@ -312,7 +306,7 @@ class TestOrders:
         model = KnownModel(
             "brisk", Checkpoint("nobody/brisk"), "", defaults=MappingProxyType({"steps": 20, "depth": 1})
         )
-        for module in (job, checkpoints):
+        for module in (job, catalogue):
             monkeypatch.setattr(module, "KNOWN_MODELS", {"brisk": model})
 
     @pytest.mark.usefixtures("known")

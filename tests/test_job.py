@@ -13,7 +13,8 @@ from serving.menu import ModelMenu
 from serving.store import VideoStore
 from text2video_zero.__main__ import build_parser, job_of
 from text2video_zero.job import Job, Settings, build_job, defaults_of
-from text2video_zero.models.checkpoints import STABLE_DIFFUSION_1_5, TOYLAND, Adapter
+from text2video_zero.models.catalogue import STABLE_DIFFUSION_1_5, TOYLAND
+from text2video_zero.models.checkpoints import Adapter
 from text2video_zero.models.speeds import SPEED_FIELDS, SPEEDS
 from text2video_zero.requests import REQUESTS
 

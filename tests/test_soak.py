@@ -21,7 +21,8 @@ from serving.store import VideoStore
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished
 from text2video_zero.job import Job
-from text2video_zero.models.checkpoints import TASKS, Checkpoint
+from text2video_zero.models.checkpoints import Checkpoint
+from text2video_zero.models.selection import TASKS
 
 REQUESTS = 200
 FAULTS = (torch.OutOfMemoryError, RuntimeError, UserError)  # made anew: an error holds all that it went through

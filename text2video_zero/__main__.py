@@ -22,7 +22,7 @@ from text2video_zero.media.video import (
     save_or_keep_frames,
     unique_path,
 )
-from text2video_zero.models.checkpoints import DREAMBOOTH_STYLES, KNOWN_MODELS
+from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS
 from text2video_zero.requests import REQUESTS, ControlledRequest, Kind
 
 if TYPE_CHECKING:

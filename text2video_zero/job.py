@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 from text2video_zero.errors import UserError
 from text2video_zero.media.video import read_settings
 from text2video_zero.models.adapters import read_adapters
-from text2video_zero.models.checkpoints import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND, checkpoint_for, known_model
-from text2video_zero.models.speeds import FULL_QUALITY, SPEED_FIELDS, speed_adapters, speed_values
+from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND, known_model, name_of
+from text2video_zero.models.selection import checkpoint_for
+from text2video_zero.models.speeds import SPEED_FIELDS, speed_adapters, speed_values
 from text2video_zero.requests import REQUESTS, ControlledRequest, FewStepRequest
+from text2video_zero.requests.video import FULL_QUALITY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -133,4 +135,4 @@ def _set_by_speed(task: str, model: str, values: Mapping[str, Any]) -> dict[str,
 def _known_by_checkpoint(name: object) -> str | None:
     """The known model that a video names, or whose checkpoint it names."""
     models = (*KNOWN_MODELS.values(), *DREAMBOOTH_STYLES.values())
-    return next((model.name for model in models if name in {model.name, model.checkpoint.name}), None)
+    return next((model.name for model in models if name in {model.name, name_of(model.checkpoint)}), None)

@@ -12,7 +12,7 @@ from tabs.tasks import CLIP_TABS, CLIPS, TABS
 from text2video_zero.control.ready_made import looks_ready_made
 from text2video_zero.media.clips import probe, read_clip
 from text2video_zero.media.video import Video, read_settings
-from text2video_zero.models.checkpoints import TOYLAND_FOLDER
+from text2video_zero.models.catalogue import TOYLAND_FOLDER
 from text2video_zero.models.vocabulary import Vocabulary
 from text2video_zero.requests import REQUESTS, Size
 from toyland import examples

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from text2video_zero.attention.patches import attention_of
-from text2video_zero.device.memory_plan import workspace_for
+from text2video_zero.device.memory_plan import placement_for
 from text2video_zero.foreground.detectors import CrossAttentionDetector, SalientObjectDetector
 from text2video_zero.sampling.denoising import Sampled, denoise, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts, negative_branch
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from text2video_zero.attention.cross_frame import FrameMemory
-    from text2video_zero.device.offload import Workspace
+    from text2video_zero.device.offload import Placement
     from text2video_zero.events import Event
     from text2video_zero.foreground.detectors import ForegroundDetector
     from text2video_zero.models.pipeline import Pipeline
@@ -39,9 +39,9 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
     embeddings = encoded_prompts(components, request.prompt, negative_prompt)
     guidance = TextGuidance(components.unet, embeddings, request.guidance_scale)
     plan = motion_plan(request, pipeline)
-    workspace = yield from workspace_for(request, request.size, pipeline)
-    with workspace, attention_of(request, components.unet) as memory:
-        run = ClipRun(request, pipeline, plan, guidance, memory, workspace)
+    placement = yield from placement_for(request, request.size, pipeline)
+    with placement, attention_of(request, components.unet) as memory:
+        run = ClipRun(request, pipeline, plan, guidance, memory, placement)
         joint = plan.joint, range(plan.begin, len(plan.joint.timesteps))
         if not request.smooth_background:
             return Sampled((yield from run.denoised((yield from run.start()), *joint)), request)
@@ -78,7 +78,7 @@ class ClipRun:
     plan: MotionPlan
     guidance: TextGuidance
     memory: FrameMemory | None
-    workspace: Workspace
+    placement: Placement
 
     def __post_init__(self) -> None:
         request, plan = self.request, self.plan
@@ -124,5 +124,5 @@ class ClipRun:
     ) -> Generator[Event, None, torch.Tensor]:
         """Latents (f, c, h, w) some steps of a schedule further on."""
         step_noise = shared_step_noise(self.request, self.pipeline, schedule)
-        loop = denoise(latents, schedule, steps, self.guidance, self.memory, self.workspace, step_noise, around_chunk)
+        loop = denoise(latents, schedule, steps, self.guidance, self.memory, self.placement, step_noise, around_chunk)
         return (yield from self.progress.reported(loop, stage))
