@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import ControlNetModel
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 
 from tests.tiny_models import tiny_unet
-from text2video_zero.attention.cross_frame import CrossFrameProcessor, cross_frame_attention, is_self_attention
+from text2video_zero.attention.cross_frame import CrossFrameProcessor, FrameMemory, cross_frame_attention
+from text2video_zero.attention.processors import is_self_attention
+from text2video_zero.attention.text_keys import TextMemoryProcessor
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,25 @@ def test_the_anchor_frame_sees_itself_alone(unet, batch):
     with cross_frame_attention(unet) as memory, memory.anchor_pass():
         anchor = predicted(unet, latents[:1], text)
     assert torch.allclose(anchor, predicted(unet, latents[:1], text), atol=1e-6)
+
+
+@torch.inference_mode()
+def test_norms_of_queries_and_keys_have_their_say():
+    """As some UNets have them; against diffusers' own processor, for which the anchor is its only frame."""
+    torch.manual_seed(0)
+    attn = Attention(query_dim=16, heads=2, dim_head=8, qk_norm="layer_norm")
+    for norm in (attn.norm_q, attn.norm_k):
+        torch.nn.init.normal_(norm.weight)
+        torch.nn.init.normal_(norm.bias)
+    frames = torch.randn(1, 12, 16)
+    memory = FrameMemory()
+    processor = CrossFrameProcessor(memory, "layer")
+    with memory.anchor_pass():
+        anchor = processor(attn, frames)
+    assert torch.allclose(anchor, AttnProcessor2_0()(attn, frames), atol=1e-6)
+    assert torch.allclose(processor(attn, frames), anchor, atol=1e-6)  # a later frame that looks the same
+    text = torch.randn(1, 5, 16)
+    assert torch.allclose(TextMemoryProcessor()(attn, frames, text), AttnProcessor2_0()(attn, frames, text), atol=1e-6)
 
 
 @torch.inference_mode()

@@ -20,6 +20,7 @@ from text2video_zero.device.memory_plan import (
     anchor_bytes,
     decoding_bytes,
     must_tile,
+    needs_of,
     planned,
     sentence,
     tiled_where_short,
@@ -28,7 +29,7 @@ from text2video_zero.device.memory_plan import (
 from text2video_zero.device.offload import OFFLOADS
 from text2video_zero.events import Notice
 from text2video_zero.generate import generate
-from text2video_zero.models.checkpoints import TOYLAND
+from text2video_zero.models.catalogue import TOYLAND
 from text2video_zero.requests import Size, TextToVideoRequest
 
 GB = 10**9
@@ -109,6 +110,17 @@ class TestFormulas:
             unet(torch.zeros(1, 4, *cells), 1, encoder_hidden_states=torch.zeros(1, 4, 16))
             kept = sum(tensor.nbytes for pair in memory.anchors.values() for tensor in pair)
         assert anchor_bytes(unet, *cells) == kept
+
+    def test_two_reference_frames_leave_twice_as_much(self, pipeline):
+        request = TextToVideoRequest(prompt="a red fox", frames=3)
+        size = Size(64, 64)
+        one, two, none = (
+            needs_of(dataclasses.replace(request, **changes), size, pipeline)
+            for changes in ({}, {"reference_frames": "first + previous"}, {"cross_frame_attention": False})
+        )
+        assert one.anchor == 2 * anchor_bytes(pipeline.components.unet, 8, 8)  # for either guidance branch
+        assert two == dataclasses.replace(one, anchor=2 * one.anchor)
+        assert none == dataclasses.replace(one, anchor=0)
 
     def test_the_anchor_of_sd_15(self):
         with torch.device("meta"):

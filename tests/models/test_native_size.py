@@ -2,9 +2,10 @@
 
 import pytest
 
-from text2video_zero.models.checkpoints import INSTRUCT_PIX2PIX, Checkpoint, find_checkpoint
+from text2video_zero.models.checkpoints import INSTRUCT_PIX2PIX, Checkpoint
 from text2video_zero.models.hub import Hub
 from text2video_zero.models.native_size import native_size
+from text2video_zero.models.selection import find_checkpoint
 from text2video_zero.requests import Size
 
 

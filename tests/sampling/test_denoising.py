@@ -16,7 +16,7 @@ from text2video_zero.generate import generate
 from text2video_zero.requests import Size, TextToVideoRequest
 from text2video_zero.requests.video import SAMPLERS
 from text2video_zero.sampling import denoising
-from text2video_zero.sampling.schedule import Schedule
+from text2video_zero.sampling.solvers import DDIM, schedule_of
 
 PROMPT = "a red panda dancing in the snow"
 
@@ -220,17 +220,17 @@ class TestSchedule:
     def test_ddim_has_the_timesteps_and_steps_of_diffusers(self, pipeline):
         scheduler = DDIMScheduler.from_config(pipeline.components.scheduler.config)
         scheduler.set_timesteps(50)
-        schedule = Schedule.of("DDIM", 50, scheduler)
+        schedule = schedule_of("DDIM", 50, scheduler)
         assert list(schedule.timesteps) == scheduler.timesteps.tolist()
         latents, noise = torch.randn(2, 1, 4, 8, 8)
         for index in (0, 20, 49):
             theirs = scheduler.step(noise, scheduler.timesteps[index], latents).prev_sample
-            assert torch.allclose(schedule.solver(index).step(noise, index, latents), theirs, atol=1e-5)
+            assert torch.allclose(DDIM(schedule).step(noise, index, latents), theirs, atol=1e-5)
 
     @pytest.mark.parametrize("sampler", SAMPLERS)
     @pytest.mark.parametrize("steps", [4, 5, 13, 50, 70, 300, 999])
     def test_covers_the_whole_range_and_finds_the_motion_steps(self, pipeline, sampler, steps):
-        schedule = Schedule.of(sampler, steps, pipeline.components.scheduler)
+        schedule = schedule_of(sampler, steps, pipeline.components.scheduler)
         assert len(schedule.timesteps) == steps
         assert all(a > b for a, b in zip(schedule.timesteps, schedule.timesteps[1:], strict=False))
         assert schedule.timesteps[0] >= 1000 * (1 - 1 / steps) - 1
@@ -241,7 +241,13 @@ class TestSchedule:
             assert abs(schedule.timesteps[index_to] - 941) <= 10
 
     def test_fifty_steps_have_the_papers_timesteps(self, pipeline):
-        schedule = Schedule.of("DDIM", 50, pipeline.components.scheduler)
+        schedule = schedule_of("DDIM", 50, pipeline.components.scheduler)
         index_from, index_to = schedule.motion_steps(881, 941)
         assert (schedule.timesteps[index_from], schedule.timesteps[index_to]) == (881, 941)
         assert (index_to, index_from) == (2, 5)
+
+    @pytest.mark.parametrize(("motion_from", "motion_to"), [(1, 2), (1, 999), (998, 999), (300, 301)])
+    def test_motion_ends_before_it_begins_wherever_both_are(self, pipeline, motion_from, motion_to):
+        schedule = schedule_of("DDIM", 4, pipeline.components.scheduler)
+        index_from, index_to = schedule.motion_steps(motion_from, motion_to)
+        assert 0 <= index_to < index_from < 4

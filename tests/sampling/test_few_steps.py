@@ -13,12 +13,13 @@ from hypothesis import strategies as some
 
 from tests.runs import sampled
 from tests.sampling.test_denoising import EvaluationCount, order
-from text2video_zero.device.offload import Workspace
+from text2video_zero.device.offload import Placement
 from text2video_zero.errors import UserError
-from text2video_zero.sampling.consistency import lcm_timesteps, lcm_timesteps_from, lcm_timesteps_of_motion
 from text2video_zero.sampling.denoising import denoise, frame_noise, shared_step_noise
 from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts
-from text2video_zero.sampling.schedule import MotionPlan, Schedule
+from text2video_zero.sampling.motion_plan import MotionPlan
+from text2video_zero.sampling.schedule import lcm_timesteps, lcm_timesteps_from, lcm_timesteps_of_motion
+from text2video_zero.sampling.solvers import DDIM, ConsistencySolver, schedule_of
 
 STILL = {"frames": 1, "motion": False, "guidance_scale": 1.0}
 FEW = {"sampler": "LCM", "steps": 4, "guidance_scale": 1.0, "motion_from": 879, "motion_to": 939}
@@ -77,11 +78,11 @@ def test_too_many_steps_are_told_in_one_sentence(pipeline):
 def test_a_step_equals_diffusers(scheduler, monkeypatch, prediction_type):
     theirs = LCMScheduler.from_config(scheduler.config, prediction_type=prediction_type, rescale_betas_zero_snr=False)
     theirs.set_timesteps(4)
-    ours = Schedule.of("LCM", 4, theirs)
+    ours = schedule_of("LCM", 4, theirs)
     latents, output, noise = torch.randn(3, 1, *SHAPE, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(scheduling_lcm, "randn_tensor", lambda *_, **__: noise)
     for index in range(4):
-        stepped = ours.solver(0, lambda _: noise[0]).step(output, index, latents)
+        stepped = ConsistencySolver(ours, lambda _: noise[0]).step(output, index, latents)
         expected = theirs.step(output, theirs.timesteps[index], latents).prev_sample
         assert torch.allclose(stepped, expected, atol=1e-4)
 
@@ -116,12 +117,12 @@ def test_one_frame_equals_diffusers(pipeline, monkeypatch, steps):
 def test_trailing_ddim_equals_diffusers(scheduler, steps):
     theirs = DDIMScheduler.from_config(scheduler.config, timestep_spacing="trailing")
     theirs.set_timesteps(steps)
-    ours = Schedule.of("DDIM trailing", steps, scheduler)
+    ours = schedule_of("DDIM trailing", steps, scheduler)
     assert list(ours.timesteps) == theirs.timesteps.tolist()
     latents, output = torch.randn(2, 1, *SHAPE, generator=torch.Generator().manual_seed(0))
     for index in range(steps if 1000 % steps == 0 else 0):  # elsewhere diffusers steps to timesteps between them
         expected = theirs.step(output, theirs.timesteps[index], latents).prev_sample
-        assert torch.allclose(ours.solver(0).step(output, index, latents), expected, atol=1e-5)
+        assert torch.allclose(DDIM(ours).step(output, index, latents), expected, atol=1e-5)
 
 
 class TestMotionPlan:
@@ -158,12 +159,12 @@ class TestClip:
 
     def test_frames_share_the_noise_of_every_step(self, pipeline):
         request = order(**FEW, frames=3)
-        schedule = Schedule.of("LCM", 4, pipeline.components.scheduler)
+        schedule = schedule_of("LCM", 4, pipeline.components.scheduler)
         unet, embeddings = pipeline.components.unet, encoded_prompts(pipeline.components, request.prompt, None)
         alike = frame_noise(request.seed, 0, SHAPE, "cpu").expand(3, -1, -1, -1)
         step_noise = shared_step_noise(request, pipeline, schedule)
-        room = Workspace.of(pipeline, 8)
-        run = denoise(alike, schedule, range(4), TextGuidance(unet, embeddings, 1.0), None, room, step_noise)
+        placement = Placement.of(pipeline, 8)
+        run = denoise(alike, schedule, range(4), TextGuidance(unet, embeddings, 1.0), None, placement, step_noise)
         with torch.inference_mode():
             *_, last = run
         assert last.clean.std() > 0.1

@@ -15,7 +15,7 @@ from diffusers import (
 )
 from diffusers.schedulers import scheduling_euler_ancestral_discrete
 
-from text2video_zero.device.offload import Workspace
+from text2video_zero.device.offload import Placement
 from text2video_zero.events import result_of
 from text2video_zero.sampling.denoising import denoise, frame_noise
 from text2video_zero.sampling.guidance import (
@@ -25,7 +25,7 @@ from text2video_zero.sampling.guidance import (
     encoded_prompts,
     negative_branch,
 )
-from text2video_zero.sampling.schedule import Schedule
+from text2video_zero.sampling.solvers import SAMPLERS, schedule_of
 
 PROMPT, NEGATIVE = "a red panda dancing in the snow", "the moon"
 STEPS = 10
@@ -62,9 +62,9 @@ def quiet(pipeline):
 
 
 @torch.inference_mode()
-def denoised(latents, schedule, guidance, **options):
-    workspace = Workspace((guidance.unet,), (), torch.device("cpu"), 8)
-    return result_of(denoise(latents, schedule, range(STEPS), guidance, None, workspace, **options))
+def denoised(latents, schedule, guidance, step_noise=None):
+    placement = Placement((guidance.unet,), (), torch.device("cpu"), 8)
+    return result_of(denoise(latents, schedule, range(STEPS), guidance, None, placement, step_noise))
 
 
 def assert_same(ours, theirs):
@@ -76,7 +76,7 @@ def assert_same(ours, theirs):
 def test_text_equals_diffusers(pipeline, noise, scale):
     embeddings = encoded_prompts(pipeline.components, PROMPT, negative_branch(NEGATIVE, scale))
     assert len(embeddings) == (1 if scale == 1 else 2)
-    schedule = Schedule.of("DDIM", STEPS, pipeline.components.scheduler)
+    schedule = schedule_of("DDIM", STEPS, pipeline.components.scheduler)
     ours = denoised(noise, schedule, TextGuidance(pipeline.components.unet, embeddings, scale))
     theirs = quiet(StableDiffusionPipeline(**parts(pipeline)))(
         PROMPT,
@@ -109,7 +109,7 @@ def controlnet():
 
 @pytest.mark.parametrize(("strength", "start", "end"), [(1.0, 0.0, 1.0), (0.6, 0.2, 0.7)])
 def test_control_equals_diffusers(pipeline, controlnet, noise, picture, strength, start, end):
-    schedule = Schedule.of("DDIM", STEPS, pipeline.components.scheduler)
+    schedule = schedule_of("DDIM", STEPS, pipeline.components.scheduler)
     guidance = ControlledGuidance(
         unet=pipeline.components.unet,
         controlnet=controlnet,
@@ -135,7 +135,7 @@ def test_control_equals_diffusers(pipeline, controlnet, noise, picture, strength
 
 
 def test_control_of_no_strength_changes_nothing(pipeline, controlnet, noise, picture):
-    schedule = Schedule.of("DDIM", STEPS, pipeline.components.scheduler)
+    schedule = schedule_of("DDIM", STEPS, pipeline.components.scheduler)
     embeddings = encoded_prompts(pipeline.components, PROMPT, NEGATIVE)
     unet = pipeline.components.unet
     plain = denoised(noise, schedule, TextGuidance(unet, embeddings, 9.0))
@@ -170,7 +170,7 @@ def instructed_unet():
 @pytest.mark.parametrize("sampler", ["DDIM", "Euler ancestral"])
 def test_instructions_equal_diffusers(pipeline, instructed_unet, noise, picture, sampler, monkeypatch):
     components = pipeline.components
-    schedule = Schedule.of(sampler, STEPS, components.scheduler)
+    schedule = schedule_of(sampler, STEPS, components.scheduler)
     with torch.inference_mode():
         image_latents = components.vae.encode(picture * 2 - 1).latent_dist.mode()
     guidance = InstructGuidance(
@@ -188,7 +188,8 @@ def test_instructions_equal_diffusers(pipeline, instructed_unet, noise, picture,
         draws = iter(added)
         monkeypatch.setattr(scheduling_euler_ancestral_discrete, "randn_tensor", lambda *_, **__: next(draws)[None])
         # diffusers scales the start by σ alone, the paper's scale asks for sqrt(σ² + 1).
-        latents = noise * schedule.latent_scale(0) / (schedule.latent_scale(0) ** 2 - 1) ** 0.5
+        scale = SAMPLERS[sampler].latent_scale(schedule.alphas[0])
+        latents = noise * scale / (scale**2 - 1) ** 0.5
     other = StableDiffusionInstructPix2PixPipeline(**parts(pipeline, unet=instructed_unet, scheduler=scheduler))
     theirs = quiet(other)(
         PROMPT,

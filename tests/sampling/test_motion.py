@@ -49,6 +49,14 @@ class TestPath:
         shifts = [path(0.1, reach=0.2).pose(frame).x for frame in range(9)]
         assert shifts == pytest.approx([0, 0.1, 0.2, 0.1, 0, -0.1, -0.2, -0.1, 0])
 
+    @pytest.mark.parametrize("reach", [0.1, 0.25, 1.0])
+    def test_a_zoom_turns_back_where_the_edge_has_moved_by_the_reach(self, reach):
+        farthest = 1 + 2 * reach  # magnification at which an edge, half a frame from the middle, has moved by it
+        speed = farthest ** (1 / 4) - 1
+        scales = [path(zoom=speed, reach=reach).pose(frame).scale for frame in range(13)]
+        exponents = [0, 1, 2, 3, 4, 3, 2, 1, 0, -1, -2, -3, -4]
+        assert scales == pytest.approx([farthest ** (exponent / 4) for exponent in exponents])
+
     def test_presets_are_valid_settings(self):
         for preset in CAMERA_PRESETS.values():
             TextToVideoRequest(prompt="a fox", **preset)

@@ -21,8 +21,9 @@ from text2video_zero.events import ControlMaps, Finished, Preview, Progress
 from text2video_zero.media.clips import probe, read_clip
 from text2video_zero.media.settings import read_settings
 from text2video_zero.media.video import Video
-from text2video_zero.models.checkpoints import Adapter, Checkpoint, DetectorCheckpoint, checkpoint_for
+from text2video_zero.models.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
 from text2video_zero.models.hub import Hub
+from text2video_zero.models.selection import checkpoint_for
 from text2video_zero.requests import (
     DepthRequest,
     EdgeRequest,
@@ -203,7 +204,7 @@ class TestDownload:
 
     @pytest.fixture
     def models(self, fake_hub, tmp_path, monkeypatch):
-        monkeypatch.setattr("text2video_zero.models.hub.TELL_SECONDS", 0)
+        monkeypatch.setattr("text2video_zero.models.hub.client.TELL_SECONDS", 0)
         return ModelManager("cpu", hub=Hub(fake_hub.endpoint, tmp_path / "cache"))
 
     def test_is_told_in_bytes_before_the_model_is_loaded(self, models):

@@ -14,7 +14,7 @@ from text2video_zero.control.ready_made import looks_ready_made
 from text2video_zero.media.clips import probe, read_clip
 from text2video_zero.media.settings import read_settings
 from text2video_zero.media.video import Video
-from text2video_zero.models.checkpoints import TOYLAND_FOLDER
+from text2video_zero.models.catalogue import TOYLAND_FOLDER
 from text2video_zero.models.vocabulary import Vocabulary
 from text2video_zero.requests import REQUESTS, Size
 from toyland import examples

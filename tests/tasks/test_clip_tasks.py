@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import imageio
 import imageio_ffmpeg
 import numpy as np
 import pytest
@@ -18,7 +19,16 @@ from text2video_zero.media.clips import probe
 from text2video_zero.media.ffmpeg import run_ffmpeg
 from text2video_zero.media.settings import read_settings
 from text2video_zero.models.checkpoints import Checkpoint
-from text2video_zero.requests import DepthRequest, DreamBoothRequest, EdgeRequest, InstructPix2PixRequest, PoseRequest
+from text2video_zero.requests import (
+    DepthRequest,
+    DreamBoothRequest,
+    EdgeRequest,
+    InstructPix2PixRequest,
+    PoseRequest,
+    Size,
+)
+from text2video_zero.tasks import instructed
+from text2video_zero.tasks.instructed import noise_of_step
 
 CLIPS = Path(__file__).resolve().parents[2] / "assets" / "clips"
 CONTROLLED = {"edge": EdgeRequest, "pose": PoseRequest, "depth": DepthRequest}
@@ -85,6 +95,19 @@ class TestInstructed:
         parts = sampled(order(InstructPix2PixRequest, clip, **changes, chunk_size=3), editor).latents
         assert torch.allclose(parts, whole, atol=1e-4)
 
+    def test_the_start_and_each_step_but_the_last_have_noise_of_their_own(self, editor, clip, monkeypatch):
+        draws = []
+
+        def watched(request, pipeline, draw):
+            draws.append(draw)
+            return noise_of_step(request, pipeline, draw)
+
+        monkeypatch.setattr(instructed, "noise_of_step", watched)
+        request = order(InstructPix2PixRequest, clip)
+        assert request.sampler == "Euler ancestral"
+        sampled(request, editor)
+        assert draws == list(range(request.steps))
+
     def test_shared_noise_keeps_equal_frames_equal(self, editor, tmp_path):
         picture = tmp_path / "still.mp4"
         writer = imageio_ffmpeg.write_frames(str(picture), (64, 64), fps=8, ffmpeg_log_level="error")
@@ -97,6 +120,23 @@ class TestInstructed:
             latents = sampled(order(InstructPix2PixRequest, picture, frames=4, shared_noise=shared), editor).latents
             spread[shared] = latents.std(0).mean()
         assert spread[True] < 1e-4 < spread[False]
+
+    @pytest.mark.parametrize("shared_noise", [True, False])
+    def test_no_step_adds_the_noise_that_the_frames_began_with(self, editor, clip, shared_noise):
+        request = order(InstructPix2PixRequest, clip, frames=2, shared_noise=shared_noise, size=Size(64, 64))
+        drawn = []
+        draw_noise = instructed.noise_of_step
+
+        def overheard(*arguments, **named):
+            drawn.append(draw_noise(*arguments, **named))
+            return drawn[-1]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(instructed, "noise_of_step", overheard)
+            sampled(request, editor)
+        assert len(drawn) == request.steps  # the start, and each step but the last
+        maps = torch.stack(drawn)[:, 0].flatten(1)
+        assert (torch.corrcoef(maps) - torch.eye(len(maps))).abs().max() < 0.3
 
     def test_a_model_without_instructions_is_refused(self, pipeline, clip):
         with pytest.raises(UserError, match="takes no instructions"):
@@ -162,6 +202,10 @@ class TestSound:
         assert probe(saved).frames == 4
         assert read_settings(saved)["request"]["keep_sound"] is keep_sound
 
+    def test_begins_where_the_frames_begin(self, controlled, clip):
+        request = order(EdgeRequest, clip, first_frame=4, frames=2, keep_sound=True)
+        assert sampled(request, controlled).sound.start == pytest.approx(4 / 8)
+
 
 class TestControlled:
     def test_makes_a_video_in_the_shape_of_the_clip(self, manager, controlled, clip):
@@ -180,6 +224,20 @@ class TestControlled:
         whole = sampled(order(EdgeRequest, clip, **changes, chunk_size=8), controlled, manager).latents
         parts = sampled(order(EdgeRequest, clip, **changes, chunk_size=2), controlled, manager).latents
         assert torch.allclose(parts, whole, atol=1e-4)
+
+    def test_all_frames_begin_with_one_noise_map(self, controlled, tmp_path):
+        still = tmp_path / "still.gif"
+        imageio.mimwrite(still, np.full((3, 64, 64, 3), 200, np.uint8), duration=125)
+        request = order(EdgeRequest, still, frames=3, ready_made="yes", cross_frame_attention=False)
+        first, *others = sampled(request, controlled).latents
+        assert all(torch.allclose(other, first, atol=1e-4) for other in others)
+
+    def test_the_quality_prompt_reaches_the_model(self, manager, controlled, clip):
+        bare, added = (order(EdgeRequest, clip, quality_prompt=words) for words in ("", "walking in the snow"))
+        written = dataclasses.replace(bare, prompt=f"{bare.prompt}, walking in the snow")
+        latents = [sampled(request, controlled, manager).latents for request in (bare, added, written)]
+        assert torch.equal(latents[1], latents[2])
+        assert not torch.allclose(latents[0], latents[1], atol=1e-2)
 
     def test_control_takes_part_in_its_share_of_the_steps(self, manager, controlled, clip):
         strong = sampled(order(EdgeRequest, clip), controlled, manager).latents

@@ -9,12 +9,14 @@ Batches are branch-major: for b guidance branches and m frames, entry i·m + k i
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
+
+from text2video_zero.attention.processors import is_self_attention, patched_processors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,23 +134,10 @@ def cross_frame_attention(*models: ModelMixin, with_previous: bool = False) -> I
     models: UNet2DConditionModel or ControlNetModel. Text cross-attention (attn2) is not touched.
     """
     memory = FrameMemory(with_previous)
-    originals = [dict(model.attn_processors) for model in models]
-    try:
-        for number, (model, original) in enumerate(zip(models, originals, strict=True)):
-            patched = {
-                name: CrossFrameProcessor(memory, f"{number}.{name}")
-                for name in original
-                if is_self_attention(model, name)
-            }
-            model.set_attn_processor(original | patched)
+    with ExitStack() as patches:
+        patches.callback(memory.clear)
+        for number, model in enumerate(models):
+            layers = [name for name in model.attn_processors if is_self_attention(model, name)]
+            crossing = {name: CrossFrameProcessor(memory, f"{number}.{name}") for name in layers}
+            patches.enter_context(patched_processors(model, crossing))
         yield memory
-    finally:
-        memory.clear()
-        for model, original in zip(models, originals, strict=True):
-            model.set_attn_processor(dict(original))  # a copy: set_attn_processor empties what it is given
-
-
-def is_self_attention(model: ModelMixin, processor_name: str) -> bool:
-    """True for the processors of attn1 layers that attend to the picture, not to the text."""
-    layer = processor_name.removesuffix(".processor")
-    return layer.endswith(".attn1") and not model.get_submodule(layer).is_cross_attention

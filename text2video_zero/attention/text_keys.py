@@ -5,10 +5,11 @@ The prompts of a run do not change, so in each layer neither do the keys and val
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from text2video_zero.attention.cross_frame import attend, is_self_attention
+from text2video_zero.attention.cross_frame import attend
+from text2video_zero.attention.processors import is_self_attention, patched_processors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,12 +59,8 @@ def text_memory(*models: ModelMixin) -> Iterator[None]:
     models: UNet2DConditionModel or ControlNetModel. While this is open, all batches must show the same prompts in
     the same branches, branch-major, and the first one a single frame.
     """
-    originals = [dict(model.attn_processors) for model in models]
-    try:
-        for model, original in zip(models, originals, strict=True):
-            remembering = {name: TextMemoryProcessor() for name in original if not is_self_attention(model, name)}
-            model.set_attn_processor(original | remembering)
+    with ExitStack() as patches:
+        for model in models:
+            layers = [name for name in model.attn_processors if not is_self_attention(model, name)]
+            patches.enter_context(patched_processors(model, {name: TextMemoryProcessor() for name in layers}))
         yield
-    finally:
-        for model, original in zip(models, originals, strict=True):
-            model.set_attn_processor(dict(original))  # a copy: set_attn_processor empties what it is given

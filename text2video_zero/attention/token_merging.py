@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tomesd.merge import bipartite_soft_matching_random2d
 
-from text2video_zero.attention.cross_frame import is_self_attention
+from text2video_zero.attention.processors import is_self_attention, patched_processors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -107,15 +107,14 @@ def _merged(model: ModelMixin, number: int, ratio: float) -> Iterator[None]:
         latents, call.timestep = inputs[:2]
         call.rows, call.columns = (_halved(side, level) for side in latents.shape[-2:])
 
-    original = dict(model.attn_processors)
+    original = model.attn_processors
     merging = {name: MergingProcessor(original[name], f"{number}.{name}", ratio, call) for name in merged_layers(model)}
     hook = model.register_forward_pre_hook(remember)
     try:
-        model.set_attn_processor(original | merging)
-        yield
+        with patched_processors(model, merging):
+            yield
     finally:
         hook.remove()
-        model.set_attn_processor(dict(original))  # a copy: set_attn_processor empties what it is given
 
 
 def merged_layers(model: ModelMixin) -> list[str]:

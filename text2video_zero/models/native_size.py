@@ -7,7 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from text2video_zero.models.checkpoints import family_of, mirrors_of
+from text2video_zero.models.catalogue import mirrors_of
+from text2video_zero.models.selection import family_of
 from text2video_zero.requests.fields import Size
 
 if TYPE_CHECKING:

@@ -114,7 +114,7 @@ class TextToVideoRequest(FewStepRequest):
         FOREGROUND_DETECTORS,
         "Foreground detector",
         "Attention finds what the foreground words name and needs nothing more. Salient object finds what stands "
-        "out, with a network that must be installed (requirements-extras.txt) and downloads 5 MB.",
+        "out, with a network of 5 MB that is downloaded once.",
         section=CONSISTENCY,
     )
     foreground_words: str = text(

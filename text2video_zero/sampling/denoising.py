@@ -13,17 +13,19 @@ import torch
 from text2video_zero.device.memory import ran_out_of_memory
 from text2video_zero.device.precision import precisions
 from text2video_zero.errors import UserError
+from text2video_zero.sampling.solvers import SAMPLERS
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from text2video_zero.attention.cross_frame import FrameMemory
-    from text2video_zero.device.offload import Workspace
+    from text2video_zero.device.offload import Placement
     from text2video_zero.media.video import Sound
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests import Size, VideoRequest
     from text2video_zero.sampling.guidance import NoisePredictor
-    from text2video_zero.sampling.schedule import Schedule, StepNoise
+    from text2video_zero.sampling.schedule import Schedule
+    from text2video_zero.sampling.solvers import StepNoise
 
 # Makes what is open while one chunk is evaluated.
 ChunkContext = Callable[[], AbstractContextManager[None]]
@@ -92,8 +94,8 @@ def denoise(
     steps: range,
     predict_noise: NoisePredictor,
     memory: FrameMemory | None,
-    workspace: Workspace,
-    step_noise: StepNoise | None = None,
+    placement: Placement,
+    step_noise: StepNoise,
     around_chunk: ChunkContext = nullcontext,
 ) -> Generator[ChunkDone, None, torch.Tensor]:
     """Take latents (f, c, h, w) through some steps of a schedule; the generator's return value is the result.
@@ -106,9 +108,11 @@ def denoise(
     One that comes out with numbers that are not finite is taken again in wider ones. Raises UserError when not even
     a single frame fits with weights waiting elsewhere, or when a frame's numbers are not finite in float32 either.
     """
-    chunks = _Chunks(predict_noise, memory, workspace, around_chunk)
-    solver = schedule.solver(steps.start, step_noise)
-    latents = latents * schedule.latent_scale(steps.start)
+    chunks = _Chunks(predict_noise, memory, placement, around_chunk)
+    sampler = SAMPLERS[schedule.sampler]
+    scales = [sampler.latent_scale(alpha) for alpha in schedule.alphas]
+    solver = sampler.solver(schedule, steps.start, step_noise)
+    latents = latents * scales[steps.start]
     for number, index in enumerate(steps, start=1):
         shown = solver.model_input(latents, index)
         outputs: list[torch.Tensor] = []
@@ -119,11 +123,11 @@ def denoise(
             if begin < len(latents):
                 yield ChunkDone(number, len(steps), len(outputs[-1]), None)
         output = torch.cat(outputs)
-        in_paper_scale = latents / schedule.latent_scale(index)
+        in_paper_scale = latents / scales[index]
         clean, _ = schedule.clean_and_noise(output, index, in_paper_scale)
         latents = solver.step(output, index, latents)
         yield ChunkDone(number, len(steps), len(outputs[-1]), clean)
-    return latents / schedule.latent_scale(steps.stop)
+    return latents / scales[steps.stop]
 
 
 class _NotFiniteError(ArithmeticError):
@@ -136,25 +140,25 @@ class _Chunks:
 
     predict_noise: NoisePredictor
     memory: FrameMemory | None
-    workspace: Workspace
+    placement: Placement
     around: ChunkContext
 
     def noise(self, shown: torch.Tensor, timestep: float, begin: int, step: int) -> torch.Tensor:
         """Noise (m, c, h, w) of the frames from `begin` on, as many as fit; shown: (f, c, h, w), all frames."""
         while True:
-            count = min(self.workspace.chunk_size, len(shown) - begin) if begin else 1  # the anchor goes alone
+            count = min(self.placement.chunk_size, len(shown) - begin) if begin else 1  # the anchor goes alone
             try:
                 return self._finite_noise(shown, timestep, slice(begin, begin + count), step)
             except RuntimeError as error:
                 if not ran_out_of_memory(error):
                     raise
             # Here and not above, because the handler holds the failed attempt with all its tensors.
-            self.workspace.shrink(count)
+            self.placement.shrink(count)
 
     def _finite_noise(self, shown: torch.Tensor, timestep: float, frames: slice, step: int) -> torch.Tensor:
         """Raises UserError, naming the frame, rather than sampling on towards a black picture."""
         failure = ""
-        for precision in precisions(*self.workspace.networks):
+        for precision in precisions(*self.placement.networks):
             try:
                 with precision(), self.around(), self._attending(frames):
                     return _checked(self.predict_noise(shown[frames], timestep, frames), frames, step)

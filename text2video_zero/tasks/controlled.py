@@ -8,12 +8,13 @@ import torch
 
 from text2video_zero.attention.patches import attention_of
 from text2video_zero.control.control_source import control_maps
-from text2video_zero.device.memory_plan import workspace_for
+from text2video_zero.device.memory_plan import placement_for
 from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps, Event
+from text2video_zero.models.catalogue import name_of
 from text2video_zero.sampling.denoising import Sampled, denoise, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.sampling.guidance import ControlledGuidance, encoded_prompts, negative_branch
-from text2video_zero.sampling.schedule import Schedule
+from text2video_zero.sampling.solvers import schedule_of
 from text2video_zero.tasks.clip_input import concrete, read, sound_of
 from text2video_zero.tasks.progress import Narrator
 
@@ -46,10 +47,10 @@ def sample_controlled(
     Raises UserError when the clip cannot be read or the pipeline has no ControlNet.
     """
     if pipeline.controlnet is None:
-        raise UserError(f"The model {pipeline.checkpoint.name!r} comes without a ControlNet: choose another model.")
+        raise UserError(f"The model {name_of(pipeline.checkpoint)!r} comes without a ControlNet: choose another model.")
     request, clip, maps = yield from _detected(request, detectors, pipeline.native_size)
     components = pipeline.components
-    schedule = Schedule.of(request.sampler, request.steps, components.scheduler)
+    schedule = schedule_of(request.sampler, request.steps, components.scheduler)
     negative_prompt = negative_branch(request.negative_prompt, request.guidance_scale)
     guidance = ControlledGuidance(
         unet=components.unet,
@@ -64,9 +65,9 @@ def sample_controlled(
     latents = noise.expand(request.frames, -1, -1, -1)
     narrator = Narrator(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
     step_noise = shared_step_noise(request, pipeline, schedule)
-    workspace = yield from workspace_for(request, request.size, pipeline)
-    with workspace, attention_of(request, components.unet, pipeline.controlnet) as memory:
-        loop = denoise(latents, schedule, range(request.steps), guidance, memory, workspace, step_noise)
+    placement = yield from placement_for(request, request.size, pipeline)
+    with placement, attention_of(request, components.unet, pipeline.controlnet) as memory:
+        loop = denoise(latents, schedule, range(request.steps), guidance, memory, placement, step_noise)
         return Sampled((yield from narrator.told(loop, "Denoising")), request, sound_of(request, clip))
 
 

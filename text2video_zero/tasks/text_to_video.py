@@ -10,25 +10,27 @@ from typing import TYPE_CHECKING
 import torch
 
 from text2video_zero.attention.patches import attention_of
-from text2video_zero.device.memory_plan import workspace_for
-from text2video_zero.foreground.detectors import CrossAttentionDetector, SalientObjectDetector
+from text2video_zero.device.memory_plan import placement_for
+from text2video_zero.foreground.attention_maps import CrossAttentionDetector
+from text2video_zero.foreground.salient_object import SalientObjectDetector
 from text2video_zero.sampling.denoising import Sampled, denoise, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts, negative_branch
 from text2video_zero.sampling.motion import CameraPath, CameraPose, forward_noise, warp
-from text2video_zero.sampling.schedule import MotionPlan, Schedule
+from text2video_zero.sampling.motion_plan import MotionPlan
 from text2video_zero.sampling.smoothing import smoothed_latents
+from text2video_zero.sampling.solvers import schedule_of
 from text2video_zero.tasks.progress import Narrator
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from text2video_zero.attention.cross_frame import FrameMemory
-    from text2video_zero.device.offload import Workspace
+    from text2video_zero.device.offload import Placement
     from text2video_zero.events import Event
-    from text2video_zero.foreground.detectors import ForegroundDetector
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests import TextToVideoRequest
     from text2video_zero.sampling.denoising import ChunkContext
+    from text2video_zero.sampling.schedule import Schedule
 
 
 def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
@@ -39,12 +41,12 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
     embeddings = encoded_prompts(components, request.prompt, negative_prompt)
     guidance = TextGuidance(components.unet, embeddings, request.guidance_scale)
     plan = motion_plan(request, pipeline)
-    workspace = yield from workspace_for(request, request.size, pipeline)
-    with workspace, attention_of(request, components.unet) as memory:
-        run = ClipRun(request, pipeline, plan, guidance, memory, workspace)
+    placement = yield from placement_for(request, request.size, pipeline)
+    with placement, attention_of(request, components.unet) as memory:
+        run = ClipRun(request, pipeline, plan, guidance, memory, placement)
         if not request.smooth_background:
             return Sampled((yield from run.denoised((yield from run.start()))), request)
-        # Before the first step, so that a word or a library that is missing is told at once.
+        # Before the first step, so that a word or a network that is missing is told at once.
         detector = _foreground_detector(request, pipeline, branches=len(embeddings))
         start = yield from run.start()
         with detector.observing() as around_chunk:
@@ -58,11 +60,13 @@ def motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:
     """The steps of a request: those of the first frame alone, if there is motion, and those of all frames."""
     scheduler = pipeline.components.scheduler
     if not request.motion:
-        return MotionPlan.without_motion(Schedule.of(request.sampler, request.steps, scheduler))
+        return MotionPlan.without_motion(schedule_of(request.sampler, request.steps, scheduler))
     return MotionPlan.of(request.sampler, request.steps, scheduler, request.motion_from, request.motion_to)
 
 
-def _foreground_detector(request: TextToVideoRequest, pipeline: Pipeline, branches: int) -> ForegroundDetector:
+def _foreground_detector(
+    request: TextToVideoRequest, pipeline: Pipeline, branches: int
+) -> CrossAttentionDetector | SalientObjectDetector:
     if request.foreground_detector == "salient object":
         return SalientObjectDetector(pipeline.components.vae)
     return CrossAttentionDetector(pipeline, request.prompt, request.foreground_words, request.frames, branches)
@@ -77,7 +81,7 @@ class ClipRun:
     plan: MotionPlan
     guidance: TextGuidance
     memory: FrameMemory | None
-    workspace: Workspace
+    placement: Placement
 
     def __post_init__(self) -> None:
         request, plan = self.request, self.plan
@@ -130,5 +134,5 @@ class ClipRun:
         around_chunk: ChunkContext = nullcontext,
     ) -> Generator[Event, None, torch.Tensor]:
         step_noise = shared_step_noise(self.request, self.pipeline, schedule)
-        loop = denoise(latents, schedule, steps, self.guidance, self.memory, self.workspace, step_noise, around_chunk)
+        loop = denoise(latents, schedule, steps, self.guidance, self.memory, self.placement, step_noise, around_chunk)
         return (yield from self.narrator.told(loop, stage))

@@ -1,13 +1,9 @@
-"""Detectors of the foreground: what they hear, what they leave as it was, what they refuse."""
+"""The foreground by attention: what is recorded, what is left as it was, what is refused."""
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.util
 import itertools
-import sys
 
-import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -16,15 +12,14 @@ from torch.nn import functional
 
 from text2video_zero.attention.cross_frame import cross_frame_attention
 from text2video_zero.errors import UserError
-from text2video_zero.events import Notice, result_of
-from text2video_zero.foreground.detectors import (
+from text2video_zero.events import Notice
+from text2video_zero.foreground.attention_maps import (
     CrossAttentionDetector,
-    ListeningProcessor,
-    SalientObjectDetector,
-    lent_among_alike,
-    outlining_layers,
+    RecordingProcessor,
+    recorded_layers,
+    refined_by_affinity,
 )
-from text2video_zero.requests import Size, TextToVideoRequest
+from text2video_zero.requests import TextToVideoRequest
 from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts
 from text2video_zero.tasks.text_to_video import sample_text_to_video
 
@@ -58,15 +53,15 @@ def predicted(predict_noise, latents, *, chunks=(FRAMES,)):
     return torch.cat(pieces)
 
 
-def heard(pipeline, latents, *, branches=2, chunks=(FRAMES,), steps=1):
+def recorded(pipeline, latents, *, branches=2, chunks=(FRAMES,), steps=1):
     found = detector(pipeline, branches=branches)
     with found.observing():
         for _ in range(steps):
             predicted(guidance(pipeline, branches=branches), latents, chunks=chunks)
-    return found.heat(*latents.shape[-2:])
+    return found.attention_map(*latents.shape[-2:])
 
 
-class TestWhatIsHeard:
+class TestRecord:
     def test_positions_are_those_of_the_foreground_words_and_of_the_end(self, pipeline):
         tokenizer = pipeline.components.tokenizer
         encoded = tokenizer(PROMPT).input_ids
@@ -99,46 +94,48 @@ class TestWhatIsHeard:
                 return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask)
 
         original = dict(unet.attn_processors)
-        unet.set_attn_processor(original | {name: Plain(name) for name in outlining_layers(unet)})
+        unet.set_attn_processor(original | {name: Plain(name) for name in recorded_layers(unet)})
         predicted(guidance(pipeline), latents)
         unet.set_attn_processor(original)
         with found.observing():
             predicted(guidance(pipeline), latents)
-        assert found._heat.keys() == expected.keys()
-        assert all(torch.allclose(found._heat[name], attention, atol=1e-6) for name, attention in expected.items())
+        assert found._maps.keys() == expected.keys()
+        assert all(torch.allclose(found._maps[name], attention, atol=1e-6) for name, attention in expected.items())
 
     @pytest.mark.parametrize("chunks", [(1, 4), (1, 1, 1, 1, 1), (1, 2, 2)])
     def test_it_does_not_depend_on_the_chunks(self, pipeline, latents, chunks):
-        whole = heard(pipeline, latents, steps=2)
-        assert torch.allclose(heard(pipeline, latents, chunks=chunks, steps=2), whole, atol=1e-4)
+        whole = recorded(pipeline, latents, steps=2)
+        assert torch.allclose(recorded(pipeline, latents, chunks=chunks, steps=2), whole, atol=1e-4)
 
-    def test_a_single_branch_is_heard_like_the_branch_of_the_prompt(self, pipeline, latents):
-        assert torch.allclose(heard(pipeline, latents, branches=1), heard(pipeline, latents), atol=1e-4)
+    def test_a_single_branch_is_recorded_like_the_branch_of_the_prompt(self, pipeline, latents):
+        assert torch.allclose(recorded(pipeline, latents, branches=1), recorded(pipeline, latents), atol=1e-4)
 
     def test_later_steps_count_more(self, pipeline, latents):
         found = detector(pipeline)
         with found.observing():
             for _ in range(3):
                 predicted(guidance(pipeline), latents)
-        three_steps = dict(found._heat)
+        three_steps = dict(found._maps)
         with found.observing():
             predicted(guidance(pipeline), latents)
-        assert all(torch.allclose(three_steps[name], 6 * heat) for name, heat in found._heat.items())
+        assert all(torch.allclose(three_steps[name], 6 * attention) for name, attention in found._maps.items())
 
     @pytest.mark.parametrize("size", [(8, 16), (9, 14), (11, 7), (24, 40)])
     def test_any_size_of_latents(self, pipeline, size):
-        heat = heard(pipeline, torch.randn(FRAMES, 4, *size))
-        assert heat.shape == (FRAMES, *size)
-        assert heat.isfinite().all()
-        assert torch.equal(heat.amax((1, 2)), torch.ones(FRAMES))
+        attention = recorded(pipeline, torch.randn(FRAMES, 4, *size))
+        assert attention.shape == (FRAMES, *size)
+        assert attention.isfinite().all()
+        assert torch.equal(attention.amax((1, 2)), torch.ones(FRAMES))
 
     def test_what_is_kept_does_not_grow_with_steps(self, pipeline, latents):
         found = detector(pipeline)
         with found.observing():
             for _ in range(3):
                 predicted(guidance(pipeline), latents)
-        assert all(heat.shape[0] == FRAMES and heat.ndim == 2 for heat in found._heat.values())
-        assert sum(heat.shape[1] for heat in found._heat.values()) <= 64 * len(pipeline.components.unet.attn_processors)
+        assert all(attention.shape[0] == FRAMES and attention.ndim == 2 for attention in found._maps.values())
+        assert sum(attention.shape[1] for attention in found._maps.values()) <= 64 * len(
+            pipeline.components.unet.attn_processors
+        )
 
     def test_an_earlier_run_is_forgotten(self, pipeline, latents):
         found = detector(pipeline)
@@ -146,11 +143,11 @@ class TestWhatIsHeard:
             predicted(guidance(pipeline), torch.randn(FRAMES, 4, 8, 8)[:3], chunks=(3,))  # stopped in mid-step
         with found.observing():
             predicted(guidance(pipeline), latents)
-        assert torch.equal(found.heat(8, 8), heard(pipeline, latents))
+        assert torch.equal(found.attention_map(8, 8), recorded(pipeline, latents))
 
     @pytest.mark.parametrize("layer", ["up_blocks.0", "up_blocks.1.resnets.1", "conv_out"])
-    def test_a_chunk_that_fails_half_way_is_heard_once(self, pipeline, latents, layer):
-        usual = heard(pipeline, latents, steps=2)
+    def test_a_chunk_that_fails_half_way_is_recorded_once(self, pipeline, latents, layer):
+        usual = recorded(pipeline, latents, steps=2)
         found = detector(pipeline)
 
         def fail(_module, _inputs):
@@ -164,7 +161,7 @@ class TestWhatIsHeard:
             hook.remove()
             with around_chunk():
                 predicted(guidance(pipeline), latents)
-        assert torch.equal(found.heat(8, 8), usual)
+        assert torch.equal(found.attention_map(8, 8), usual)
 
     def test_half_precision_does_not_overflow(self, pipeline):
         torch.manual_seed(0)
@@ -174,7 +171,7 @@ class TestWhatIsHeard:
         pixels, text = torch.randn(2, 64, 32).half(), torch.randn(2, 8, 16).half()
         assert attn.to_q(pixels).isfinite().all()
         assert not (attn.to_q(pixels) @ attn.to_k(text).transpose(1, 2)).isfinite().all()
-        processor = ListeningProcessor(AttnProcessor(), "layer", detector(pipeline))
+        processor = RecordingProcessor(AttnProcessor(), "layer", detector(pipeline))
         attention = processor._attention(attn, pixels, text)
         assert attention.isfinite().all()
         assert attention.dtype == torch.float32
@@ -198,7 +195,7 @@ class TestTraces:
             anchor = predict_noise(latents[:1], 500.0, slice(0, 1))
         return torch.cat([anchor, predict_noise(latents[1:], 500.0, slice(1, FRAMES))])
 
-    def test_only_text_attention_is_listened_to(self, pipeline):
+    def test_only_text_attention_is_recorded(self, pipeline):
         unet = pipeline.components.unet
         before = dict(unet.attn_processors)
         with detector(pipeline).observing():
@@ -207,9 +204,9 @@ class TestTraces:
 
     def test_models_for_large_pictures_go_without_their_finest_level(self, pipeline):
         unet = pipeline.components.unet
-        assert any(name.startswith("up_blocks.1.") for name in outlining_layers(unet))
+        assert any(name.startswith("up_blocks.1.") for name in recorded_layers(unet))
         large = UNet2DConditionModel.from_config(unet.config, sample_size=64)
-        assert {name.split(".")[1] for name in outlining_layers(large)} == {"0"}
+        assert {name.split(".")[1] for name in recorded_layers(large)} == {"0"}
 
     @pytest.mark.parametrize("error", [None, RuntimeError, GeneratorExit, KeyboardInterrupt])
     def test_leaving_restores_the_processors(self, pipeline, latents, error):
@@ -232,10 +229,10 @@ def pictured(truth):
 
 
 class TestMasks:
-    def planted(self, pipeline, heat, latents):
-        """Masks by a detector that has heard these maps (f, h, w) in one layer."""
-        found = detector(pipeline, frames=len(heat))
-        found.hear("layer", heat.flatten(1))
+    def planted(self, pipeline, attention, latents):
+        """Masks by a detector that has recorded these maps (f, h, w) in one layer."""
+        found = detector(pipeline, frames=len(attention))
+        found.record("layer", attention.flatten(1))
         return found.masks(latents)
 
     @pytest.fixture
@@ -252,9 +249,9 @@ class TestMasks:
         assert torch.equal(masks, truth)
 
     def test_blurred_attention_with_holes_takes_the_edges_of_the_picture(self, pipeline, truth):
-        heat = functional.avg_pool2d(truth, 5, stride=1, padding=2)
-        heat[:, 5:7, 7:9] = 0
-        assert torch.equal(self.planted(pipeline, heat, pictured(truth)), truth)
+        attention = functional.avg_pool2d(truth, 5, stride=1, padding=2)
+        attention[:, 5:7, 7:9] = 0
+        assert torch.equal(self.planted(pipeline, attention, pictured(truth)), truth)
 
     def test_large_grids_are_compared_in_blocks(self, pipeline):
         truth = torch.zeros(1, 64, 96)
@@ -263,18 +260,18 @@ class TestMasks:
         assert (masks == truth).float().mean() > 0.97
 
     @pytest.mark.parametrize("size", [(64, 96), (67, 33), (33, 67)])
-    def test_any_size_is_evened_out_within_its_bounds(self, size):
-        heat = torch.rand(2, *size, generator=torch.Generator().manual_seed(0))
-        evened = lent_among_alike(heat, torch.zeros(2, 4, *size))
-        assert evened.shape == heat.shape
-        assert 0 < evened.amin() < evened.amax() < 1
+    def test_any_size_is_refined_within_its_bounds(self, size):
+        attention = torch.rand(2, *size, generator=torch.Generator().manual_seed(0))
+        refined = refined_by_affinity(attention, torch.zeros(2, 4, *size))
+        assert refined.shape == attention.shape
+        assert 0 < refined.amin() < refined.amax() < 1
 
     def test_coarse_layers_are_brought_to_the_grid(self, pipeline):
         found = detector(pipeline, frames=1)
-        heat = torch.zeros(1, 9, 8)
-        heat[0, :5, :4] = 1
-        found.hear("layer", heat.flatten(1))
-        mask = found.heat(17, 15)[0] > 0.5
+        attention = torch.zeros(1, 9, 8)
+        attention[0, :5, :4] = 1
+        found.record("layer", attention.flatten(1))
+        mask = found.attention_map(17, 15)[0] > 0.5
         assert mask[:8, :6].all()
         assert not mask[11:].any()
 
@@ -282,9 +279,9 @@ class TestMasks:
         fine = torch.zeros(1, 8, 8)
         fine[0, 2:5, 2:5] = 1
         found = detector(pipeline, frames=1)
-        found.hear("fine", fine.flatten(1))
-        found.hear("coarse", torch.tensor([[0.0, 0.0, 0.0, 9.0]]))
-        assert torch.equal(found.heat(8, 8), fine)
+        found.record("fine", fine.flatten(1))
+        found.record("coarse", torch.tensor([[0.0, 0.0, 0.0, 9.0]]))
+        assert torch.equal(found.attention_map(8, 8), fine)
 
     def test_attention_without_form_is_no_foreground(self, pipeline):
         latents = torch.randn(2, 4, 8, 8)
@@ -295,9 +292,9 @@ class TestMasks:
 
     def test_a_layer_that_is_no_halving_is_a_bug(self, pipeline):
         found = detector(pipeline, frames=1)
-        found.hear("layer", torch.ones(1, 77))
+        found.record("layer", torch.ones(1, 77))
         with pytest.raises(ValueError, match="77 cells"):
-            found.heat(8, 16)
+            found.attention_map(8, 16)
 
 
 def told_before_the_first_step(request, pipeline):
@@ -317,77 +314,4 @@ class TestWords:
     def test_they_are_refused_before_the_first_step(self, pipeline):
         request = TextToVideoRequest(prompt=PROMPT, smooth_background=True, foreground_words="hippopotamus")
         with pytest.raises(UserError, match="hippopotamus"):
-            told_before_the_first_step(request, pipeline)
-
-
-@pytest.fixture
-def saliency_weights(tmp_path, monkeypatch):
-    """A network in U²-Net's format, where rembg looks for weights, to which the left half always stands out."""
-    if importlib.util.find_spec("rembg") is None:  # importing it here would compile for minutes
-        pytest.skip("the extra of requirements-extras.txt is not installed")
-    onnx = pytest.importorskip("onnx", reason="makes the network of this test; see requirements-dev.txt")
-    left = np.zeros((1, 1, 320, 320), np.float32)
-    left[..., :160] = 100
-    graph = onnx.helper.make_graph(
-        [
-            onnx.helper.make_node("Conv", ["picture", "red"], ["redness"]),
-            onnx.helper.make_node("Add", ["redness", "left"], ["saliency"]),
-        ],
-        "saliency",
-        [onnx.helper.make_tensor_value_info("picture", onnx.TensorProto.FLOAT, [1, 3, 320, 320])],
-        [onnx.helper.make_tensor_value_info("saliency", onnx.TensorProto.FLOAT, [1, 1, 320, 320])],
-        [
-            onnx.helper.make_tensor("red", onnx.TensorProto.FLOAT, [1, 3, 1, 1], [1.0, 0.0, 0.0]),
-            onnx.numpy_helper.from_array(left, "left"),
-        ],
-    )
-    model = onnx.helper.make_model(graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 17)])
-    path = tmp_path / "models" / "u2netp" / "u2netp.onnx"
-    path.parent.mkdir(parents=True)
-    onnx.save(model, path)
-    monkeypatch.delenv("U2NET_HOME", raising=False)
-    monkeypatch.setenv("REMBG_HOME", str(tmp_path))
-    return path
-
-
-@torch.inference_mode()
-def sampled(request, pipeline):
-    """Final latents of a clip."""
-    return result_of(sample_text_to_video(request, pipeline)).latents
-
-
-class TestSalientObject:
-    @pytest.mark.usefixtures("saliency_weights")
-    @torch.inference_mode()
-    def test_masks_are_what_the_network_finds_salient(self, pipeline):
-        masks = SalientObjectDetector(pipeline.components.vae).masks(torch.randn(3, 4, 8, 12))
-        left = torch.zeros(3, 8, 12)
-        left[..., :6] = 1
-        assert masks.dtype == torch.float32
-        assert torch.equal(masks, left)
-
-    @pytest.mark.usefixtures("saliency_weights")
-    def test_it_steadies_the_background_of_a_clip(self, pipeline):
-        request = TextToVideoRequest(prompt=PROMPT, frames=2, steps=4, seed=3, size=Size(128, 64))
-        salient = dataclasses.replace(request, smooth_background=True, foreground_detector="salient object")
-        smoothed = sampled(salient, pipeline)
-        assert smoothed.isfinite().all()
-        assert not torch.equal(smoothed[1], sampled(request, pipeline)[1])
-
-    def test_a_broken_file_is_told(self, pipeline, saliency_weights):
-        saliency_weights.write_text("<html>not found</html>")
-        with pytest.raises(UserError, match=r"weights of u2netp.*InvalidProtobuf.*u2netp\.onnx"):
-            SalientObjectDetector(pipeline.components.vae)
-
-    def test_weights_out_of_reach_are_told(self, pipeline, saliency_weights, monkeypatch):
-        saliency_weights.unlink()
-        monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-        with pytest.raises(UserError, match=r"could not be loaded \(ProxyError\): connect"):
-            SalientObjectDetector(pipeline.components.vae)
-
-    def test_the_library_missing_is_told_before_the_first_step(self, pipeline, monkeypatch):
-        for name in ("rembg", "rembg.session_factory"):
-            monkeypatch.setitem(sys.modules, name, None)
-        request = TextToVideoRequest(prompt=PROMPT, smooth_background=True, foreground_detector="salient object")
-        with pytest.raises(UserError, match=r"pip install -r requirements-extras\.txt"):
             told_before_the_first_step(request, pipeline)

@@ -1,0 +1,233 @@
+"""The samplers: one record each in one table, and the solvers that step from timestep to timestep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
+
+from text2video_zero.sampling.schedule import (
+    Schedule,
+    lcm_timesteps,
+    lcm_timesteps_from,
+    lcm_timesteps_of_motion,
+    leading_timesteps,
+    trailing_timesteps,
+)
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
+
+TRAINING_OPTIONS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
+DATA_DEVIATION, TIMESTEP_SCALE = 0.5, 10.0  # of LCM's boundary condition, as it was trained
+
+# Number of a step -> noise (f, c, h, w), or (c, h, w) for all frames, that is added after it
+StepNoise = Callable[[int], torch.Tensor]
+
+
+class Solver(Protocol):
+    """Steps through one segment; made anew for each, because multistep samplers remember earlier steps."""
+
+    def model_input(self, latents: torch.Tensor, index: int) -> torch.Tensor:
+        """What the UNet is shown."""
+
+    def step(self, model_output: torch.Tensor, index: int, latents: torch.Tensor) -> torch.Tensor:
+        """Latents at timestep number index + 1 from those at index."""
+
+
+@dataclass(frozen=True)
+class DDIM:
+    """DDIM with η = 0 (Song et al. 2020, equation 12) on the timesteps of a schedule, evenly divided or not."""
+
+    schedule: Schedule
+
+    def model_input(self, latents: torch.Tensor, index: int) -> torch.Tensor:  # noqa: ARG002
+        """What the UNet is shown: the latents as they are."""
+        return latents
+
+    def step(self, model_output: torch.Tensor, index: int, latents: torch.Tensor) -> torch.Tensor:
+        """Latents at timestep number index + 1 from those at index."""
+        clean, noise = self.schedule.clean_and_noise(model_output, index, latents)
+        alpha = self.schedule.alphas[index + 1]
+        return math.sqrt(alpha) * clean + math.sqrt(1 - alpha) * noise
+
+
+@dataclass(frozen=True)
+class EulerAncestral:
+    """Euler steps that add fresh noise (Karras et al. 2022; k-diffusion's sampler), in the scale x_0 + σ·ε.
+
+    diffusers' scheduler draws this noise itself, for each frame anew, which makes a clip flicker; here the
+    caller gives it.
+    """
+
+    schedule: Schedule
+    step_noise: StepNoise
+
+    def model_input(self, latents: torch.Tensor, index: int) -> torch.Tensor:
+        """What the UNet is shown: the latents in the paper's scale."""
+        return latents * math.sqrt(self.schedule.alphas[index])
+
+    def step(self, model_output: torch.Tensor, index: int, latents: torch.Tensor) -> torch.Tensor:
+        """Latents at timestep number index + 1 from those at index."""
+        sigma, sigma_next = (math.sqrt((1 - alpha) / alpha) for alpha in self.schedule.alphas[index : index + 2])
+        clean, noise = self.schedule.clean_and_noise(model_output, index, self.model_input(latents, index))
+        added = sigma_next * math.sqrt(1 - (sigma_next / sigma) ** 2)
+        kept = math.sqrt(sigma_next**2 - added**2)
+        stepped = clean + kept * noise
+        return stepped + added * self.step_noise(index).to(stepped) if added else stepped
+
+
+@dataclass(frozen=True)
+class ConsistencySolver:
+    """Multistep consistency sampling (Luo et al. 2023, algorithm 3): to x_0 at once, and back with fresh noise.
+
+    step_noise: the noise of each step; the last one adds none.
+    """
+
+    schedule: Schedule
+    step_noise: StepNoise
+
+    def model_input(self, latents: torch.Tensor, index: int) -> torch.Tensor:  # noqa: ARG002
+        """What the UNet is shown: the latents as they are."""
+        return latents
+
+    def step(self, model_output: torch.Tensor, index: int, latents: torch.Tensor) -> torch.Tensor:
+        """Latents at timestep number index + 1 from those at index."""
+        clean, _ = self.schedule.clean_and_noise(model_output, index, latents)
+        scaled = TIMESTEP_SCALE * self.schedule.timesteps[index]
+        distance = math.hypot(scaled, DATA_DEVIATION)
+        denoised = (DATA_DEVIATION / distance) ** 2 * latents + scaled / distance * clean
+        alpha = self.schedule.alphas[index + 1]
+        if alpha == 1:
+            return denoised
+        return math.sqrt(alpha) * denoised + math.sqrt(1 - alpha) * self.step_noise(index).to(denoised)
+
+
+@dataclass(frozen=True)
+class LibrarySolver:
+    """A scheduler of diffusers, which keeps its own count of steps."""
+
+    scheduler: SchedulerMixin
+
+    def model_input(self, latents: torch.Tensor, index: int) -> torch.Tensor:
+        """What the UNet is shown: the latents scaled as the scheduler asks."""
+        return self.scheduler.scale_model_input(latents, self.scheduler.timesteps[index])
+
+    def step(self, model_output: torch.Tensor, index: int, latents: torch.Tensor) -> torch.Tensor:
+        """Latents at timestep number index + 1 from those at index."""
+        return self.scheduler.step(model_output, self.scheduler.timesteps[index], latents).prev_sample
+
+
+@dataclass(frozen=True)
+class LibraryScheduler:
+    """A class of diffusers' schedulers, and with which options it is made."""
+
+    scheduler_class: type[SchedulerMixin]
+    options: Mapping[str, object]
+
+    def made(self, training: Mapping[str, object], steps: int) -> SchedulerMixin:
+        """A new one for the noise levels that a model was trained with, spaced over the whole range."""
+        # At any number of steps, which the spacing "leading" does not do.
+        scheduler = self.scheduler_class(**training, **self.options, timestep_spacing="linspace")
+        scheduler.set_timesteps(steps)
+        return scheduler
+
+    def solver(self, schedule: Schedule, begin: int, step_noise: StepNoise) -> LibrarySolver:  # noqa: ARG002
+        """A solver that is at step number `begin`."""
+        scheduler = self.made(schedule.training, len(schedule.timesteps))
+        scheduler.set_begin_index(begin)
+        return LibrarySolver(scheduler)
+
+
+@dataclass(frozen=True)
+class MotionTimesteps:
+    """For samplers of few steps, too coarse for T' and T: finer timesteps around the motion.
+
+    opening: (T', T, how many timesteps there are) -> those of the first frame alone, T and T' the last of them.
+    joint: (T, steps, how many timesteps there are) -> those of all frames.
+    """
+
+    opening: Callable[[float, float, int], tuple[int, ...]]
+    joint: Callable[[float, int, int], tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Everything about a sampler.
+
+    timesteps: (steps, how many timesteps there are) -> those of a run; or the scheduler that chooses them.
+    solver: (schedule, number of the first step, noise for steps that add some) -> what steps through a segment.
+    latent_scale: ᾱ -> standard deviation in the sampler's own scale over that of the variance-preserving one.
+    ends_clean: a run ends at ᾱ = 1, and not at the model's lowest noise level.
+    motion: where T' and T do not lie on the run's own timesteps.
+    """
+
+    timesteps: Callable[[int, int], tuple[int, ...]] | LibraryScheduler
+    solver: Callable[[Schedule, int, StepNoise], Solver]
+    latent_scale: Callable[[float], float] = lambda _alpha: 1.0
+    ends_clean: bool = False
+    motion: MotionTimesteps | None = None
+
+
+def _variance_exploding(alpha: float) -> float:
+    return 1 / math.sqrt(alpha)
+
+
+def _ddim(schedule: Schedule, _begin: int, _step_noise: StepNoise) -> Solver:
+    return DDIM(schedule)
+
+
+EULER = LibraryScheduler(EulerDiscreteScheduler, {})
+DPM = LibraryScheduler(DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2})
+UNI_PC = LibraryScheduler(UniPCMultistepScheduler, {"solver_order": 2})
+
+# By the name that requests choose by; requests/video.py lists them too, because requests know no torch.
+SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
+    {
+        "DDIM": Sampler(leading_timesteps, _ddim),
+        "DPM++ 2M": Sampler(DPM, DPM.solver),
+        "UniPC": Sampler(UNI_PC, UNI_PC.solver),
+        "Euler": Sampler(EULER, EULER.solver, _variance_exploding),
+        # For models that were distilled to few steps.
+        "DDIM trailing": Sampler(trailing_timesteps, _ddim),
+        "LCM": Sampler(
+            lcm_timesteps,
+            lambda schedule, _, step_noise: ConsistencySolver(schedule, step_noise),
+            ends_clean=True,
+            motion=MotionTimesteps(lcm_timesteps_of_motion, lcm_timesteps_from),
+        ),
+        # InstructPix2Pix's own.
+        "Euler ancestral": Sampler(
+            EULER, lambda schedule, _, step_noise: EulerAncestral(schedule, step_noise), _variance_exploding
+        ),
+    }
+)
+
+
+def schedule_of(sampler: str, steps: int, scheduler: SchedulerMixin) -> Schedule:
+    """The schedule of `steps` >= 1 steps for the noise levels that the model's own scheduler records."""
+    spacing = SAMPLERS[sampler].timesteps
+    if not isinstance(spacing, LibraryScheduler):
+        return schedule_at(spacing(steps, scheduler.config.num_train_timesteps), sampler, scheduler)
+    training = _training(scheduler)
+    library = spacing.made(training, steps)
+    timesteps = tuple(library.timesteps.double().tolist())
+    alphas = tuple((1 / (1 + library.sigmas.double() ** 2)).tolist())
+    return Schedule(sampler, training, timesteps, alphas)
+
+
+def schedule_at(timesteps: tuple[int, ...], sampler: str, scheduler: SchedulerMixin) -> Schedule:
+    """The schedule of a sampler that can step from any timestep to any lower one: DDIM and LCM."""
+    levels = scheduler.alphas_cumprod
+    end = 1.0 if SAMPLERS[sampler].ends_clean else levels[0].item()
+    alphas = (*(levels[timestep].item() for timestep in timesteps), end)
+    return Schedule(sampler, _training(scheduler), tuple(map(float, timesteps)), alphas)
+
+
+def _training(scheduler: SchedulerMixin) -> dict[str, object]:
+    return {name: scheduler.config[name] for name in TRAINING_OPTIONS if name in scheduler.config}
