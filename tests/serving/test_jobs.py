@@ -141,7 +141,7 @@ class TestGuide:
             list(runner.run(job))
         maps = list(runner.run(dataclasses.replace(job, maps_only=True)))[-1]
         assert isinstance(maps, ControlMaps)
-        assert maps.frames.shape == (4, 424, 624, 3)  # about the area that the model was trained at
+        assert maps.frames.shape == (4, 416, 624, 3)  # about the area that the model was trained at
         assert not models.is_loaded(job.checkpoint)
 
     def test_a_run_after_them_does_not_look_again(self, runner, job, tmp_path, monkeypatch):
