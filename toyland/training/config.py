@@ -40,18 +40,25 @@ class AutoencoderShape:
     latent_noise: standard deviation of the noise that the decoder learns to tolerate; sampled_noise:
     the greatest one, for scaled latents, in its last training alone. crop: side of the training
     crops in pixels; the last `whole_share` of the training sees whole pictures.
+    kept_weight: how dearly the first channels keep the meaning of an autoencoder that it goes on
+    from. perceptual_weight, adversarial_weight: of the decoder's last training, whose adversary
+    learns alone for the first `unopposed_share` of it.
     """
 
     channels: tuple[int, ...]
     layers: int
-    latent_channels: int = 4
+    latent_channels: int = 8
     kl_weight: float = 1e-4
     latent_noise: float = 0.05
     sampled_noise: float = 0.15
     mask_weight: float = 2.0
     edge_weight: float = 1.0
     crop: int = 64
-    whole_share: float = 0.3
+    whole_share: float = 0.4
+    kept_weight: float = 1.0
+    perceptual_weight: float = 0.3
+    adversarial_weight: float = 0.1
+    unopposed_share: float = 0.15
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - the name the field knows
 
 from toyland.parts.autoencoder import to_pixels
 from toyland.training.loop import save_atomically
+from toyland.training.precision import autocast
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +41,7 @@ def encode(autoencoder: AutoencoderKL, images: np.ndarray, device: str) -> Tenso
     means = []
     for start in range(0, len(images), _BATCH):
         pixels = to_pixels(images[start : start + _BATCH]).to(device)
-        with torch.autocast(device, torch.bfloat16):
+        with autocast(device):
             means.append(autoencoder.encode(pixels).latent_dist.mean.float().cpu())
     return torch.cat(means)
 
