@@ -103,7 +103,6 @@ class Recipe:
     size: int
     pictures: int
     judge_pictures: int
-    task_pictures: int
     edit_pairs: int
     autoencoder: AutoencoderShape
     clip: ClipShape
@@ -127,7 +126,7 @@ _GPU_TASK = Plan(steps=20_000, batch=64, rate=2e-4, warmup=500, ema=0.999)
 
 PRESETS: dict[str, Recipe] = {
     "cpu": Recipe(
-        size=128, pictures=30_000, judge_pictures=9_000, task_pictures=14_000, edit_pairs=18_000,
+        size=128, pictures=15_000, judge_pictures=9_000, edit_pairs=9_000,
         autoencoder=AutoencoderShape(channels=(16, 32, 64, 128), layers=1),
         clip=ClipShape(text_width=96, text_layers=4, vision_width=128, vision_layers=3),
         unet=UnetShape(channels=(64, 128, 128), attention=(True, True, False),
@@ -148,7 +147,7 @@ PRESETS: dict[str, Recipe] = {
         },
     ),
     "gpu": Recipe(
-        size=256, pictures=200_000, judge_pictures=40_000, task_pictures=100_000, edit_pairs=150_000,
+        size=256, pictures=200_000, judge_pictures=40_000, edit_pairs=150_000,
         autoencoder=AutoencoderShape(channels=(32, 64, 128, 192), layers=2, crop=128),
         clip=ClipShape(text_width=128, text_layers=4, vision_width=192, vision_layers=4),
         unet=UnetShape(channels=(96, 160, 224), attention=(True, True, True),

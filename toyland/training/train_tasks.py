@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STAGES", "TaskModels", "main"]
 
-_SEED, _JUDGE_SEED = 2_000, 3_000
+_JUDGE_SEED = 3_000
 
 
 @dataclass
@@ -63,15 +63,15 @@ class TaskModels:
 
     @cached_property
     def pictures(self) -> Pictures:
-        """What the base model was taught, new pictures of it."""
+        """What the base model was taught."""
         recipe = self.recipe
-        return render_pictures(self.work / "taught", recipe.task_pictures, recipe.size,
-                               recipe.seed + _SEED, shown=recipe.teaches)
+        return render_pictures(self.work / "pictures", recipe.pictures, recipe.size, recipe.seed,
+                               shown=recipe.teaches)
 
     @cached_property
     def latents(self) -> Latents:
         """All of them, encoded."""
-        cache = self.work / "taught-latents.pt"
+        cache = self.work / "latents.pt"
         if cache.exists():
             return load_latents(cache)
         return encode_pictures(self.base.vae.to(self.device), self.pictures, cache, self.device)
@@ -132,7 +132,7 @@ class TaskModels:
 
 
 STAGES: dict[str, Callable[[TaskModels], object]] = {
-    "taught": lambda models: models.latents,
+    "latents": lambda models: models.latents,
     "decoder": TaskModels.train_decoder,
     **{f"controlnet-{kind}": partial(TaskModels.train_controlnet, kind=kind) for kind in CONTROLS},
     **{name: partial(TaskModels.train_style, name=name) for name in STYLES},
