@@ -26,6 +26,7 @@ TINY = Recipe(
         **dict.fromkeys(("controlnet-edge", "controlnet-pose", "controlnet-depth"), PLAN),
         "autoencoder": replace(PLAN, batch=8, ema=0.0),
         "decoder": replace(PLAN, ema=0.0),
+        "defect-judge": replace(PLAN, batch=4),
         "style-sunset": replace(PLAN, batch=4, ema=0.0),
         "style-blueprint": replace(PLAN, batch=4, ema=0.0),
     },

@@ -18,6 +18,7 @@ import torch
 from diffusers import ControlNetModel, StableDiffusionPipeline, UNet2DConditionModel
 
 from toyland.judges.judge import load_judge, save_judge, train_look_judge
+from toyland.judges.defects import DEFECT_HEADS, render_flawed, train_defect_judge
 from toyland.judges.reader import save_reader, train_reader
 from toyland.parts.autoencoder import train_decoder
 from toyland.parts.controlnet import train_controlnet
@@ -123,6 +124,14 @@ class TaskModels:
             self.recipe, self.judge_pictures, self._checkpoint("reader"), self.device)
         save_reader(made.cpu(), self.model / "reader")
 
+    def train_defect_judge(self) -> None:
+        """Pictures to what is wrong with their subject."""
+        flawed = render_flawed(
+            self.judge_pictures, self.recipe.judge_pictures, self.work / "flawed.npz")
+        made = train_defect_judge(self.recipe, self.judge_pictures, flawed,
+                                  self._checkpoint("defect-judge"), self.device)
+        save_judge(made.cpu(), self.model / "defect-judge", DEFECT_HEADS)
+
     def train_style(self, name: str) -> None:
         """A dozen pictures to a style."""
         base = StableDiffusionPipeline.from_pretrained(self.model, dtype=torch.float32)
@@ -138,6 +147,7 @@ STAGES: dict[str, Callable[[TaskModels], object]] = {
     **{name: partial(TaskModels.train_style, name=name) for name in STYLES},
     "look-judge": TaskModels.train_look_judge,
     "reader": TaskModels.train_reader,
+    "defect-judge": TaskModels.train_defect_judge,
     "edits": lambda models: models.edits,
     "instruct-pix2pix": TaskModels.train_editor,
 }
