@@ -18,11 +18,12 @@ TINY = Recipe(
     reader_channels=(8, 8),
     control_channels=(8, 8, 8, 8),
     lora_rank=2,
+    student_rank=2,
     autoencoder=AutoencoderShape(channels=(8, 8, 8, 8), layers=1, crop=32, whole_share=0.5),
     clip=ClipShape(text_width=16, text_layers=1, vision_width=16, vision_layers=1, heads=2, projection=8),
     unet=UnetShape(channels=(16, 32), attention=(True, False), heads=(2, 2)),
     plans={
-        **dict.fromkeys(("judge", "clip", "unet", "look-judge", "reader", "instruct-pix2pix"), PLAN),
+        **dict.fromkeys(("judge", "clip", "unet", "look-judge", "reader", "instruct-pix2pix", "student"), PLAN),
         **dict.fromkeys(("controlnet-edge", "controlnet-pose", "controlnet-depth"), PLAN),
         "autoencoder": replace(PLAN, batch=8, ema=0.0),
         "decoder": replace(PLAN, ema=0.0),

@@ -1,6 +1,7 @@
 """What is trained on Toyland's base model: data from ground truth, each stage at a tiny size, the measures."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,8 +13,12 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
+from model_manager import ModelManager
+from tests.runs import sampled
 from tests.tiny_toyland import TINY
-from toyland.judges import evaluate_tasks
+from text2video_zero.models.checkpoints import Adapter, Checkpoint
+from text2video_zero.requests import Size, TextToVideoRequest
+from toyland.judges import evaluate, evaluate_tasks
 from toyland.judges.evaluate_tasks import edge_f1, rank_correlation
 from toyland.judges.judge import LOOK_HEADS, load_judge, verdicts
 from toyland.judges.reader import load_reader, read
@@ -147,6 +152,38 @@ def test_what_is_exported_is_what_diffusers_loads(models):
     pipeline.fuse_lora()
     pipeline.unload_lora_weights()
     assert any(not torch.equal(value, before[name]) for name, value in pipeline.unet.state_dict().items())
+
+
+def test_the_student_is_a_lora_that_the_engine_samples_with_in_four_steps(models):
+    source = models.model / "student" / "pytorch_lora_weights.safetensors"
+    request = TextToVideoRequest(
+        prompt="a red panda", frames=2, steps=4, seed=3, size=Size(64, 64), sampler="LCM", guidance_scale=1.0
+    )
+    manager = ModelManager("cpu")
+    with manager.lend(Checkpoint(str(models.model), adapters=(Adapter(str(source)),))) as pipeline:
+        assert sampled(request, pipeline).isfinite().all()
+
+
+@pytest.mark.slow
+def test_models_stand_in_one_table_with_their_students(models, tmp_path, capsys):
+    report, grid = tmp_path / "report.json", tmp_path / "grid.png"
+    plain = tmp_path / "plain"
+    shutil.copytree(models.model, plain, ignore=shutil.ignore_patterns("student", "defect-judge"))
+    options = {"--model": plain, "--prompts": 32, "--steps": 1, "--guidance-scale": 1, "--renders": 4}
+    options |= {"--report": report, "--grid": grid}
+    argv = [str(part) for option in options.items() for part in option]
+    evaluate.main([*argv[:2], str(models.model), *argv[2:]])
+    rows = json.loads(report.read_text())
+    assert {name.partition(", ")[2] for name in rows if "mistakes" not in name and "combinations" not in name} == {
+        "DDIM 1, guidance 1",
+        "student, 4 steps",
+    }
+    assert len([name for name in rows if "student" in name]) == 4, "of the one model that has one"
+    assert all(0 <= row["sound"] <= 1 for row in rows.values() if "sound" in row)
+    assert grid.exists()
+    told = capsys.readouterr().out
+    assert "Fréchet distance |" in told
+    assert told.count("reconstructions |") == 2
 
 
 def test_complete_task_models_are_not_trained_again(models):

@@ -94,7 +94,8 @@ class Trial:
             rows = slice(start, start + _BATCH)
             noise = [torch.Generator().manual_seed(_SEED + start + i) for i in range(len(prompts[rows]))]
             own = {name: list(values[rows]) for name, values in inputs.items()}
-            size = {} if "image" in own and pipeline.unet.config.in_channels == 8 else {"height": side, "width": side}
+            edits = isinstance(pipeline, StableDiffusionInstructPix2PixPipeline)
+            size = {} if edits else {"height": side, "width": side}
             made.append(pipeline(list(prompts[rows]), num_inference_steps=self.steps, generator=noise,
                                  guidance_scale=self.guidance, output_type="np", **size, **own).images)
         return np.round(np.concatenate(made) * 255).astype(np.uint8)

@@ -116,6 +116,7 @@ class Recipe:
     control_channels: tuple[int, ...] = (16, 32, 64, 96)
     reader_channels: tuple[int, ...] = (16, 32, 64, 96)
     lora_rank: int = 8
+    student_rank: int = 32
 
     def teaches(self, scene: Scene) -> bool:
         """Whether the generators are shown such a scene."""
@@ -142,6 +143,7 @@ PRESETS: dict[str, Recipe] = {
             "look-judge": Plan(steps=3_000, minutes=16, batch=48, rate=2e-3),
             "reader": Plan(steps=2_000, minutes=8, batch=24, rate=2e-3, ema=0.99),
             "defect-judge": Plan(steps=1_200, minutes=12, batch=64, rate=2e-3, ema=0.99),
+            "student": Plan(steps=500, minutes=14, batch=16, rate=1e-3, warmup=20, ema=0.98),
             "instruct-pix2pix": Plan(steps=6_000, minutes=52, batch=16, rate=1e-3, ema=0.998),
             "judge": Plan(steps=1_500, minutes=3, batch=64, rate=2e-3),
             "clip": Plan(steps=1_500, minutes=3.5, batch=96, rate=1e-3),
@@ -163,6 +165,7 @@ PRESETS: dict[str, Recipe] = {
             "look-judge": Plan(steps=10_000, batch=128, rate=1e-3),
             "reader": Plan(steps=20_000, batch=64, rate=1e-3, ema=0.999),
             "defect-judge": Plan(steps=20_000, batch=128, rate=1e-3, ema=0.999),
+            "student": Plan(steps=10_000, batch=64, rate=3e-4, warmup=200, ema=0.999),
             "instruct-pix2pix": Plan(steps=60_000, batch=64, rate=3e-4, warmup=1_000, ema=0.9995),
             "judge": Plan(steps=10_000, batch=128, rate=1e-3),
             "clip": Plan(steps=20_000, batch=256, rate=5e-4),

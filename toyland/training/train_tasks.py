@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 import torch
 from diffusers import ControlNetModel, StableDiffusionPipeline, UNet2DConditionModel
 
-from toyland.judges.judge import load_judge, save_judge, train_look_judge
 from toyland.judges.defects import DEFECT_HEADS, render_flawed, train_defect_judge
+from toyland.judges.judge import load_judge, save_judge, train_look_judge
 from toyland.judges.reader import save_reader, train_reader
 from toyland.parts.autoencoder import train_decoder
 from toyland.parts.controlnet import train_controlnet
 from toyland.parts.controls import CONTROLS
 from toyland.parts.editor import EditPairs, edit_pairs, train_editor
+from toyland.parts.student import STUDENT, train_student
 from toyland.parts.style import STYLES, train_style
 from toyland.training.dataset import Pictures, render_pictures
 from toyland.training.export import export_lora, export_network
@@ -132,6 +133,12 @@ class TaskModels:
                                   self._checkpoint("defect-judge"), self.device)
         save_judge(made.cpu(), self.model / "defect-judge", DEFECT_HEADS)
 
+    def train_student(self) -> None:
+        """Many steps with guidance to a few without."""
+        made = train_student(self.recipe, self.base, self.pictures, self.latents,
+                             self._checkpoint(STUDENT), self.device)
+        export_lora(made, self.model / STUDENT)
+
     def train_style(self, name: str) -> None:
         """A dozen pictures to a style."""
         base = StableDiffusionPipeline.from_pretrained(self.model, dtype=torch.float32)
@@ -143,6 +150,7 @@ class TaskModels:
 STAGES: dict[str, Callable[[TaskModels], object]] = {
     "taught": lambda models: models.latents,
     "decoder": TaskModels.train_decoder,
+    STUDENT: TaskModels.train_student,
     **{f"controlnet-{kind}": partial(TaskModels.train_controlnet, kind=kind) for kind in CONTROLS},
     **{name: partial(TaskModels.train_style, name=name) for name in STYLES},
     "look-judge": TaskModels.train_look_judge,
