@@ -96,6 +96,7 @@ class KnownModel:
     trigger: words that a prompt needs for the style to show.
     mirrors: further places with the same weights, tried in this order.
     defaults: request fields that suit this model better than the paper's values.
+    speed: the one that is chosen at first, where its LoRA is there; None is full quality.
     harmless: it can draw nothing that a safety checker would look for.
     """
 
@@ -106,6 +107,7 @@ class KnownModel:
     defaults: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     family: str = "sd1"
     trigger: str = ""
+    speed: str | None = None
     harmless: bool = False
 
 
@@ -114,6 +116,7 @@ TOYLAND = KnownModel(
     Checkpoint(str(TOYLAND_FOLDER)),
     "embedded picture-book model, works offline on any machine",
     family="toyland",
+    speed="4 steps",
     harmless=True,  # foxes and pandas are all that it has ever seen
     # It decides where things are later than Stable Diffusion does: earlier movement would be undone. Its ground
     # is level, so the camera goes sideways. Steps and guidance are those that its judge measured.
@@ -438,21 +441,21 @@ def offered_models(task: str) -> tuple[KnownModel, ...]:
 
 def controlnets_of(family: str, control: str) -> tuple[str, ...]:
     """Folders and Hub ids of the ControlNets of a family, the default first; embedded ones only if they are there."""
-    return tuple(source for source in CONTROLNETS.get(family, {}).get(control, ()) if _can_be_had(source))
+    return tuple(source for source in CONTROLNETS.get(family, {}).get(control, ()) if can_be_had(source))
 
 
 def editor_of(family: str) -> Checkpoint | None:
     """The Instruct-Pix2Pix model of a family; an embedded one only if it is there."""
     editor = INSTRUCT_PIX2PIX_MODELS.get(family)
-    return editor if editor and _can_be_had(editor.unet or editor.source) else None
+    return editor if editor and can_be_had(editor.unet or editor.source) else None
 
 
 def _is_whole(checkpoint: Checkpoint) -> bool:
     parts = (checkpoint.source, checkpoint.unet, *(adapter.source for adapter in checkpoint.adapters))
-    return all(_can_be_had(part) for part in parts if part)
+    return all(can_be_had(part) for part in parts if part)
 
 
-def _can_be_had(source: str) -> bool:
+def can_be_had(source: str) -> bool:
     """True of Hub ids; what is embedded has an absolute path, and is there or not."""
     return not Path(source).is_absolute() or Path(source).exists()
 

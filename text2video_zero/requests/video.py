@@ -100,7 +100,8 @@ class FewStepRequest(VideoRequest):
         FULL_QUALITY,
         (FULL_QUALITY, *SPEEDS),
         "Speed",
-        "LCM takes 4 to 8 steps, Hyper-SD 8: choosing one adds its LoRA to the model and sets what goes with it.",
+        "LCM takes 4 to 8 steps, Hyper-SD 8, Toyland's own 4: choosing one adds its LoRA to the model and sets what "
+        "goes with it.",
         section=BASICS,
     )
 
