@@ -18,6 +18,7 @@ from tests.runs import sampled
 from tests.tiny_toyland import TINY
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
 from text2video_zero.requests import Size, TextToVideoRequest
+from toyland.__main__ import main as toyland_main
 from toyland.judges import evaluate, evaluate_tasks
 from toyland.judges.evaluate_tasks import edge_f1, rank_correlation
 from toyland.judges.judge import LOOK_HEADS, load_judge, verdicts
@@ -25,6 +26,7 @@ from toyland.judges.reader import load_reader, read
 from toyland.parts.controls import CONTROLS, control_maps, controllable
 from toyland.parts.editor import build_editor
 from toyland.parts.style import STYLES, styled_pictures
+from toyland.training import train, train_tasks
 from toyland.training.dataset import is_held_out, render_pictures, scenes
 from toyland.training.train import STAGES as BASE_STAGES
 from toyland.training.train import Family
@@ -236,3 +238,22 @@ def test_the_tables_are_made_of_every_task(models, tmp_path, capsys):
 def test_captions_of_the_tables_name_what_is_seen():
     scene = scenes(1, 0)[0]
     assert all(word in plain_caption(scene) for word in (scene.subject, scene.color))
+
+
+@pytest.mark.slow
+def test_one_command_makes_the_family_and_its_tables_and_then_has_nothing_left_to_train(tmp_path, capsys):
+    out, work = tmp_path / "out", tmp_path / "work"
+    argv = ["--preset", "smoke", "--device", "cpu", "--out", str(out), "--work-dir", str(work)]
+    toyland_main(argv)
+    told = capsys.readouterr().out
+    for title in ("| defect |", "| model and setting |", "| edge |", "| pose |", "| depth |", "| instruct-pix2pix |"):
+        assert title in told
+    assert f"| {out}, student, 4 steps | 24 |" in told
+    assert (out / "grid.png").exists()
+    assert {path.name for path in (out / "tables").iterdir()} >= {"base.json", "tasks.json", "edge.png"}
+    assert max(path.stat().st_size for path in out.rglob("*") if path.is_file()) < 10_000_000
+    trained = {path: path.stat().st_mtime_ns for path in work.rglob("checkpoint.pt")}
+    assert {path.parent.name for path in trained} == set(TINY.plans)
+    train.main(argv)
+    train_tasks.main(argv)
+    assert trained == {path: path.stat().st_mtime_ns for path in trained}

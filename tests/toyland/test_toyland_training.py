@@ -106,6 +106,13 @@ def test_a_wall_clock_budget_sets_the_progress():
     assert hurried(PRESETS["cpu"], {"unet": 3.0}).plans["unet"].minutes == 3.0
 
 
+def test_the_quick_recipe_plans_every_part_of_the_cpu_recipe_in_its_shapes_and_leaves_time_for_the_rest():
+    slow, quick = PRESETS["cpu"], PRESETS["quick-gpu"]
+    assert set(quick.plans) == set(slow.plans) == set(TINY.plans)
+    assert sum(plan.minutes for plan in quick.plans.values()) <= 8.5
+    assert (quick.autoencoder, quick.clip, quick.unet) == (slow.autoencoder, slow.clip, slow.unet)
+
+
 def test_complete_stages_are_skipped(family):
     again = Family(family.recipe, family.work, family.out, "cpu")
     before = (family.work / "autoencoder" / "checkpoint.pt").stat().st_mtime_ns

@@ -7,9 +7,7 @@ drawing tells them apart. It looks at 128 pixels a side: of an eye nothing is le
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +18,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - the name the field knows
 
 from toyland.judges.judge import Judge, as_seen, load_judge, roughened
-from toyland.training.dataset import Pictures, render_pictures
+from toyland.training.dataset import Pictures, drawing_pool, render_pictures
 from toyland.training.loop import train
 from toyland.world.defects import DRAWN, PAINTED, Defect, paint_defect
 from toyland.world.scene import DEFECTS_OF, Scene, render
@@ -66,7 +64,7 @@ def render_flawed(pictures: Pictures, count: int, cache: Path, workers: int | No
     """The first `count` pictures whose subject can be drawn with a defect, with one; or what is in the cache."""
     if not cache.exists():
         rows = [row for row, scene in enumerate(pictures.scenes) if DEFECTS_OF[scene.subject]][:count]
-        with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+        with drawing_pool(workers) as pool:
             made = list(pool.map(partial(_drawn, size=pictures.images.shape[1]),
                                  [pictures.scenes[row] for row in rows], rows, chunksize=20))
         cache.parent.mkdir(parents=True, exist_ok=True)
@@ -141,12 +139,12 @@ def defect_table(judge: Judge, pictures: Pictures, flawed: Flawed) -> dict[str, 
     return table | {"all": (len(sound) + len(spoiled), float(right), separation(sound, spoiled))}
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Print how well the exported judge tells unseen renders of all combinations."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--model", type=Path, default=Path("assets/toyland"))
     parser.add_argument("--pictures", type=int, default=600)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     judge = load_judge(options.model / "defect-judge")
     with tempfile.TemporaryDirectory() as folder:
         pictures = render_pictures(Path(folder), options.pictures, _SIDE, _TEST_SEED, held_out=None)

@@ -1,6 +1,6 @@
 """One command that trains what the tasks need on top of the base model: controls, edits, styles.
 
-    python -m toyland.training.train_tasks --preset cpu --model assets/toyland
+    python -m toyland.training.train_tasks --preset cpu --out assets/toyland
 
 It reads the base model from its folder, as `toyland.training.train` has left it, and writes beside it.
 Checkpoints lie in the work folder; a run that was cut off goes on where it was.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,16 +28,23 @@ from toyland.parts.style import STYLES, train_style
 from toyland.training.dataset import Pictures, render_pictures
 from toyland.training.export import export_lora, export_network
 from toyland.training.latents import Latents, encode_pictures, load_latents
-from toyland.training.options import chosen_device, chosen_recipe, run_in_order, training_options
+from toyland.training.options import (
+    chosen_device,
+    chosen_recipe,
+    chosen_work_folder,
+    run_in_order,
+    training_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from toyland.training.config import Recipe
 
 __all__ = ["STAGES", "TaskModels", "main"]
 
-_SEED, _JUDGE_SEED = 2_000, 3_000
+_JUDGE_SEED = 3_000
 
 
 @dataclass
@@ -65,15 +71,15 @@ class TaskModels:
 
     @cached_property
     def pictures(self) -> Pictures:
-        """What the base model was taught, new pictures of it."""
+        """What the base model was taught."""
         recipe = self.recipe
-        return render_pictures(self.work / "taught", recipe.task_pictures, recipe.size,
-                               recipe.seed + _SEED, shown=recipe.teaches)
+        return render_pictures(self.work / "pictures", recipe.pictures, recipe.size, recipe.seed,
+                               shown=recipe.teaches)
 
     @cached_property
     def latents(self) -> Latents:
         """All of them, encoded."""
-        cache = self.work / "taught-latents.pt"
+        cache = self.work / "latents.pt"
         if cache.exists():
             return load_latents(cache)
         return encode_pictures(self.base.vae.to(self.device), self.pictures, cache, self.device)
@@ -148,7 +154,7 @@ class TaskModels:
 
 
 STAGES: dict[str, Callable[[TaskModels], object]] = {
-    "taught": lambda models: models.latents,
+    "latents": lambda models: models.latents,
     "decoder": TaskModels.train_decoder,
     STUDENT: TaskModels.train_student,
     **{f"controlnet-{kind}": partial(TaskModels.train_controlnet, kind=kind) for kind in CONTROLS},
@@ -166,12 +172,11 @@ def main(argv: list[str] | None = None) -> None:
     """See the module."""
     parser = training_options(
         __doc__.splitlines()[0], STAGES, "decoder=30 controlnet-pose=10")
-    parser.add_argument("--model", type=Path, default=Path("assets/toyland"))
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="on the CPU")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     models = TaskModels(
-        chosen_recipe(options), options.model, options.work_dir, chosen_device(options), options.start)
+        chosen_recipe(options), options.out, chosen_work_folder(options), chosen_device(options), options.start)
     run_in_order(STAGES, options.stage, lambda name: STAGES[name](models))
 
 
