@@ -18,7 +18,7 @@ __all__ = ["main"]
 
 def main(argv: list[str]) -> None:
     """Train what is not complete, and print the tables; reports and pictures to look at lie in `--out`/tables."""
-    options = family_options(__doc__.splitlines()[0]).parse_args(argv)
+    options = family_options(__doc__).parse_args(argv)
     recipe, device = chosen_recipe(options), chosen_device(options)
     train.main(argv)
     train_tasks.main(argv)

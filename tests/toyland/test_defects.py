@@ -9,14 +9,16 @@ import pytest
 
 from tests.tiny_toyland import TINY
 from toyland.judges.defects import (
-    DEFECT_HEADS,
+    KINDS,
     defect_table,
+    load_defect_judge,
     render_flawed,
+    save_defect_judge,
     separation,
     soundness,
     train_defect_judge,
 )
-from toyland.judges.judge import load_judge, save_judge
+from toyland.judges.judge import build_judge
 from toyland.training.dataset import render_pictures
 from toyland.world.defects import DRAWN, PAINTED, Defect, paint_defect
 from toyland.world.scene import ACTIONS_OF, DEFECTS_OF, SUBJECTS, Scene, render, render_backdrop
@@ -66,23 +68,22 @@ def test_a_painted_defect_stays_around_the_subject_and_can_be_made_again(kind, p
 def test_flawed_pictures_know_their_sound_ones(pictures, flawed):
     assert len(flawed.images) == len(flawed.rows) == len(flawed.kinds) == 10
     for image, row, kind in zip(flawed.images, flawed.rows, flawed.kinds, strict=True):
-        assert DEFECT_HEADS["defect"][kind] in DEFECTS_OF[pictures.scenes[row].subject]
+        assert KINDS[kind] in DEFECTS_OF[pictures.scenes[row].subject]
         assert 0 < (image != pictures.images[row]).mean() < 0.3
 
 
 def test_the_judge_is_trained_kept_and_measured(pictures, flawed, tmp_path):
     plan = replace(TINY.plans["defect-judge"], steps=30, batch=8, rate=1e-2)
     recipe = replace(TINY, plans={"defect-judge": plan}, judge_channels=(8, 16))
-    judge = train_defect_judge(recipe, pictures, flawed, tmp_path / "checkpoint.pt", "cpu")
-    save_judge(judge, tmp_path / "judge", DEFECT_HEADS)
-    loaded = load_judge(tmp_path / "judge")
-    assert loaded.side == 128
+    judge = train_defect_judge(recipe, pictures, flawed, build_judge(recipe), tmp_path / "checkpoint.pt", "cpu")
+    save_defect_judge(judge, tmp_path / "judge")
+    loaded = load_defect_judge(tmp_path / "judge")
     sure = soundness(loaded, pictures.images)
     assert sure.shape == (24,)
     assert ((sure > 0) & (sure < 1)).all()
     np.testing.assert_allclose(sure, soundness(judge, pictures.images), atol=0.02)
     table = defect_table(loaded, pictures, flawed)
-    assert set(table) <= {*DEFECT_HEADS["defect"], "all"}
+    assert set(table) <= {*KINDS, "all"}
     assert sum(count for kind, (count, _, _) in table.items() if kind != "all") == table["all"][0] == 24 + 24 + 10
 
 

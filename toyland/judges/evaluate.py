@@ -21,7 +21,7 @@ import torch
 from diffusers import LCMScheduler, StableDiffusionPipeline
 from PIL import Image
 
-from toyland.judges.defects import soundness
+from toyland.judges.defects import DefectJudge, load_defect_judge, soundness
 from toyland.judges.frechet import features_of, frechet_distance
 from toyland.judges.judge import HEADS, Judge, labels_of, load_judge, verdicts
 from toyland.parts.autoencoder import to_pixels
@@ -45,13 +45,13 @@ class Judges:
     """What looks at the pictures: at subject, colour and place, and, where it has been trained, at defects."""
 
     attributes: Judge
-    defects: Judge | None
+    defects: DefectJudge | None
 
     @classmethod
     def load(cls, folder: Path) -> Judges:
         """The judges of a model's folder."""
         defects = folder / "defect-judge"
-        return cls(load_judge(folder / "judge"), load_judge(defects) if defects.exists() else None)
+        return cls(load_judge(folder / "judge"), load_defect_judge(defects) if defects.exists() else None)
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def save_grid(images: np.ndarray, path: Path, columns: int) -> None:
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, nargs="+", default=[Path("assets/toyland")])
     parser.add_argument("--device", default="cpu", help="where pictures are sampled")
     parser.add_argument("--prompts", type=int, default=240, help="half of held-out combinations")
@@ -209,7 +209,7 @@ def _sampled(
         for guidance in options.guidance_scale:
             yield f"{name}, DDIM {steps}, guidance {guidance:g}", sample(pipeline, prompts, steps, guidance, _SEED)
     if (folder / STUDENT).exists():
-        pipeline.load_lora_weights(folder / STUDENT)
+        pipeline.load_lora_weights(str(folder / STUDENT))
         pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
         yield f"{name}, student, {STEPS} steps", sample(pipeline, prompts, STEPS, 1.0, _SEED)
 

@@ -223,7 +223,7 @@ def style_table(trial: Trial) -> tuple[dict[str, dict[str, float]], np.ndarray]:
         called = [f"{prompt}, {style.trigger}" for prompt in trial.prompts]
         results = {"the base model, with its words": trial.sampled(pipeline, called)}
         if style.lora:
-            pipeline.load_lora_weights(trial.model / name)
+            pipeline.load_lora_weights(str(trial.model / name))
         else:
             unet = UNet2DConditionModel.from_pretrained(trial.model / name, dtype=torch.float32)
             pipeline.unet = unet.to(trial.device)
@@ -245,7 +245,7 @@ def _print_table(title: str, rows: dict[str, dict[str, float]]) -> None:
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("assets/toyland"))
     parser.add_argument("--device", default="cpu", help="where pictures are sampled")
     parser.add_argument("--task", choices=_TASKS, nargs="+", default=list(_TASKS))

@@ -27,38 +27,37 @@ if TYPE_CHECKING:
     from toyland.training.dataset import Pictures
 
 __all__ = [
-    "HEADS", "LOOK_HEADS", "Judge", "as_seen", "build_judge", "labels_of", "load_judge", "roughened",
-    "save_judge", "train_judge", "train_look_judge", "verdicts",
+    "HEADS", "LOOK_HEADS", "Judge", "as_seen", "build_judge", "labels_of", "load_judge", "load_small", "roughened",
+    "save_judge", "save_small", "train_judge", "train_look_judge", "trunk_of", "verdicts",
 ]
 
 HEADS: dict[str, tuple[str, ...]] = {"subject": SUBJECTS, "color": COLORS, "place": PLACES}
 LOOK_HEADS: dict[str, tuple[str, ...]] = {**HEADS, "look": ("plain", "snowfall", *LOOKS)}
 """What the judge of edits and styles tells: the same, and the look of the whole picture."""
-_CELLS = 64  # a side of what the first block leaves
+_SIDE = 64
 _SMOOTHING = 0.05
 
 
+def trunk_of(channels: tuple[int, ...], first_stride: int = 1) -> nn.Sequential:
+    """Blocks of two convolutions, each but the first at half the size of the one before."""
+    return nn.Sequential(*(
+        nn.Sequential(
+            nn.Conv2d(before, after, 3, stride=2 if level else first_stride, padding=1),
+            nn.GroupNorm(8, after), nn.SiLU(),
+            nn.Conv2d(after, after, 3, padding=1), nn.GroupNorm(8, after), nn.SiLU(),
+        )
+        for level, (before, after) in enumerate(itertools.pairwise((3, *channels)))
+    ))
+
+
 class Judge(nn.Module):
-    """Pictures float (n, 3, h, w) in 0..1 -> logits by head, each (n, classes).
+    """Pictures float (n, 3, h, w) in 0..1 -> logits by head, each (n, classes)."""
 
-    side: at which size it looks at them, in pixels, 64 or 128.
-    """
-
-    def __init__(self, channels: tuple[int, ...], classes: dict[str, int], side: int = _CELLS) -> None:
+    def __init__(self, channels: tuple[int, ...], classes: dict[str, int]) -> None:
         super().__init__()
-        self.side = side
-        widths = (3, *channels)
-        blocks = [
-            nn.Sequential(
-                nn.Conv2d(before, after, 3, stride=2 if level else side // _CELLS, padding=1),
-                nn.GroupNorm(8, after), nn.SiLU(),
-                nn.Conv2d(after, after, 3, padding=1), nn.GroupNorm(8, after), nn.SiLU(),
-            )
-            for level, (before, after) in enumerate(itertools.pairwise(widths))
-        ]
-        self.trunk = nn.Sequential(*blocks)
-        cells = 2 * channels[-1]
-        self.heads = nn.ModuleDict({name: nn.Linear(cells, n) for name, n in classes.items()})
+        self.channels = channels
+        self.trunk = trunk_of(channels)
+        self.heads = nn.ModuleDict({name: nn.Linear(2 * channels[-1], n) for name, n in classes.items()})
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """See the class."""
@@ -67,7 +66,7 @@ class Judge(nn.Module):
 
     def features(self, pixels: Tensor) -> Tensor:
         """What the heads are given: means and maxima of the last channels, (n, 2 * channels)."""
-        seen = self.trunk(F.interpolate(pixels, size=(self.side, self.side), mode="area") * 2 - 1)
+        seen = self.trunk(F.interpolate(pixels, size=(_SIDE, _SIDE), mode="area") * 2 - 1)
         return torch.cat([seen.mean((2, 3)), seen.amax((2, 3))], 1)
 
 
@@ -116,8 +115,9 @@ def train_judge(recipe: Recipe, pictures: Pictures, checkpoint: Path, device: st
         rows = torch.randint(len(pictures.images), (plan.batch,), generator=generator)
         images = as_seen(pictures.images[rows.numpy()])
         logits = model(roughened(images, generator).to(device))
-        return sum(F.cross_entropy(logits[name].float(), labels[name][rows].to(device),
-                                   label_smoothing=_SMOOTHING) for name in HEADS)
+        return torch.stack([
+            F.cross_entropy(logits[name].float(), labels[name][rows].to(device), label_smoothing=_SMOOTHING)
+            for name in HEADS]).sum()
 
     return train(model, loss, plan, checkpoint, seed=recipe.seed + 2)
 
@@ -141,8 +141,9 @@ def train_look_judge(recipe: Recipe, pictures: Pictures, checkpoint: Path, devic
         wanted = {name: label[rows] for name, label in labels.items()} | {"look": looks}
         # No one can tell the colour of what is drawn in one colour.
         wanted["color"] = wanted["color"].masked_fill(looks > names.index("night"), -100)
-        return sum(F.cross_entropy(logits[name].float(), wanted[name].to(device),
-                                   label_smoothing=_SMOOTHING) for name in LOOK_HEADS)
+        return torch.stack([
+            F.cross_entropy(logits[name].float(), wanted[name].to(device), label_smoothing=_SMOOTHING)
+            for name in LOOK_HEADS]).sum()
 
     return train(model, loss, plan, checkpoint, seed=recipe.seed + 5)
 
@@ -157,22 +158,29 @@ def verdicts(judge: Judge, images: np.ndarray, batch: int = 64) -> dict[str, Ten
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
-def save_judge(judge: Judge, folder: Path, heads: dict[str, tuple[str, ...]] = LOOK_HEADS) -> None:
-    """judge.safetensors (float16) and config.json; heads: the words of at least the judge's own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.half().contiguous() for name, value in judge.state_dict().items()}
-    save_file(weights, folder / "judge.safetensors")
-    channels = [block[0].out_channels for block in judge.trunk]
-    record = {"channels": channels, "side": judge.side,
-              "heads": {name: list(heads[name]) for name in judge.heads}}
-    (folder / "config.json").write_text(json.dumps(record, indent=2) + "\n")
+def save_judge(judge: Judge, folder: Path) -> None:
+    """judge.safetensors (float16) and config.json."""
+    heads = {name: list(LOOK_HEADS[name]) for name in judge.heads}
+    save_small(judge, folder / "judge.safetensors", {"channels": judge.channels, "heads": heads})
 
 
 def load_judge(folder: Path) -> Judge:
     """The judge that `save_judge` has left in a folder, in float32."""
     record = json.loads((folder / "config.json").read_text())
     classes = {name: len(words) for name, words in record["heads"].items()}
-    judge = Judge(tuple(record["channels"]), classes, record.get("side", _CELLS))
-    judge.load_state_dict(
-        {name: value.float() for name, value in load_file(folder / "judge.safetensors").items()})
-    return judge.eval()
+    judge = Judge(tuple(record["channels"]), classes)
+    load_small(judge, folder / "judge.safetensors")
+    return judge
+
+
+def save_small(network: nn.Module, path: Path, record: dict[str, object]) -> None:
+    """A network's weights in float16, and beside them config.json with what it takes to build it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.half().contiguous() for name, value in network.state_dict().items()}, path)
+    path.with_name("config.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def load_small(network: nn.Module, path: Path) -> None:
+    """Weights that `save_small` has written, in float32, into a network that is built and only looks from now on."""
+    network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    network.eval()

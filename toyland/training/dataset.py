@@ -82,8 +82,13 @@ def _render_chunk(chunk: list[Scene], size: int) -> dict[str, np.ndarray]:
 
 
 def drawing_pool(workers: int | None = None) -> ProcessPoolExecutor:
-    """Processes that draw, one for each core, each with OpenCV on its own core."""
-    return ProcessPoolExecutor(workers or os.cpu_count(), initializer=cv2.setNumThreads, initargs=(1,))
+    """Processes that draw, one for each core.
+
+    OpenCV's threads are ended before the processes are forked, which would inherit their locks; such small
+    pictures are drawn as fast by one.
+    """
+    cv2.setNumThreads(1)
+    return ProcessPoolExecutor(workers or os.cpu_count())
 
 
 def render_pictures(

@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 
-def family_options(description: str, example: str = "unet=60") -> argparse.ArgumentParser:
+def family_options(description: str | None, example: str = "unet=60") -> argparse.ArgumentParser:
     """A parser to which a command adds what it alone takes; example: of budgets, "unet=60"."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--preset", choices=PRESETS, default="cpu")
@@ -35,7 +35,7 @@ def family_options(description: str, example: str = "unet=60") -> argparse.Argum
     return parser
 
 
-def training_options(description: str, stages: Iterable[str], example: str) -> argparse.ArgumentParser:
+def training_options(description: str | None, stages: Iterable[str], example: str) -> argparse.ArgumentParser:
     """The same with a choice of stages."""
     parser = family_options(description, example)
     parser.add_argument("--stage", choices=list(stages), nargs="+", default=list(stages))

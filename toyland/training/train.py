@@ -219,7 +219,7 @@ def run_stage(stage: str, family: Family, workers: int) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """See the module."""
-    parser = training_options(__doc__.splitlines()[0], STAGES, "unet=60 autoencoder=30")
+    parser = training_options(__doc__, STAGES, "unet=60 autoencoder=30")
     parser.add_argument("--workers", type=int, default=os.cpu_count(),
                         help="training processes on the CPU")
     options = parser.parse_args(argv)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from diffusers import ControlNetModel, StableDiffusionPipeline, UNet2DConditionModel
 
-from toyland.judges.defects import DEFECT_HEADS, render_flawed, train_defect_judge
+from toyland.judges.defects import render_flawed, save_defect_judge, train_defect_judge
 from toyland.judges.judge import load_judge, save_judge, train_look_judge
 from toyland.judges.reader import save_reader, train_reader
 from toyland.parts.autoencoder import train_decoder
@@ -135,9 +135,9 @@ class TaskModels:
         """Pictures to what is wrong with their subject."""
         flawed = render_flawed(
             self.judge_pictures, self.recipe.judge_pictures, self.work / "flawed.npz")
-        made = train_defect_judge(self.recipe, self.judge_pictures, flawed,
+        made = train_defect_judge(self.recipe, self.judge_pictures, flawed, load_judge(self.model / "judge"),
                                   self._checkpoint("defect-judge"), self.device)
-        save_judge(made.cpu(), self.model / "defect-judge", DEFECT_HEADS)
+        save_defect_judge(made.cpu(), self.model / "defect-judge")
 
     def train_student(self) -> None:
         """Many steps with guidance to a few without."""
@@ -171,7 +171,7 @@ STAGES: dict[str, Callable[[TaskModels], object]] = {
 def main(argv: list[str] | None = None) -> None:
     """See the module."""
     parser = training_options(
-        __doc__.splitlines()[0], STAGES, "decoder=30 controlnet-pose=10")
+        __doc__, STAGES, "decoder=30 controlnet-pose=10")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="on the CPU")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
