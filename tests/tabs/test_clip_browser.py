@@ -10,7 +10,7 @@ from tests.browsing import NEEDS_CHROMIUM, PATIENCE, chromium, keep, opened, pla
 from tests.example_files import write_clip
 from tests.served import served
 from text2video_zero.media.clips import probe
-from text2video_zero.models import checkpoints
+from text2video_zero.models import catalogue
 
 pytestmark = NEEDS_CHROMIUM
 
@@ -29,7 +29,7 @@ IN_STEP = f"""() => {{
 def address(tiny_checkpoint, tiny_controlnets, tmp_path_factory):
     table = {"sd1": {control: (str(folder),) for control, folder in tiny_controlnets.items()}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints, "CONTROLNETS", table)
+        patch.setattr(catalogue, "CONTROLNETS", table)
         with served(tiny_checkpoint, tmp_path_factory.mktemp("outputs")) as url:
             yield url
 
