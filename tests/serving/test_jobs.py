@@ -293,7 +293,8 @@ def test_a_guide_is_forgotten_after_a_while_too(job, tmp_path):
     maps = ControlMaps(np.zeros((2, 16, 16, 3), np.uint8))
     old = store.save_guide(job, maps)
     os.utime(old.path, (time.time() - 120, time.time() - 120))
-    assert list(tmp_path.iterdir()) == [store.save_guide(job, maps).path]
+    new = store.save_guide(job, maps)
+    assert list(tmp_path.iterdir()) == [new.path]
 
 
 def test_strangers_choose_from_the_list_alone(tiny_checkpoint):
