@@ -122,12 +122,13 @@ def clip_scores(pipeline: Pipeline, request: TextToVideoRequest) -> ClipScores:
     placement = Placement.of(pipeline, request.chunk_size)
     with placement, attention_of(request, components.unet) as memory:
         run = ClipRun(request, pipeline, plan, guidance, memory, placement)
+        joint = plan.joint, range(plan.begin, len(plan.joint.timesteps))
         start = result_of(run.start())
         with detector.observing() as around_chunk:
-            plain = result_of(run.denoised(start, around_chunk=around_chunk))
+            plain = result_of(run.denoised(start, *joint, around_chunk=around_chunk))
         masks = detector.masks(plain)
         start = smoothed_latents(start, masks, run.poses(), request.smoothing_strength, request.resampling)
-        smoothed = result_of(run.denoised(start))
+        smoothed = result_of(run.denoised(start, *joint))
     clips = [np.stack(list(decoded_frames(components.vae, latents))) for latents in (plain, smoothed)]
     factor = pipeline.latent_factor
     foreground = masks.numpy().repeat(factor, 1).repeat(factor, 2)

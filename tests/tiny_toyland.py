@@ -9,9 +9,8 @@ from toyland.training.config import AutoencoderShape, ClipShape, Plan, Recipe, U
 PLAN = Plan(steps=2, batch=2, rate=1e-3, warmup=1, ema=0.9)
 TINY = Recipe(
     size=64,
-    pictures=12,
+    pictures=36,
     judge_pictures=4,
-    task_pictures=12,
     edit_pairs=6,
     captions=2,
     judge_channels=(8, 8),

@@ -9,16 +9,15 @@ import pytest
 
 from model_manager import ModelManager
 from serving.menu import ModelMenu
-from tabs.clip_tabs import CLIP_TABS
-from tabs.suiting import connect_suiting
+from tabs.model_defaults import connect_model_defaults
 from tabs.tab import widget
-from tabs.text_to_video import TEXT_TO_VIDEO
+from tabs.tasks import TABS
 from tests.fake_hub import FakeHub
 from tests.runs import sampled
 from tests.tiny_models import write_lora
-from text2video_zero.__main__ import build_parser, checkpoint_of, main
-from text2video_zero.__main__ import order as ordered
+from text2video_zero.__main__ import build_parser, job_of, main
 from text2video_zero.errors import UserError
+from text2video_zero.job import defaults_of
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
 from text2video_zero.models.hub import Hub
 from text2video_zero.models.selection import TASKS
@@ -61,8 +60,8 @@ def test_speeds_are_for_families_that_have_a_lora():
 class TestCommandLine:
     def order(self, *argv):
         arguments = build_parser().parse_args(["text-to-video", "--prompt", "a fox", *argv])
-        request, model, loras = ordered(arguments)
-        return request, checkpoint_of(request, model, loras, arguments)
+        job = job_of(arguments)
+        return job.request, job.checkpoint
 
     def test_a_speed_sets_what_goes_with_it_and_gives_way_to_what_is_given(self):
         request, checkpoint = self.order("--model", "sd-1.5", "--speed", "LCM")
@@ -100,20 +99,20 @@ class TestMenu:
         assert "LCM" in menu.speeds("sd-1.5")
         assert "LCM" in menu.speeds("owner/model-of-ones-own")
         assert ModelMenu("toyland", free=False).speeds("owner/model-of-ones-own") == (FULL_QUALITY,)
-        assert menu.defaults("toyland")["steps"] != 8
-        assert menu.defaults("sd-1.5", "Hyper-SD")["steps"] == 8
-        assert menu.checkpoint("sd-1.5", speed="LCM").adapters == (LCM_LORA,)
+        for task in ("text-to-video", "edge"):
+            assert defaults_of(task, "toyland")["steps"] != 8
+            assert defaults_of(task, "sd-1.5", "Hyper-SD")["steps"] == 8
 
     @pytest.mark.parametrize("task", TASKS)
     @pytest.mark.parametrize("model", ["toyland", "sd-1.5"])
     def test_the_page_shows_the_choice_with_models_that_have_one(self, task, model):
-        tab = next(tab for tab in (TEXT_TO_VIDEO, *CLIP_TABS) if tab.request.task == task)
+        tab = next(tab for tab in TABS if tab.request.task == task)
         menu = ModelMenu(model, free=True)
         with gr.Blocks(analytics_enabled=False) as page:
             chosen = gr.Dropdown(menu.names(), value=model)
             declared = tab.request.declarations()
             fields = {name: widget(name, default, spec, task) for name, default, spec in declared}
-            connect_suiting(tab.request, menu, chosen, fields, str)
+            connect_model_defaults(tab.request, menu, chosen, fields, str)
         if task == "instruct-pix2pix":
             assert "speed" not in fields
             return

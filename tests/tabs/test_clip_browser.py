@@ -136,7 +136,7 @@ def test_what_is_done_to_one_of_the_two_happens_to_the_other(page, tmp_path):
     bring(page, write_clip(tmp_path, "mp4"))
     ask(page)
     page.locator("#edge-run").click()
-    page.locator("#edge-status").get_by_text("Done in").wait_for()  # until then an example may be on the stage
+    page.locator("#edge-status").get_by_text("Done in").wait_for()  # until then an example may be shown
     page.wait_for_function(playing("#edge-video"))
     page.wait_for_function(playing("#edge-guide"))
     page.evaluate("() => document.querySelector('#edge-guide video').pause()")

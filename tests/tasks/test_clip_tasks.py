@@ -225,11 +225,11 @@ class TestControlled:
         parts = sampled(order(EdgeRequest, clip, **changes, chunk_size=2), controlled, manager).latents
         assert torch.allclose(parts, whole, atol=1e-4)
 
-    def test_all_frames_begin_with_one_noise_map(self, controlled, tmp_path):
+    def test_all_frames_begin_with_one_noise_map(self, manager, controlled, tmp_path):
         still = tmp_path / "still.gif"
         imageio.mimwrite(still, np.full((3, 64, 64, 3), 200, np.uint8), duration=125)
         request = order(EdgeRequest, still, frames=3, ready_made="yes", cross_frame_attention=False)
-        first, *others = sampled(request, controlled).latents
+        first, *others = sampled(request, controlled, manager).latents
         assert all(torch.allclose(other, first, atol=1e-4) for other in others)
 
     def test_the_quality_prompt_reaches_the_model(self, manager, controlled, clip):

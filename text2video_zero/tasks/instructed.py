@@ -16,7 +16,7 @@ from text2video_zero.sampling.denoising import Sampled, denoise, frame_noise, la
 from text2video_zero.sampling.guidance import InstructGuidance, encoded_prompts
 from text2video_zero.sampling.solvers import schedule_of
 from text2video_zero.tasks.clip_input import concrete, read, sound_of
-from text2video_zero.tasks.progress import Narrator
+from text2video_zero.tasks.progress import ProgressReporter
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -47,7 +47,7 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
         image_latents=(yield from image_latents(pipeline, clip.frames)),
     )
     schedule = schedule_of(request.sampler, request.steps, components.scheduler)
-    narrator = Narrator(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
+    progress = ProgressReporter(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
     placement = yield from placement_for(request, request.size, pipeline)
     with placement, attention_of(request, components.unet) as memory:
         loop = denoise(
@@ -59,7 +59,7 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
             placement,
             step_noise=lambda index: noise_of_step(request, pipeline, draw=index + 1),
         )
-        return Sampled((yield from narrator.told(loop, "Denoising")), request, sound_of(request, clip))
+        return Sampled((yield from progress.reported(loop, "Denoising")), request, sound_of(request, clip))
 
 
 def noise_of_step(request: InstructPix2PixRequest, pipeline: Pipeline, draw: int) -> torch.Tensor:

@@ -19,7 +19,7 @@ from text2video_zero.sampling.motion import CameraPath, CameraPose, forward_nois
 from text2video_zero.sampling.motion_plan import MotionPlan
 from text2video_zero.sampling.smoothing import smoothed_latents
 from text2video_zero.sampling.solvers import schedule_of
-from text2video_zero.tasks.progress import Narrator
+from text2video_zero.tasks.progress import ProgressReporter
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -44,16 +44,17 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
     placement = yield from placement_for(request, request.size, pipeline)
     with placement, attention_of(request, components.unet) as memory:
         run = ClipRun(request, pipeline, plan, guidance, memory, placement)
+        joint = plan.joint, range(plan.begin, len(plan.joint.timesteps))
         if not request.smooth_background:
-            return Sampled((yield from run.denoised((yield from run.start()))), request)
+            return Sampled((yield from run.denoised((yield from run.start()), *joint)), request)
         # Before the first step, so that a word or a network that is missing is told at once.
         detector = _foreground_detector(request, pipeline, branches=len(embeddings))
         start = yield from run.start()
         with detector.observing() as around_chunk:
-            first_pass = yield from run.denoised(start, around_chunk=around_chunk)
+            first_pass = yield from run.denoised(start, *joint, around_chunk=around_chunk)
         masks = detector.masks(first_pass)
         start = smoothed_latents(start, masks, run.poses(), request.smoothing_strength, request.resampling)
-        return Sampled((yield from run.denoised(start, stage="Smoothing the background")), request)
+        return Sampled((yield from run.denoised(start, *joint, stage="Smoothing the background")), request)
 
 
 def motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:
@@ -87,7 +88,7 @@ class ClipRun:
         request, plan = self.request, self.plan
         passes = 2 if request.smooth_background else 1
         evaluations = plan.at_from + passes * request.frames * (len(plan.joint.timesteps) - plan.begin)
-        self.narrator = Narrator(self.pipeline.preview_decoder, evaluations, request.frames, request.steps)
+        self.progress = ProgressReporter(self.pipeline.preview_decoder, evaluations, request.frames, request.steps)
 
     def poses(self) -> list[CameraPose]:
         """The camera's pose at each frame; without motion it stands still."""
@@ -108,8 +109,8 @@ class ClipRun:
         noises = [frame_noise(request.seed, frame, shape, self.pipeline.device) for frame in range(request.frames)]
         if not request.motion:
             return torch.stack(noises)
-        at_to = yield from self._denoised(noises[0][None], opening, range(plan.at_to), "First frame")
-        at_from = yield from self._denoised(at_to, opening, range(plan.at_to, plan.at_from), "First frame")
+        at_to = yield from self.denoised(noises[0][None], opening, range(plan.at_to), "First frame")
+        at_from = yield from self.denoised(at_to, opening, range(plan.at_to, plan.at_from), "First frame")
         alpha_from, alpha_to = opening.alphas[plan.at_from], opening.alphas[plan.at_to]
         moved = [
             forward_noise(warp(at_from[0], pose, request.resampling), noise, alpha_from, alpha_to)
@@ -118,21 +119,14 @@ class ClipRun:
         return torch.stack([at_to[0], *moved])
 
     def denoised(
-        self, latents: torch.Tensor, stage: str = "Denoising", around_chunk: ChunkContext = nullcontext
-    ) -> Generator[Event, None, torch.Tensor]:
-        """All frames together, to the end."""
-        joint = self.plan.joint
-        steps = range(self.plan.begin, len(joint.timesteps))
-        return (yield from self._denoised(latents, joint, steps, stage, around_chunk))
-
-    def _denoised(
         self,
         latents: torch.Tensor,
         schedule: Schedule,
         steps: range,
-        stage: str,
+        stage: str = "Denoising",
         around_chunk: ChunkContext = nullcontext,
     ) -> Generator[Event, None, torch.Tensor]:
+        """Latents (f, c, h, w) some steps of a schedule further on."""
         step_noise = shared_step_noise(self.request, self.pipeline, schedule)
         loop = denoise(latents, schedule, steps, self.guidance, self.memory, self.placement, step_noise, around_chunk)
-        return (yield from self.narrator.told(loop, stage))
+        return (yield from self.progress.reported(loop, stage))

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from toyland.training.precision import autocast
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -162,7 +164,7 @@ def _one_step(
         group["lr"] = _rate(plan, step, progress)
     generator = torch.Generator().manual_seed((seed * 64 + _rank()) * 1_000_003 + step)
     device = next(module.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16):
+    with autocast(device):
         value = loss(generator, progress)
     value.backward()
     _average_gradients(module)

@@ -24,6 +24,7 @@ def training_options(description: str, stages: Iterable[str], example: str) -> a
     parser.add_argument("--preset", choices=PRESETS, default="cpu")
     parser.add_argument("--work-dir", type=Path, default=Path("outputs/toyland"),
                         help="pictures, latents and checkpoints (some GB)")
+    parser.add_argument("--start", type=Path, help="folder of an earlier family to go on from")
     parser.add_argument("--device", choices=("cpu", "cuda"), default=None,
                         help="default: cuda where there is one")
     parser.add_argument("--stage", choices=list(stages), nargs="+", default=list(stages))

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import ControlNetModel, StableDiffusionPipeline, UNet2DConditionModel
 
-from toyland.judges.judge import save_judge, train_look_judge
+from toyland.judges.judge import load_judge, save_judge, train_look_judge
 from toyland.judges.reader import save_reader, train_reader
 from toyland.parts.autoencoder import train_decoder
 from toyland.parts.controlnet import train_controlnet
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STAGES", "TaskModels", "main"]
 
-_SEED, _JUDGE_SEED = 2_000, 3_000
+_JUDGE_SEED = 3_000
 
 
 @dataclass
@@ -44,12 +44,14 @@ class TaskModels:
     """What is trained on a base model that is already there; each training exports what it made.
 
     model: folder of the base model.  work: pictures, latents and checkpoints.
+    start: folder of an earlier family, whose ControlNets and editor these go on from.
     """
 
     recipe: Recipe
     model: Path
     work: Path
     device: str
+    start: Path | None = None
 
     def _checkpoint(self, part: str) -> Path:
         return self.work / part / "checkpoint.pt"
@@ -61,15 +63,15 @@ class TaskModels:
 
     @cached_property
     def pictures(self) -> Pictures:
-        """What the base model was taught, new pictures of it."""
+        """What the base model was taught."""
         recipe = self.recipe
-        return render_pictures(self.work / "taught", recipe.task_pictures, recipe.size,
-                               recipe.seed + _SEED, shown=recipe.teaches)
+        return render_pictures(self.work / "pictures", recipe.pictures, recipe.size, recipe.seed,
+                               shown=recipe.teaches)
 
     @cached_property
     def latents(self) -> Latents:
         """All of them, encoded."""
-        cache = self.work / "taught-latents.pt"
+        cache = self.work / "latents.pt"
         if cache.exists():
             return load_latents(cache)
         return encode_pictures(self.base.vae.to(self.device), self.pictures, cache, self.device)
@@ -77,14 +79,15 @@ class TaskModels:
     def train_decoder(self) -> None:
         """Latents to pixels once more, with the encoder as it is."""
         made = train_decoder(self.recipe, self.pictures, self.base.vae.to(self.device),
-                             self._checkpoint("decoder"))
+                             load_judge(self.model / "judge"), self._checkpoint("decoder"))
         export_network(made, self.model / "vae")
 
     def train_controlnet(self, kind: str) -> None:
         """A clip's edges, poses or depth to a picture."""
         part = f"controlnet-{kind}"
+        start = self.start and ControlNetModel.from_pretrained(self.start / part)
         made = train_controlnet(kind, self.recipe, self.base, self.pictures, self.latents,
-                                self._checkpoint(part), self.device)
+                                self._checkpoint(part), self.device, start)
         export_network(made, self.model / part)
 
     @cached_property
@@ -96,8 +99,9 @@ class TaskModels:
     def train_editor(self) -> None:
         """A picture and an instruction to another picture."""
         part = "instruct-pix2pix"
+        start = self.start and UNet2DConditionModel.from_pretrained(self.start / part)
         made = train_editor(self.recipe, self.base, self.latents, self.edits,
-                            self._checkpoint(part), self.device)
+                            self._checkpoint(part), self.device, start)
         export_network(made, self.model / part)
 
     @cached_property
@@ -128,7 +132,7 @@ class TaskModels:
 
 
 STAGES: dict[str, Callable[[TaskModels], object]] = {
-    "taught": lambda models: models.latents,
+    "latents": lambda models: models.latents,
     "decoder": TaskModels.train_decoder,
     **{f"controlnet-{kind}": partial(TaskModels.train_controlnet, kind=kind) for kind in CONTROLS},
     **{name: partial(TaskModels.train_style, name=name) for name in STYLES},
@@ -149,7 +153,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     models = TaskModels(
-        chosen_recipe(options), options.model, options.work_dir, chosen_device(options))
+        chosen_recipe(options), options.model, options.work_dir, chosen_device(options), options.start)
     run_in_order(STAGES, options.stage, lambda name: STAGES[name](models))
 
 
