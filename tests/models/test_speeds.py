@@ -21,7 +21,15 @@ from text2video_zero.job import defaults_of
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
 from text2video_zero.models.hub import Hub
 from text2video_zero.models.selection import TASKS
-from text2video_zero.models.speeds import FULL_QUALITY, SPEED_FIELDS, SPEEDS, speed_adapters, speeds_of
+from text2video_zero.models.speeds import (
+    FULL_QUALITY,
+    SPEED_FIELDS,
+    SPEEDS,
+    TOYLAND_STUDENT,
+    first_speed,
+    speed_adapters,
+    speeds_of,
+)
 from text2video_zero.requests import EdgeRequest, FewStepRequest, InstructPix2PixRequest, Size, TextToVideoRequest
 from text2video_zero.requests.video import FEW_STEP_SPEEDS
 from text2video_zero.sampling.motion_plan import MotionPlan
@@ -47,7 +55,7 @@ def test_what_a_speed_sets_is_a_request_whose_motion_lies_on_its_own_timesteps(n
 
 
 def test_speeds_are_for_families_that_have_a_lora():
-    assert speeds_of("toyland") == speeds_of("sd2") == (FULL_QUALITY,)
+    assert speeds_of("sd2") == (FULL_QUALITY,)
     assert speeds_of("sd1") == speeds_of("sdxl") == (FULL_QUALITY, "LCM", "Hyper-SD")
     assert speed_adapters("LCM", "sd-1.5") == speed_adapters("LCM", "arcane-style") == (LCM_LORA,)
     assert speed_adapters("Hyper-SD", "sdxl") == (HYPER_XL,)
@@ -55,6 +63,13 @@ def test_speeds_are_for_families_that_have_a_lora():
     with pytest.raises(UserError, match=r"For 'toyland' \(Toyland\) there is no LoRA of the speed LCM: choose 'full"):
         speed_adapters("LCM", "toyland")
     assert not issubclass(InstructPix2PixRequest, FewStepRequest)
+
+
+def test_the_embedded_speed_is_there_with_its_lora_and_then_chosen_at_first():
+    own = "4 steps" if TOYLAND_STUDENT.exists() else FULL_QUALITY
+    assert dict.fromkeys(speeds_of("toyland")) == dict.fromkeys((FULL_QUALITY, own))
+    assert first_speed("toyland") == own
+    assert first_speed("toyland-sunset") == first_speed("sd-1.5") == first_speed("owner/model") == FULL_QUALITY
 
 
 class TestCommandLine:
@@ -95,7 +110,8 @@ class TestCommandLine:
 class TestMenu:
     def test_speeds_and_what_they_set(self):
         menu = ModelMenu("toyland", free=True)
-        assert menu.speeds("toyland") == menu.speeds("") == (FULL_QUALITY,)
+        assert menu.speeds("toyland") == speeds_of("toyland")
+        assert menu.speeds("") == (FULL_QUALITY,)
         assert "LCM" in menu.speeds("sd-1.5")
         assert "LCM" in menu.speeds("owner/model-of-ones-own")
         assert ModelMenu("toyland", free=False).speeds("owner/model-of-ones-own") == (FULL_QUALITY,)

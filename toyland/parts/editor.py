@@ -6,7 +6,6 @@ latents of the picture that is to be changed.
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from diffusers import UNet2DConditionModel
 from torch.nn import functional
 
 from toyland.parts.unet import attend_plainly, text_states, widened
+from toyland.training.dataset import drawing_pool
 from toyland.training.latents import Latents, encode
 from toyland.training.loop import save_atomically, train
 from toyland.training.noising import build_scheduler, noise_loss, noised
@@ -68,7 +68,7 @@ def edit_pairs(
     rows = rng.integers(len(pictures.images), size=recipe.edit_pairs)
     edits = [random_edit(pictures.scenes[row], rng) for row in rows]
     values, masks = [], []
-    with ProcessPoolExecutor(workers) as pool:
+    with drawing_pool(workers) as pool:
         drawn = pool.map(partial(render_edit, size=recipe.size), edits, chunksize=50)
         for start in range(0, len(edits), _CHUNK):
             some = [next(drawn) for _ in edits[start : start + _CHUNK]]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Loss", "load_trained", "progress_of", "save_atomically", "train"]
 
+Module = TypeVar("Module", bound=nn.Module)
 Loss = Callable[[torch.Generator, float], Tensor]
 """(generator of this step, share of the training that is over, 0..1) -> scalar."""
 
@@ -82,8 +83,8 @@ def load_trained(module: nn.Module, checkpoint: Path) -> float:
 
 
 def train(
-    module: nn.Module, loss: Loss, plan: Plan, checkpoint: Path, *, seed: int, stop_at: int = 0,
-) -> nn.Module:
+    module: Module, loss: Loss, plan: Plan, checkpoint: Path, *, seed: int, stop_at: int = 0,
+) -> Module:
     """Train until the plan is over (or step `stop_at`); return the module with its final weights.
 
     An existing checkpoint is resumed; one of a complete run is only loaded. The module's weights

@@ -9,10 +9,10 @@ weights go on from those of an earlier family, also from one with fewer latent c
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,12 +34,19 @@ from toyland.training.export import (
 from toyland.training.latents import Latents, encode_pictures, load_latents, scale_latents
 from toyland.training.loop import load_trained
 from toyland.training.noising import build_scheduler
-from toyland.training.options import chosen_device, chosen_recipe, run_in_order, training_options
+from toyland.training.options import (
+    chosen_device,
+    chosen_recipe,
+    chosen_work_folder,
+    run_in_order,
+    training_options,
+)
 from toyland.training.texts import corpus, lessons
 from toyland.training.tokenizer import build_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from diffusers import AutoencoderKL
 
@@ -160,7 +167,9 @@ class Family:
         export_pipeline(self.out, unet=parts["unet"], autoencoder=self.autoencoder,
                         text_encoder=parts["text_encoder"], tokenizer=self.tokenizer,
                         scheduler=build_scheduler())
-        if self.earlier is not None:  # judge and CLIP pair know pictures, not latents: the earlier ones serve
+        if self.start is not None:  # judge and CLIP pair know pictures, not latents: the earlier ones serve
+            for part in ("clip", "judge") if self.start != self.out else ():
+                shutil.copytree(self.start / part, self.out / part, dirs_exist_ok=True)
             return
         export_clip(self.out, self.clip, self.tokenizer)
         judge = build_judge(self.recipe)
@@ -210,13 +219,12 @@ def run_stage(stage: str, family: Family, workers: int) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """See the module."""
-    parser = training_options(__doc__.splitlines()[0], STAGES, "unet=60 autoencoder=30")
-    parser.add_argument("--out", type=Path, default=Path("assets/toyland"))
+    parser = training_options(__doc__, STAGES, "unet=60 autoencoder=30")
     parser.add_argument("--workers", type=int, default=os.cpu_count(),
                         help="training processes on the CPU")
     options = parser.parse_args(argv)
     device = chosen_device(options)
-    family = Family(chosen_recipe(options), options.work_dir, options.out, device, options.start)
+    family = Family(chosen_recipe(options), chosen_work_folder(options), options.out, device, options.start)
     workers = options.workers if device == "cpu" else 1
     run_in_order(STAGES, options.stage, lambda name: run_stage(name, family, workers))
 

@@ -1,6 +1,6 @@
 """One command that trains what the tasks need on top of the base model: controls, edits, styles.
 
-    python -m toyland.training.train_tasks --preset cpu --model assets/toyland
+    python -m toyland.training.train_tasks --preset cpu --out assets/toyland
 
 It reads the base model from its folder, as `toyland.training.train` has left it, and writes beside it.
 Checkpoints lie in the work folder; a run that was cut off goes on where it was.
@@ -11,26 +11,34 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from diffusers import ControlNetModel, StableDiffusionPipeline, UNet2DConditionModel
 
+from toyland.judges.defects import render_flawed, save_defect_judge, train_defect_judge
 from toyland.judges.judge import load_judge, save_judge, train_look_judge
 from toyland.judges.reader import save_reader, train_reader
 from toyland.parts.autoencoder import train_decoder
 from toyland.parts.controlnet import train_controlnet
 from toyland.parts.controls import CONTROLS
 from toyland.parts.editor import EditPairs, edit_pairs, train_editor
+from toyland.parts.student import STUDENT, train_student
 from toyland.parts.style import STYLES, train_style
 from toyland.training.dataset import Pictures, render_pictures
 from toyland.training.export import export_lora, export_network
 from toyland.training.latents import Latents, encode_pictures, load_latents
-from toyland.training.options import chosen_device, chosen_recipe, run_in_order, training_options
+from toyland.training.options import (
+    chosen_device,
+    chosen_recipe,
+    chosen_work_folder,
+    run_in_order,
+    training_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from toyland.training.config import Recipe
 
@@ -123,6 +131,20 @@ class TaskModels:
             self.recipe, self.judge_pictures, self._checkpoint("reader"), self.device)
         save_reader(made.cpu(), self.model / "reader")
 
+    def train_defect_judge(self) -> None:
+        """Pictures to what is wrong with their subject."""
+        flawed = render_flawed(
+            self.judge_pictures, self.recipe.judge_pictures, self.work / "flawed.npz")
+        made = train_defect_judge(self.recipe, self.judge_pictures, flawed, load_judge(self.model / "judge"),
+                                  self._checkpoint("defect-judge"), self.device)
+        save_defect_judge(made.cpu(), self.model / "defect-judge")
+
+    def train_student(self) -> None:
+        """Many steps with guidance to a few without."""
+        made = train_student(self.recipe, self.base, self.pictures, self.latents,
+                             self._checkpoint(STUDENT), self.device)
+        export_lora(made, self.model / STUDENT)
+
     def train_style(self, name: str) -> None:
         """A dozen pictures to a style."""
         base = StableDiffusionPipeline.from_pretrained(self.model, dtype=torch.float32)
@@ -134,10 +156,12 @@ class TaskModels:
 STAGES: dict[str, Callable[[TaskModels], object]] = {
     "latents": lambda models: models.latents,
     "decoder": TaskModels.train_decoder,
+    STUDENT: TaskModels.train_student,
     **{f"controlnet-{kind}": partial(TaskModels.train_controlnet, kind=kind) for kind in CONTROLS},
     **{name: partial(TaskModels.train_style, name=name) for name in STYLES},
     "look-judge": TaskModels.train_look_judge,
     "reader": TaskModels.train_reader,
+    "defect-judge": TaskModels.train_defect_judge,
     "edits": lambda models: models.edits,
     "instruct-pix2pix": TaskModels.train_editor,
 }
@@ -147,13 +171,12 @@ STAGES: dict[str, Callable[[TaskModels], object]] = {
 def main(argv: list[str] | None = None) -> None:
     """See the module."""
     parser = training_options(
-        __doc__.splitlines()[0], STAGES, "decoder=30 controlnet-pose=10")
-    parser.add_argument("--model", type=Path, default=Path("assets/toyland"))
+        __doc__, STAGES, "decoder=30 controlnet-pose=10")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="on the CPU")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     models = TaskModels(
-        chosen_recipe(options), options.model, options.work_dir, chosen_device(options), options.start)
+        chosen_recipe(options), options.out, chosen_work_folder(options), chosen_device(options), options.start)
     run_in_order(STAGES, options.stage, lambda name: STAGES[name](models))
 
 
