@@ -76,6 +76,13 @@ def test_its_own_files_go_after_a_while_whoever_of_its_kind_looks(video, forgetf
     assert shown(tmp_path) == sorted(later + again)
 
 
+def test_a_guide_makes_room_too(video, forgetful, tmp_path):
+    forgetful.save_guide(SHORT, ControlMaps(video.frames))
+    aged(tmp_path)
+    new = forgetful.save_guide(SHORT, ControlMaps(video.frames))
+    assert shown(tmp_path) == [new.path]
+
+
 def test_files_of_others_stay_however_old(video, forgetful, tmp_path):
     kept = [tmp_path / name for name in ("holiday.mp4", "text-to-video-20200101-000000-0123456789abcdef.mp4", "a.zip")]
     for path in kept:

@@ -202,9 +202,9 @@ class TestSound:
         assert probe(saved).frames == 4
         assert read_settings(saved)["request"]["keep_sound"] is keep_sound
 
-    def test_begins_where_the_frames_begin(self, controlled, clip):
+    def test_begins_where_the_frames_begin(self, manager, controlled, clip):
         request = order(EdgeRequest, clip, first_frame=4, frames=2, keep_sound=True)
-        assert sampled(request, controlled).sound.start == pytest.approx(4 / 8)
+        assert sampled(request, controlled, manager).sound.start == pytest.approx(4 / 8)
 
 
 class TestControlled:
