@@ -16,8 +16,9 @@ from tests.sampling.test_denoising import EvaluationCount, order
 from text2video_zero.device.offload import Workspace
 from text2video_zero.errors import UserError
 from text2video_zero.sampling.consistency import lcm_timesteps, lcm_timesteps_from, lcm_timesteps_of_motion
-from text2video_zero.sampling.denoising import denoise, frame_noise, shared_step_noise
+from text2video_zero.sampling.denoising import denoise
 from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts
+from text2video_zero.sampling.noise import frame_noise, shared_step_noise
 from text2video_zero.sampling.schedule import MotionPlan, Schedule
 
 STILL = {"frames": 1, "motion": False, "guidance_scale": 1.0}

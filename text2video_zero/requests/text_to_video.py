@@ -94,6 +94,15 @@ class TextToVideoRequest(FewStepRequest):
         "Smooth moves by fractions of a latent cell; nearest by whole cells, as the paper's code does.",
         section=MOTION,
     )
+    motion_smoothness: float = decimal(
+        0.0,
+        0.0,
+        16.0,
+        "Motion smoothness",
+        "Over how many frames poses turn into one another. 0 is the paper's: every frame has a pose of its own.",
+        section=MOTION,
+        step=0.5,
+    )
     smooth_background: bool = flag(
         default=False,
         label="Smooth background",

@@ -12,9 +12,10 @@ import torch
 from text2video_zero.attention.patches import attention_of
 from text2video_zero.device.memory_plan import workspace_for
 from text2video_zero.foreground.detectors import CrossAttentionDetector, SalientObjectDetector
-from text2video_zero.sampling.denoising import Sampled, denoise, frame_noise, latent_shape, shared_step_noise
+from text2video_zero.sampling.denoising import Sampled, denoise
 from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts, negative_branch
-from text2video_zero.sampling.motion import CameraPath, CameraPose, forward_noise, warp
+from text2video_zero.sampling.motion import Anchor, CameraPath, CameraPose
+from text2video_zero.sampling.noise import NoisePath, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.sampling.schedule import MotionPlan, Schedule
 from text2video_zero.sampling.smoothing import smoothed_latents
 from text2video_zero.tasks.progress import Narrator
@@ -96,20 +97,25 @@ class ClipRun:
         """Latents (f, c, h, w) from which all frames are denoised together.
 
         With motion (paper, algorithm 1): frame 1 goes alone to T and on to T', is copied and moved there, and
-        the copies go forward to T with fresh noise each. Without, each frame starts from its own noise.
+        the copies go forward to T with noise of their own. Without, each frame starts from its own noise.
         """
         request, plan = self.request, self.plan
         opening = plan.opening
         shape = latent_shape(request.size, self.pipeline)
-        noises = [frame_noise(request.seed, frame, shape, self.pipeline.device) for frame in range(request.frames)]
+        path = NoisePath(request.seed, shape, request.motion_smoothness)
+        first = frame_noise(request.seed, 0, shape, self.pipeline.device)
         if not request.motion:
-            return torch.stack(noises)
-        at_to = yield from self._denoised(noises[0][None], opening, range(plan.at_to), "First frame")
+            return torch.stack([path.leaving(first, frame) for frame in range(request.frames)])
+        at_to = yield from self._denoised(first[None], opening, range(plan.at_to), "First frame")
         at_from = yield from self._denoised(at_to, opening, range(plan.at_to, plan.at_from), "First frame")
-        alpha_from, alpha_to = opening.alphas[plan.at_from], opening.alphas[plan.at_to]
+        anchor = Anchor(
+            at_to=at_to[0],
+            at_from=at_from[0],
+            alpha_to=opening.alphas[plan.at_to],
+            alpha_from=opening.alphas[plan.at_from],
+        )
         moved = [
-            forward_noise(warp(at_from[0], pose, request.resampling), noise, alpha_from, alpha_to)
-            for pose, noise in zip(self.poses()[1:], noises[1:], strict=True)
+            anchor.moved(frame, pose, path, request.resampling) for frame, pose in enumerate(self.poses()[1:], start=1)
         ]
         return torch.stack([at_to[0], *moved])
 
