@@ -100,6 +100,7 @@ def test_equals_diffusers_text_to_video_zero(pipeline):
         {"frames": 5, "motion": False, "sampler": "UniPC"},
         {"frames": 5, "smooth_background": True},
         {"frames": 5, "motion_smoothness": 1.5},
+        {"frames": 5, "motion_smoothness": 1.5, "loop": True},
     ],
     ids=lambda changes: ", ".join(f"{name}={value}" for name, value in changes.items()),
 )
@@ -158,6 +159,13 @@ def test_motion_smoothness_makes_neighbours_alike_and_leaves_the_first_frame(pip
     assert torch.allclose(own[0], path[0], atol=1e-5)
     jumps = [(clip[1:] - clip[:-1]).square().mean() for clip in (own, path)]
     assert jumps[1] < 0.6 * jumps[0]
+
+
+@pytest.mark.parametrize("camera", [{}, {"zoom": 0.05}, {"rotation": 0.02}], ids=str)
+def test_the_last_frame_of_a_loop_leads_into_the_first(pipeline, camera):
+    clip = sampled(order(frames=12, loop=True, motion_smoothness=2.0, **camera), pipeline)
+    steps = (clip.roll(-1, 0) - clip).square().mean((1, 2, 3)).sqrt()
+    assert steps[-1] <= 1.05 * steps.median()
 
 
 def test_switches_of_the_ablation_change_the_clip(pipeline):

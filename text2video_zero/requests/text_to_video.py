@@ -103,6 +103,12 @@ class TextToVideoRequest(FewStepRequest):
         section=MOTION,
         step=0.5,
     )
+    loop: bool = flag(
+        default=False,
+        label="Loop",
+        help="The last frame leads into the first: the camera returns, and so does what moves.",
+        section=MOTION,
+    )
     smooth_background: bool = flag(
         default=False,
         label="Smooth background",

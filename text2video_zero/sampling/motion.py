@@ -38,12 +38,14 @@ class CameraPose:
 
 @dataclass(frozen=True)
 class CameraPath:
-    """Even movement that turns back when it has gone far enough.
+    """Even movement that turns back when it has gone far enough, or a loop that ends where it began.
 
     pan_x, pan_y: widths and heights of the frame per frame.  zoom: growth per frame, > -1.
     rotation: full turns per frame.
     reach: bound of each movement, > 0: shares of the frame for pans, of a turn for rotations; a zoom ends
         where the edge has moved by that share. Without a bound a long pan would end in mirror images.
+    period: frames of a loop, >= 1, or None. A loop eases out and back once, on the way out at the speed that is given
+        on average, and rests where it begins; but a rotation that comes to whole turns goes on, if its reach allows.
     """
 
     pan_x: float
@@ -51,22 +53,40 @@ class CameraPath:
     zoom: float
     rotation: float
     reach: float
+    period: int | None = None
 
     def pose(self, frame: int) -> CameraPose:
         """The pose at a frame, 0-based; frame 0 is the identity."""
         zoom_reach = math.log1p(2 * self.reach)
         return CameraPose(
-            x=_there_and_back(self.pan_x * frame, self.reach),
-            y=_there_and_back(self.pan_y * frame, self.reach),
-            scale=math.exp(_there_and_back(math.log1p(self.zoom) * frame, zoom_reach)),
-            angle=math.tau * _there_and_back(self.rotation * frame, self.reach),
+            x=self._travelled(self.pan_x, frame, self.reach),
+            y=self._travelled(self.pan_y, frame, self.reach),
+            scale=math.exp(self._travelled(math.log1p(self.zoom), frame, zoom_reach)),
+            angle=math.tau * self._turned(frame),
         )
+
+    def _travelled(self, speed: float, frame: int, reach: float) -> float:
+        if self.period is None:
+            return _there_and_back(speed * frame, reach)
+        return _out_and_home(speed, frame % self.period, self.period, reach)
+
+    def _turned(self, frame: int) -> float:
+        """In full turns."""
+        if self.period is None or self.reach < 1 or not round(self.rotation * self.period):
+            return self._travelled(self.rotation, frame, self.reach)
+        return round(self.rotation * self.period) * (frame % self.period) / self.period
 
 
 def _there_and_back(distance: float, reach: float) -> float:
     """Triangle wave through 0 with slope 1 at 0 and bounds ±reach: every step has the same length."""
     phase = (distance + reach) % (4 * reach)
     return phase - reach if phase <= 2 * reach else 3 * reach - phase
+
+
+def _out_and_home(speed: float, frame: int, period: int, reach: float) -> float:
+    """One breath: slowest at both ends, so that the step from the last frame to the first is the smallest."""
+    furthest = math.copysign(min(abs(speed) * period / 2, reach), speed)
+    return furthest * (1 - math.cos(math.tau * frame / period)) / 2
 
 
 def sample_positions(pose: CameraPose, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -90,8 +90,12 @@ class ClipRun:
         """The camera's pose at each frame; without motion it stands still."""
         request = self.request
         speeds = (request.pan_x, request.pan_y, request.zoom, request.rotation) if request.motion else (0, 0, 0, 0)
-        path = CameraPath(*speeds, request.reach)
+        path = CameraPath(*speeds, request.reach, self._period)
         return [path.pose(frame) for frame in range(request.frames)]
+
+    @property
+    def _period(self) -> int | None:
+        return self.request.frames if self.request.loop else None
 
     def start(self) -> Generator[Event, None, torch.Tensor]:
         """Latents (f, c, h, w) from which all frames are denoised together.
@@ -102,7 +106,7 @@ class ClipRun:
         request, plan = self.request, self.plan
         opening = plan.opening
         shape = latent_shape(request.size, self.pipeline)
-        path = NoisePath(request.seed, shape, request.motion_smoothness)
+        path = NoisePath(request.seed, shape, request.motion_smoothness, self._period)
         first = frame_noise(request.seed, 0, shape, self.pipeline.device)
         if not request.motion:
             return torch.stack([path.leaving(first, frame) for frame in range(request.frames)])
