@@ -100,7 +100,7 @@ def test_equals_diffusers_text_to_video_zero(pipeline):
         {"frames": 5, "motion": False, "sampler": "UniPC"},
         {"frames": 5, "smooth_background": True},
         {"frames": 5, "motion_smoothness": 1.5},
-        {"frames": 5, "motion_smoothness": 1.5, "loop": True},
+        {"frames": 5, "motion_smoothness": 1.5, "resampling": "white", "loop": True},
     ],
     ids=lambda changes: ", ".join(f"{name}={value}" for name, value in changes.items()),
 )
@@ -143,7 +143,8 @@ def test_first_frame_is_the_same_in_clips_of_any_length(pipeline):
     [
         {"motion_smoothness": 2.0},
         {"motion_smoothness": 2.0, "motion": False},
-        {"motion_smoothness": 4.0, "zoom": 0.05},
+        {"resampling": "white"},
+        {"motion_smoothness": 4.0, "resampling": "white", "zoom": 0.05},
     ],
     ids=lambda changes: ", ".join(f"{name}={value}" for name, value in changes.items()),
 )
@@ -152,7 +153,7 @@ def test_longer_clips_begin_with_shorter_ones(pipeline, changes):
     assert torch.allclose(longer[:3], shorter, atol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{}, {"motion": False}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"motion": False}, {"resampling": "white"}], ids=str)
 def test_motion_smoothness_makes_neighbours_alike_and_leaves_the_first_frame(pipeline, changes):
     still = {**changes, "pan_x": 0.0, "pan_y": 0.0}
     own, path = (sampled(order(**still, motion_smoothness=frames), pipeline) for frames in (0.0, 3.0))
@@ -166,6 +167,15 @@ def test_the_last_frame_of_a_loop_leads_into_the_first(pipeline, camera):
     clip = sampled(order(frames=12, loop=True, motion_smoothness=2.0, **camera), pipeline)
     steps = (clip.roll(-1, 0) - clip).square().mean((1, 2, 3)).sqrt()
     assert steps[-1] <= 1.05 * steps.median()
+
+
+def test_a_camera_that_stands_still_moves_nothing_in_any_way(pipeline):
+    still = {"pan_x": 0.0, "pan_y": 0.0}
+    smooth, nearest, white = (
+        sampled(order(**still, resampling=name), pipeline) for name in ("smooth", "nearest", "white")
+    )
+    assert torch.equal(smooth, nearest)
+    assert torch.allclose(smooth, white, atol=1e-4)
 
 
 def test_switches_of_the_ablation_change_the_clip(pipeline):

@@ -85,7 +85,7 @@ class TestPath:
 
 
 class TestWarp:
-    @pytest.mark.parametrize("resampling", ["smooth", "nearest"])
+    @pytest.mark.parametrize("resampling", ["smooth", "nearest", "signal"])
     @pytest.mark.parametrize("size", [(16, 16), (64, 48), (7, 9)])
     def test_standing_still_changes_nothing(self, resampling, size):
         latents = noise(*size)
@@ -130,6 +130,10 @@ class TestWarp:
     )
     def test_noise_keeps_its_standard_deviation(self, pose):
         assert warp(noise(), pose).std() == pytest.approx(1, abs=0.03)
+
+    def test_a_signal_keeps_its_level(self):
+        even = torch.full((1, 16, 16), 3.0)
+        assert torch.allclose(warp(even, CameraPose(0.3, 0.1, 1.2, 0.3), "signal"), even, atol=1e-5)
 
     def test_small_speeds_move_evenly(self):
         rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")

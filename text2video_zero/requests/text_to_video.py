@@ -9,7 +9,7 @@ from text2video_zero.errors import UserError
 from text2video_zero.requests.fields import CONSISTENCY, MOTION, choice, decimal, flag, integer, text
 from text2video_zero.requests.video import FewStepRequest
 
-RESAMPLING = ("smooth", "nearest")
+RESAMPLING = ("smooth", "nearest", "white")
 FOREGROUND_DETECTORS = ("attention", "salient object")
 
 
@@ -91,7 +91,8 @@ class TextToVideoRequest(FewStepRequest):
         "smooth",
         RESAMPLING,
         "Movement of the latents",
-        "Smooth moves by fractions of a latent cell; nearest by whole cells, as the paper's code does.",
+        "Smooth moves by fractions of a latent cell; nearest by whole cells, as the paper's code does; white moves "
+        "picture and noise apart and keeps the noise free of patterns.",
         section=MOTION,
     )
     motion_smoothness: float = decimal(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from text2video_zero.sampling.noise import NoisePath
+    from text2video_zero.sampling.noise import NoisePath, NoiseScene
 
 LANCZOS_RADIUS = 4
 
@@ -110,14 +110,18 @@ def warp(latents: torch.Tensor, pose: CameraPose, resampling: str = "smooth") ->
 
     resampling: "nearest" moves by whole cells (the paper's code). "smooth" interpolates with a Lanczos kernel
     whose weights have unit *energy* and not unit sum: latents at T' are mostly noise, and the usual weights
-    would halve its standard deviation, which the UNet then paints as blur. For whole cells the two agree.
+    would halve its standard deviation, which the UNet then paints as blur. "signal" has the usual weights, for
+    latents without noise. For whole cells all agree.
     """
     height, width = latents.shape[-2:]
     read_x, read_y = sample_positions(pose, height, width)
     if resampling == "nearest":
         return _gathered(latents, _nearest(read_y), _nearest(read_x))
     base_x, base_y = read_x.floor(), read_y.floor()
-    weights_x, weights_y = _lanczos_weights(read_x - base_x), _lanczos_weights(read_y - base_y)
+    weights_x, weights_y = (
+        _lanczos_weights(read - base, keep_sum=resampling == "signal")
+        for read, base in ((read_x, base_x), (read_y, base_y))
+    )
     warped = torch.zeros_like(latents, dtype=torch.float32)
     for row, weight_y in enumerate(weights_y):
         for column, weight_x in enumerate(weights_x):
@@ -143,14 +147,14 @@ def _mirrored(index: torch.Tensor, count: int) -> torch.Tensor:
     return torch.minimum(index, 2 * count - 1 - index)
 
 
-def _lanczos_weights(fraction: torch.Tensor) -> torch.Tensor:
-    """Weights (2·radius, h, w) of the cells around a position, of unit energy; fraction in [0, 1)."""
+def _lanczos_weights(fraction: torch.Tensor, *, keep_sum: bool) -> torch.Tensor:
+    """Weights (2·radius, h, w) of the cells around a position, of unit sum or of unit energy; fraction in [0, 1)."""
     taps = torch.arange(1 - LANCZOS_RADIUS, LANCZOS_RADIUS + 1, dtype=torch.float32)
     distance = fraction - taps[:, None, None]
     weights = torch.sinc(distance) * torch.sinc(distance / LANCZOS_RADIUS)
     # sinc leaves 1e-8 at whole numbers; a whole-cell movement shall copy bit for bit.
     weights = torch.where(fraction == 0, (taps == 0)[:, None, None].float(), weights)
-    return weights / weights.square().sum(0).sqrt()
+    return weights / (weights.sum(0) if keep_sum else weights.square().sum(0).sqrt())
 
 
 def forward_noise(latents: torch.Tensor, noise: torch.Tensor, alpha_from: float, alpha_to: float) -> torch.Tensor:
@@ -166,26 +170,30 @@ def forward_noise(latents: torch.Tensor, noise: torch.Tensor, alpha_from: float,
 class Anchor:
     """The first frame at T and at T', from which all others depart.
 
-    at_to, at_from: its latents (c, h, w) at T and at T'.
+    at_to, at_from: its latents (c, h, w) at T and at T'.  clean: the estimate of its x_0 at T', (c, h, w).
     alpha_to, alpha_from: ᾱ at T and at T'.
     """
 
     at_to: torch.Tensor
     at_from: torch.Tensor
+    clean: torch.Tensor
     alpha_to: float
     alpha_from: float
 
-    def moved(self, frame: int, pose: CameraPose, path: NoisePath, resampling: str) -> torch.Tensor:
+    def moved(self, frame: int, pose: CameraPose, path: NoisePath, scene: NoiseScene, resampling: str) -> torch.Tensor:
         """Latents (c, h, w) at T of frame k >= 1: the first frame seen from a pose, and gone its own way from T' to T.
 
         A path without smoothness is the paper's: what each frame adds is its own, and drawn where the frame sees it.
-        One that is smooth belongs to the scene and moves with it.
+        One that is smooth belongs to the scene and moves with it, as all noise does where resampling is "white".
         """
-        if not path.smoothness:
+        if resampling != "white" and not path.smoothness:
             noise = path.leaving(self._way, frame)
             return forward_noise(warp(self.at_from, pose, resampling), noise, self.alpha_from, self.alpha_to)
         unmoved = forward_noise(self.at_from, self._noise(frame, path), self.alpha_from, self.alpha_to)
-        return warp(unmoved, pose, resampling)
+        if resampling != "white":
+            return warp(unmoved, pose, resampling)
+        signal, sigma = math.sqrt(self.alpha_to) * self.clean, math.sqrt(1 - self.alpha_to)
+        return warp(signal, pose, "signal") + sigma * scene.seen((unmoved - signal) / sigma, pose)
 
     @cached_property
     def _way(self) -> torch.Tensor:

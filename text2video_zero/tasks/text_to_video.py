@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +15,7 @@ from text2video_zero.foreground.detectors import CrossAttentionDetector, Salient
 from text2video_zero.sampling.denoising import Sampled, denoise
 from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts, negative_branch
 from text2video_zero.sampling.motion import Anchor, CameraPath, CameraPose
-from text2video_zero.sampling.noise import NoisePath, frame_noise, latent_shape, shared_step_noise
+from text2video_zero.sampling.noise import NoisePath, NoiseScene, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.sampling.schedule import MotionPlan, Schedule
 from text2video_zero.sampling.smoothing import smoothed_latents
 from text2video_zero.tasks.progress import Narrator
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from text2video_zero.foreground.detectors import ForegroundDetector
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests import TextToVideoRequest
-    from text2video_zero.sampling.denoising import ChunkContext
+    from text2video_zero.sampling.denoising import ChunkContext, ChunkDone
 
 
 def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
@@ -79,6 +79,7 @@ class ClipRun:
     guidance: TextGuidance
     memory: FrameMemory | None
     workspace: Workspace
+    clean: torch.Tensor = field(init=False)  # the latest estimate of x_0, (f, c, h, w)
 
     def __post_init__(self) -> None:
         request, plan = self.request, self.plan
@@ -115,11 +116,14 @@ class ClipRun:
         anchor = Anchor(
             at_to=at_to[0],
             at_from=at_from[0],
+            clean=self.clean[0],
             alpha_to=opening.alphas[plan.at_to],
             alpha_from=opening.alphas[plan.at_from],
         )
+        scene = NoiseScene(request.seed, shape)
         moved = [
-            anchor.moved(frame, pose, path, request.resampling) for frame, pose in enumerate(self.poses()[1:], start=1)
+            anchor.moved(frame, pose, path, scene, request.resampling)
+            for frame, pose in enumerate(self.poses()[1:], start=1)
         ]
         return torch.stack([at_to[0], *moved])
 
@@ -141,4 +145,17 @@ class ClipRun:
     ) -> Generator[Event, None, torch.Tensor]:
         step_noise = shared_step_noise(self.request, self.pipeline, schedule)
         loop = denoise(latents, schedule, steps, self.guidance, self.memory, self.workspace, step_noise, around_chunk)
-        return (yield from self.narrator.told(loop, stage))
+        return (yield from self.narrator.told(self._remembering_clean(loop), stage))
+
+    def _remembering_clean(
+        self, loop: Generator[ChunkDone, None, torch.Tensor]
+    ) -> Generator[ChunkDone, None, torch.Tensor]:
+        """A loop as it is; its latest estimate of x_0 stays."""
+        while True:
+            try:
+                chunk = next(loop)
+            except StopIteration as finished:
+                return finished.value
+            if chunk.clean is not None:
+                self.clean = chunk.clean
+            yield chunk
