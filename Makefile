@@ -1,4 +1,4 @@
-# make demo · test · test-fast · test-slow · test-gpu · lint · bench · bench-memory · toyland · examples · clean
+# make demo · test · test-fast · test-slow · test-gpu · lint · bench · bench-memory · toyland · examples · lock · clean
 # A fresh clone, make, and Python 3.11 or newer are all that is needed: each target sets up .venv first.
 
 PYTHON ?= python3
@@ -16,14 +16,16 @@ DEV_READY := $(VENV)/.dev-ready
 
 ifdef UV
 CREATE := uv venv --quiet --allow-existing --python "$(PYTHON)" $(VENV)
-INSTALL := uv pip install --python $(RUN)
+CAN_INSTALL := $(RUN) --version
+INSTALL := uv pip install --python $(RUN) --constraint requirements.lock
 else
 CREATE := "$(PYTHON)" -m venv $(VENV)
-INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
+CAN_INSTALL := $(RUN) -m pip --version || $(RUN) -m ensurepip
+INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-slow test-gpu lint bench bench-memory toyland examples clean
+.PHONY: help demo test test-fast test-slow test-gpu lint bench bench-memory toyland examples lock clean
 
 help:
 	@echo "make demo        set up everything and serve the app on http://$(HOST):$(PORT)"
@@ -34,15 +36,21 @@ help:
 	@echo "make bench-memory   measure what runs fill, by task, frames, and frames at a time"
 	@echo "make toyland     train the embedded model anew on this CPU (hours)"
 	@echo "make examples    render the example clips and the results that the page shows first"
+	@echo "make lock        pin anew what the requirements bring along (wants uv; ARGS=--upgrade takes the newest)"
 	@echo "make clean       remove .venv and caches"
 
 $(RUN):
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "Python 3.11 or newer is needed, but '$(PYTHON)' is $$("$(PYTHON)" --version 2>&1 || true):" \
 	         "install one and name it, for example  make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	$(CREATE)
+	$(CREATE) || true
 
-$(APP_READY): requirements.txt | $(RUN)
+# Debian's Python without python3-venv makes half an environment: it goes, or every later make took it as ready.
+$(APP_READY): requirements.txt requirements.lock | $(RUN)
+	@{ $(CAN_INSTALL); } >/dev/null 2>&1 || { \
+	    test -e $@ || ! test -e $(VENV)/pyvenv.cfg || rm -rf $(VENV); \
+	    echo "pip does not work in $(VENV): install Python's venv (Debian and Ubuntu: apt install python3-venv)" \
+	         "or uv, then start again." >&2; exit 1; }
 	@echo "Installing what the app needs into $(VENV); the first time takes a few minutes and 6 GB."
 	$(INSTALL) -r requirements.txt
 	@touch $@
@@ -83,6 +91,11 @@ toyland: $(APP_READY)
 examples: $(APP_READY)
 	$(RUN) -m toyland.world.clips --out assets/clips
 	$(RUN) -m toyland.examples --out assets/clips/results --strip assets/readme/tasks.gif $(ARGS)
+
+# For every system and every Python that is supported, not for this machine's alone.
+lock:
+	uv pip compile --universal --python-version 3.11 --no-annotate --no-emit-index-url \
+	    --custom-compile-command "make lock" --output-file requirements.lock $(ARGS) requirements.txt requirements-dev.txt
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

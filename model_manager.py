@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-import threading
+import weakref
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,28 +25,24 @@ from text2video_zero.control.map_cache import MapCache
 from text2video_zero.device.compilation import check_compiler, compile_blocks
 from text2video_zero.device.devices import chosen_device, chosen_type, device_name, memory_format
 from text2video_zero.device.memory import weight_budget
-from text2video_zero.device.pipeline_cache import Loan, Shelf
+from text2video_zero.device.pipeline_cache import PipelineCache
 from text2video_zero.device.self_check import self_check
 from text2video_zero.errors import UserError
 from text2video_zero.events import result_of
-from text2video_zero.models.checkpoints import (
-    PREVIEW_DECODERS,
-    SAFETY_CHECKER,
-    Annotator,
-    family_of,
-    find_detector,
-    is_harmless,
-)
+from text2video_zero.models.catalogue import PREVIEW_DECODERS, SAFETY_CHECKER, find_detector, is_harmless
+from text2video_zero.models.checkpoints import Annotator
 from text2video_zero.models.compatibility import (
+    check_adapter,
+    check_controlnet,
+    check_kind,
     errors_in_one_sentence,
-    refuse_other_adapter,
-    refuse_other_family,
-    refuse_other_kind_of_unet,
+    pipeline_class_of,
 )
 from text2video_zero.models.hub import Hub
-from text2video_zero.models.original_configurations import write_controlnet_layout, write_layout
-from text2video_zero.models.pipeline import Detector, Network, Pipeline
-from text2video_zero.models.sources import Sources, has_layout
+from text2video_zero.models.original_configurations import write_configuration, write_controlnet_configuration
+from text2video_zero.models.pipeline import Detector, Network, Pipeline, no_patch_left_behind
+from text2video_zero.models.selection import family_of
+from text2video_zero.models.sources import Sources, has_configuration
 from text2video_zero.models.vocabulary import Vocabulary
 from text2video_zero.models.weights import (
     UNET_INPUT,
@@ -59,7 +56,7 @@ from text2video_zero.sampling.preview import LatentRGB, TinyDecoder
 from text2video_zero.sampling.safety import SafetyChecker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from controlnet_aux import MidasDetector, OpenposeDetector
     from diffusers import DiffusionPipeline
@@ -71,13 +68,6 @@ if TYPE_CHECKING:
 
     _Components = StableDiffusionPipeline | StableDiffusionXLPipeline
 
-PIPELINE_CLASSES = {
-    "StableDiffusionPipeline": StableDiffusionPipeline,
-    "StableDiffusionControlNetPipeline": StableDiffusionPipeline,
-    "StableDiffusionInstructPix2PixPipeline": StableDiffusionPipeline,
-    "StableDiffusionXLPipeline": StableDiffusionXLPipeline,
-}
-
 
 class ModelManager:
     """Loads each checkpoint once, shares what two of them have in common, and lends them to one run after another.
@@ -87,7 +77,7 @@ class ModelManager:
     dtype: "float16", "bfloat16" or "float32"; None takes what suits the device.
     compiled: whether UNets and ControlNets are compiled, see COMPILATION_COST. Raises UserError where they cannot be.
     device_budget, cpu_budget: bytes that weights may fill on the device, and that those may fill which wait in
-        the CPU's memory; see `Shelf` for what happens beyond.
+        the CPU's memory; see `PipelineCache` for what happens beyond.
     hub: where Hub ids are looked up.
     check_safety: whether what models draw is looked at by a safety checker before anybody sees it. Those that
         are known to be harmless need none.
@@ -112,18 +102,18 @@ class ModelManager:
         self.compiled = compiled
         if compiled:
             check_compiler()
-        self.shelf = Shelf(
+        self.cache = PipelineCache(
             self.device,
             weight_budget(self.device) if device_budget is None else device_budget,
             weight_budget(torch.device("cpu")) if cpu_budget is None else cpu_budget,
         )
         # Clips are their owner's business: what was drawn from them goes when the program ends.
-        self._map_folder = tempfile.TemporaryDirectory(prefix="text2video-zero-maps-")
-        self.map_cache = MapCache(Path(self._map_folder.name))
+        map_folder = Path(tempfile.mkdtemp(prefix="text2video-zero-maps-"))
+        weakref.finalize(self, shutil.rmtree, map_folder, ignore_errors=True)
+        self.map_cache = MapCache(map_folder)
         self._check_safety = check_safety
         self._sources = Sources(hub or Hub(), half=self.dtype != torch.float32)
         self._reader = _Reader(self._sources, self.dtype, memory_format(self.device), compiled)
-        self._loading = threading.Lock()  # held for as long as a load takes, so that each key is loaded once
 
     def describe_device(self) -> str:
         """The device as a person would name it."""
@@ -131,13 +121,13 @@ class ModelManager:
 
     def is_loaded(self, checkpoint: Checkpoint) -> bool:
         """Whether lending the checkpoint would read nothing from disk."""
-        return checkpoint in self.shelf
+        return checkpoint in self.cache
 
     def self_check(self) -> list[str]:
         """What there is to work with, a line each: device, memory, versions, and the models that need no network."""
-        return self_check(self.device, self.dtype, self.shelf.device_budget, self._sources.hub)
+        return self_check(self.device, self.dtype, self.cache.device_budget, self._sources.hub)
 
-    def fetch(self, checkpoint: Checkpoint) -> Iterator[Progress]:
+    def fetch(self, checkpoint: Checkpoint) -> Generator[Progress]:
         """Download what lending the checkpoint needs and what is not here, with progress in bytes.
 
         Closing the iterator stops the download soon; the next one goes on where it was. Raises UserError when
@@ -149,35 +139,23 @@ class ModelManager:
             yield from self._sources.fetch(checkpoint)
 
     @contextmanager
-    def lend(self, checkpoint: Checkpoint) -> Iterator[Pipeline]:
+    def lend(self, checkpoint: Checkpoint) -> Generator[Pipeline]:
         """The loaded checkpoint, for one run.
 
         Raises UserError when it cannot be loaded; the manager is then as it was. Leaving checks that the run
         has taken its attention processors away again.
         """
-        loan = self._borrowed(checkpoint)
-        patchable = [module for module in loan.modules if hasattr(module, "attn_processors")]
-        processors = [dict(module.attn_processors) for module in patchable]
-        try:
-            yield loan.pipeline
-        finally:
-            self.shelf.give_back(loan)
-        left_behind = sum(
-            found is not before[name]
-            for module, before in zip(patchable, processors, strict=True)
-            for name, found in module.attn_processors.items()
-        )
-        if left_behind:
-            raise RuntimeError(f"a run left {left_behind} patched attention layers behind")
+        with self.cache.in_use(checkpoint, self._load) as pipeline, no_patch_left_behind(pipeline.networks):
+            yield pipeline
 
-    def fetch_detector(self, detector: str | DetectorCheckpoint | Annotator) -> Iterator[Progress]:
+    def fetch_detector(self, detector: str | DetectorCheckpoint | Annotator) -> Generator[Progress]:
         """Download what lending the detector needs and what is not here, as `fetch` does for a checkpoint."""
         yield from self._sources.fetch_detector(find_detector(detector) if isinstance(detector, str) else detector)
 
     @contextmanager
     def lend_detector(
         self, detector: str | DetectorCheckpoint | Annotator
-    ) -> Iterator[Detector | OpenposeDetector | MidasDetector]:
+    ) -> Generator[Detector | OpenposeDetector | MidasDetector]:
         """A detector of poses or depth, released when the context ends; for an Annotator controlnet-aux's own.
 
         detector: a known name ("depth", "depth-dpt-hybrid", "pose", "openpose", "midas") or what to load.
@@ -185,11 +163,11 @@ class ModelManager:
         """
         checkpoint = find_detector(detector) if isinstance(detector, str) else detector
         if isinstance(checkpoint, Annotator):
-            with self._loading:
+            with self.cache.loading:
                 annotator = self._reader.annotator(checkpoint).to(self.device)
             yield annotator
             return
-        with self._loading:
+        with self.cache.loading:
             networks = self._reader.detector(checkpoint)
             for network in networks:
                 network.model.to(self.device)
@@ -198,36 +176,26 @@ class ModelManager:
         finally:
             for network in networks:
                 network.model.to("meta")  # whoever still holds the record holds no weights
-            self.shelf.free_unused()
-
-    def _borrowed(self, checkpoint: Checkpoint) -> Loan:
-        """The loan of a checkpoint, counted as in use, with all its weights on the device."""
-        loan = self.shelf.take(checkpoint)
-        if loan is not None:
-            return loan
-        with self._loading:
-            loan = self.shelf.take(checkpoint)  # somebody else may have loaded it meanwhile
-            if loan is None:
-                loan = self.shelf.waiting(checkpoint) or Loan(self._load(checkpoint))
-                self.shelf.put(checkpoint, loan)
-            return loan
+            self.cache.free_unused()
 
     def _load(self, checkpoint: Checkpoint) -> Pipeline:
         """The pipeline, in the CPU's memory but for what it shares with loaded ones."""
-        base = self.shelf.base(checkpoint) or self._load_base(checkpoint.base)
+        base = self.cache.base(checkpoint) or self._load_base(checkpoint.base)
         if checkpoint.controlnet is None:
             return replace(base, checkpoint=checkpoint, controlnet=None)
-        controlnet = self.shelf.controlnet(checkpoint) or self._reader.controlnet(*checkpoint.controlnet_key)
-        refuse_other_family(checkpoint, controlnet, base.components.unet)
+        controlnet = self.cache.controlnet(checkpoint) or self._reader.controlnet(
+            checkpoint.controlnet, checkpoint.controlnet_revision
+        )
+        check_controlnet(checkpoint.controlnet, controlnet, checkpoint, base.components.unet)
         return replace(base, checkpoint=checkpoint, controlnet=controlnet)
 
     def _load_base(self, checkpoint: Checkpoint) -> Pipeline:
         checker = None
         if self._is_checked(checkpoint):
-            checker = self.shelf.safety_checker() or self._reader.safety_checker()
-        components, path = self._reader.base(checkpoint, self.shelf.parts(checkpoint))
+            checker = self.cache.safety_checker() or self._reader.safety_checker()
+        components, path = self._reader.base(checkpoint, self.cache.parts(checkpoint))
         components.set_progress_bar_config(disable=True)
-        relative = self.shelf.with_vae(components.vae)
+        relative = self.cache.with_vae(components.vae)
         preview_decoder = relative.preview_decoder if relative else self._preview_decoder(checkpoint, components)
         return Pipeline(
             checkpoint,
@@ -247,7 +215,7 @@ class ModelManager:
     def _preview_decoder(self, checkpoint: Checkpoint, components: _Components) -> PreviewDecoder:
         linear = LatentRGB.fit(components.vae)
         tiny = self._reader.tiny_autoencoder(family_of(checkpoint))
-        return TinyDecoder(tiny.to(self.device), linear) if tiny else linear
+        return TinyDecoder(torch.nn.Module.to(tiny, self.device), linear) if tiny else linear
 
 
 @dataclass(frozen=True)
@@ -272,8 +240,8 @@ class _Reader:
         with errors_in_one_sentence(checkpoint.source):
             read = self._single_file if path.is_file() else self._whole_folder
             components = read(path, parts)
-        refuse_other_kind_of_unet(checkpoint, components.unet)
-        if components.vae.config.force_upcast and isinstance(components, StableDiffusionXLPipeline):
+        check_kind(checkpoint, components.unet)
+        if components.vae.config["force_upcast"] and isinstance(components, StableDiffusionXLPipeline):
             components.vae.to(torch.float32)  # it overflows in half precision, on every picture
         for adapter in checkpoint.adapters:
             self._add_adapter(adapter, components)
@@ -282,17 +250,12 @@ class _Reader:
         return components, path
 
     def _prepare(self, network: UNet2DConditionModel | ControlNetModel) -> None:
-        network.to(memory_format=self.order)
+        torch.nn.Module.to(network, memory_format=self.order)  # past diffusers' wrapper, which has no types
         if self.compiled:
             compile_blocks(network)
 
     def _whole_folder(self, path: Path, parts: dict[str, object]) -> _Components:
-        if not (path / "model_index.json").is_file():
-            raise UserError(f"The folder {path.name!r} holds no model_index.json: give a folder in diffusers layout.")
-        kind = StableDiffusionPipeline.load_config(path)["_class_name"]
-        pipeline_class = PIPELINE_CLASSES.get(kind)
-        if pipeline_class is None:
-            raise UserError(f"The folder {path.name!r} holds a {kind}: choose a Stable Diffusion 1.x, 2.x or XL model.")
+        pipeline_class = pipeline_class_of(path)
         return pipeline_class.from_pretrained(
             path,
             dtype=self.dtype,
@@ -308,14 +271,14 @@ class _Reader:
         family = family_of_file(path, shapes)
         pipeline_class = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
         with TemporaryDirectory() as temporary:
-            layout = path.with_suffix("")
-            if not has_layout(path):
-                layout = Path(temporary)
-                write_layout(layout, family, shapes[UNET_INPUT][1])
+            config = path.with_suffix("")
+            if not has_configuration(path):
+                config = Path(temporary)
+                write_configuration(config, family, shapes[UNET_INPUT][1])
                 parts = self._tokenizers(family) | parts
             return pipeline_class.from_single_file(
                 str(path),
-                config=str(layout),
+                config=str(config),
                 dtype=self.dtype,
                 local_files_only=True,
                 **_without_checker(pipeline_class),
@@ -334,9 +297,9 @@ class _Reader:
     def _add_adapter(self, adapter: Adapter, components: _Components) -> None:
         """Add a LoRA to the weights themselves, so that sampling knows nothing of it."""
         file = result_of(self.sources.adapter(adapter))
-        refuse_other_adapter(adapter.source, file, read_shapes(file), components.unet)
+        check_adapter(adapter.source, file, read_shapes(file), components.unet)
         with errors_in_one_sentence(adapter.source):
-            components.load_lora_weights(file.parent, weight_name=file.name, adapter_name="lora")
+            components.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name="lora")
             components.set_adapters("lora", adapter.weight)
             components.fuse_lora(adapter_names=["lora"])
             components.unload_lora_weights()
@@ -363,12 +326,12 @@ class _Reader:
 
     def _controlnet_file(self, path: Path) -> ControlNetModel:
         with TemporaryDirectory() as temporary:
-            layout = path.with_suffix("")
-            if not (layout / "config.json").is_file():
-                layout = Path(temporary)
-                write_controlnet_layout(layout, family_of_controlnet(path, read_shapes(path)))
+            config = path.with_suffix("")
+            if not (config / "config.json").is_file():
+                config = Path(temporary)
+                write_controlnet_configuration(config, family_of_controlnet(path, read_shapes(path)))
             return ControlNetModel.from_single_file(
-                str(path), config=str(layout), dtype=self.dtype, local_files_only=True
+                str(path), config=str(config), dtype=self.dtype, local_files_only=True
             )
 
     def safety_checker(self) -> SafetyChecker:

@@ -23,7 +23,8 @@ from benchmarks.live_bytes import peak_of
 from model_manager import ModelManager
 from text2video_zero.device.memory_plan import DECODER_MAPS, unet_bytes
 from text2video_zero.generate import generate
-from text2video_zero.models.checkpoints import TOYLAND, checkpoint_for
+from text2video_zero.models.catalogue import TOYLAND
+from text2video_zero.models.selection import checkpoint_for
 from text2video_zero.requests import EdgeRequest, Size, TextToVideoRequest
 
 if TYPE_CHECKING:

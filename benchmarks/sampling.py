@@ -15,7 +15,7 @@ from diffusers.pipelines.deprecated.text_to_video_synthesis.pipeline_text_to_vid
 
 from model_manager import ModelManager
 from text2video_zero.generate import sample
-from text2video_zero.models.checkpoints import find_checkpoint
+from text2video_zero.models.selection import find_checkpoint
 from text2video_zero.requests import TextToVideoRequest
 
 if TYPE_CHECKING:

@@ -19,11 +19,12 @@ import torch
 
 from model_manager import ModelManager
 from text2video_zero.attention.patches import attention_of
-from text2video_zero.device.offload import Workspace
+from text2video_zero.device.offload import Placement
 from text2video_zero.evaluation.metrics import flow_warp_error, iou, pose_warp_error
 from text2video_zero.events import result_of
 from text2video_zero.foreground.detectors import CrossAttentionDetector
-from text2video_zero.models.checkpoints import find_checkpoint, known_model
+from text2video_zero.models.catalogue import known_model
+from text2video_zero.models.selection import find_checkpoint
 from text2video_zero.requests import TextToVideoRequest
 from text2video_zero.sampling.decoding import decoded_frames
 from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts, negative_branch
@@ -118,9 +119,9 @@ def clip_scores(pipeline: Pipeline, request: TextToVideoRequest) -> ClipScores:
     guidance = TextGuidance(components.unet, embeddings, request.guidance_scale)
     plan = motion_plan(request, pipeline)
     detector = CrossAttentionDetector(pipeline, request.prompt, "", request.frames, len(embeddings))
-    workspace = Workspace.of(pipeline, request.chunk_size)
-    with workspace, attention_of(request, components.unet) as memory:
-        run = ClipRun(request, pipeline, plan, guidance, memory, workspace)
+    placement = Placement.of(pipeline, request.chunk_size)
+    with placement, attention_of(request, components.unet) as memory:
+        run = ClipRun(request, pipeline, plan, guidance, memory, placement)
         start = result_of(run.start())
         with detector.observing() as around_chunk:
             plain = result_of(run.denoised(start, around_chunk=around_chunk))
@@ -197,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="JSON file for all rows")
     chosen = parser.parse_args(arguments)
     known = known_model(chosen.model)
-    suited = dict(known.defaults) if known else {}  # as the app runs it
+    defaults = dict(known.defaults) if known else {}  # as the app runs it
     with ModelManager("cpu").lend(find_checkpoint(chosen.model)) as pipeline, torch.inference_mode():
         masks = [
             mask_scores(pipeline, scene, text, chosen.seed + number)
@@ -212,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "seed": chosen.seed + number,
                 "size": pipeline.native_size,
             }
-            request = TextToVideoRequest(**{**suited, **given})
+            request = TextToVideoRequest(**{**defaults, **given})
             clips.append(clip_scores(pipeline, request))
         print(f"\nin thousandths of the colour range\n\n{clip_table(clips)}")
     if chosen.out:

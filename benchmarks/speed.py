@@ -20,7 +20,7 @@ from model_manager import ModelManager
 from text2video_zero.attention.cross_frame import cross_frame_attention
 from text2video_zero.attention.text_keys import text_memory
 from text2video_zero.attention.token_merging import token_merging
-from text2video_zero.models.checkpoints import find_checkpoint
+from text2video_zero.models.selection import find_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

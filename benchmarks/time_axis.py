@@ -22,7 +22,8 @@ from model_manager import ModelManager
 from text2video_zero.evaluation.metrics import flow_warp_error, optical_flow
 from text2video_zero.events import result_of
 from text2video_zero.generate import sample
-from text2video_zero.models.checkpoints import TOYLAND_FOLDER, find_checkpoint, known_model
+from text2video_zero.models.catalogue import TOYLAND_FOLDER, known_model
+from text2video_zero.models.selection import find_checkpoint
 from text2video_zero.requests import TextToVideoRequest
 from text2video_zero.requests.camera import CAMERA_PRESETS
 from text2video_zero.requests.text_to_video import RESAMPLING

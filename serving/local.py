@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from text2video_zero.events import Notice, Progress
-from text2video_zero.models.checkpoints import known_name
+from text2video_zero.models.catalogue import known_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

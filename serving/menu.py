@@ -9,21 +9,15 @@ from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
 from text2video_zero.models.adapters import read_adapters
-from text2video_zero.models.checkpoints import (
-    KNOWN_MODELS,
-    Checkpoint,
-    KnownModel,
-    checkpoint_for,
-    family_of,
-    find_checkpoint,
-    local_models,
-    offered_models,
-)
+from text2video_zero.models.catalogue import KNOWN_MODELS, KnownModel
+from text2video_zero.models.selection import checkpoint_for, family_of, find_checkpoint, local_models, offered_models
 from text2video_zero.models.speeds import FULL_QUALITY, speed_adapters, speed_values, speeds_of
 from text2video_zero.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from text2video_zero.models.checkpoints import Checkpoint
 
 
 @dataclass(frozen=True)

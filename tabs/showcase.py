@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from text2video_zero.media.video import read_settings
-from text2video_zero.models.checkpoints import ROOT
+from text2video_zero.models.catalogue import ASSETS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CLIPS = ROOT / "assets" / "clips"
+CLIPS = ASSETS / "clips"
 RESULTS = CLIPS / "results"
 
 

@@ -18,8 +18,9 @@ class FakeHub:
     """Repositories by id, each a folder; ids in `gated` and ids nobody knows are refused as the real Hub does.
 
     served: paths of the files that were handed out.  ranges: what of each was asked for, None for all of it.
-    break_after: bytes of a file after which the connection is cut, as often as `breaks` says.
-    knows_ranges: whether it can begin in the middle of a file.
+    break_after: bytes of a file after which the connection is cut, as often as `breaks` says, `break_step` bytes
+        further with every cut.
+    knows_ranges: whether it can begin in the middle of a file.  fails: whether it answers all with its own failure.
     """
 
     def __init__(self, repositories: dict[str, Path], gated: tuple[str, ...] = ()) -> None:
@@ -29,7 +30,9 @@ class FakeHub:
         self.ranges: list[str | None] = []
         self.break_after: int | None = None
         self.breaks = 1
+        self.break_step = 0
         self.knows_ranges = True
+        self.fails = False
         self.endpoint = ""
 
     @contextmanager
@@ -74,7 +77,9 @@ class Answer(BaseHTTPRequestHandler):
 
     def do_GET(self):
         parts = unquote(urlsplit(self.path).path).strip("/").split("/")
-        if parts[:2] == ["api", "models"]:
+        if self.hub.fails:
+            self.refuse(500, "InternalError")
+        elif parts[:2] == ["api", "models"]:
             self.describe("/".join(parts[2:4]), parts[4:])
         else:  # owner/name/resolve/revision/file
             self.hand_out("/".join(parts[:2]), "/".join(parts[4:]))
@@ -126,6 +131,7 @@ class Answer(BaseHTTPRequestHandler):
             self.wfile.write(content[begin:])
             return
         self.hub.breaks -= 1
+        self.hub.break_after = cut + self.hub.break_step
         self.wfile.write(content[begin:cut])
         self.close_connection = True
         self.connection.close()

@@ -21,7 +21,8 @@ from text2video_zero import __version__
 from text2video_zero.events import Finished, Notice, Progress
 from text2video_zero.media.video import Video, read_settings
 from text2video_zero.models import checkpoints
-from text2video_zero.models.checkpoints import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND_FOLDER, Checkpoint, KnownModel
+from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND_FOLDER, KnownModel
+from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.models.hub import Hub
 from text2video_zero.requests import REQUESTS, Kind
 

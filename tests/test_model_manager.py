@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import threading
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -16,7 +17,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from safetensors.torch import load_file
 from transformers import CLIPTextModel
 
-from model_manager import ModelManager
+from model_manager import ModelManager, _Reader
 from tests.fake_hub import FakeHub
 from tests.tiny_models import write_lora, write_single_file
 from text2video_zero.device.memory import Holding, to_send_away, weight_bytes
@@ -92,12 +93,12 @@ class TestSharing:
     def test_requests_for_one_key_at_the_same_time_load_once(self, own_manager, checkpoints):
         lent = []
 
-        def borrow():
+        def use():
             with own_manager.lend(checkpoints["pose"]) as pipeline:
                 lent.append(pipeline)
 
         with loads() as counts:
-            threads = [threading.Thread(target=borrow) for _ in range(6)]
+            threads = [threading.Thread(target=use) for _ in range(6)]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -105,6 +106,26 @@ class TestSharing:
         assert set(counts.values()) == {1}
         assert len(lent) == 6
         assert len({id(pipeline) for pipeline in lent}) == 1
+
+    def test_two_at_the_same_time_on_one_base_load_it_once(self, own_manager, checkpoints, monkeypatch):
+        read_base, lent = _Reader.base, {}
+
+        def slowly(*arguments):
+            time.sleep(0.3)  # whoever is not kept out comes in meanwhile
+            return read_base(*arguments)
+
+        def use(name):
+            lent[name] = take(own_manager, checkpoints[name])
+
+        monkeypatch.setattr(_Reader, "base", slowly)
+        with loads() as counts:
+            threads = [threading.Thread(target=use, args=(name,)) for name in ("pose", "edge")]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert counts == {"UNet2DConditionModel": 1, "AutoencoderKL": 1, "CLIPTextModel": 1, "ControlNetModel": 2}
+        assert lent["pose"].components.unet is lent["edge"].components.unet
 
 
 class TestKinds:
@@ -244,7 +265,7 @@ class TestFailures:
 
         with pytest.raises(RuntimeError, match="injected"):
             fail()
-        own_manager.shelf.device_budget = 0
+        own_manager.cache.device_budget = 0
         take(own_manager, checkpoints["edge"])
         assert not own_manager.is_loaded(checkpoints["pose"])
 
@@ -334,6 +355,7 @@ class TestSources:
         assert torch.allclose(tuned.components.unet.get_submodule(layer).weight, expected, atol=1e-5)
         assert torch.equal(plain.components.unet.get_submodule(layer).weight, before)
         assert tuned.components.vae is plain.components.vae
+        assert tuned.components.text_encoder is not plain.components.text_encoder  # a LoRA may change it
         assert set(tuned.components.unet.state_dict()) == set(plain.components.unet.state_dict())
 
     def test_a_lora_of_another_base_is_refused(self, own_manager, checkpoints, tmp_path):

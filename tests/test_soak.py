@@ -19,7 +19,8 @@ from serving.jobs import Job, VideoStore, complete
 from serving.local import LocalRunner
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished
-from text2video_zero.models.checkpoints import TASKS, Checkpoint
+from text2video_zero.models.checkpoints import Checkpoint
+from text2video_zero.models.selection import TASKS
 
 REQUESTS = 200
 FAULTS = (torch.OutOfMemoryError, RuntimeError, UserError)  # made anew: an error holds all that it went through

@@ -24,7 +24,8 @@ from text2video_zero.media.video import (
     unique_path,
 )
 from text2video_zero.models.adapters import read_adapters
-from text2video_zero.models.checkpoints import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND, checkpoint_for, known_model
+from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND, known_model, name_of
+from text2video_zero.models.selection import checkpoint_for
 from text2video_zero.models.speeds import SPEED_FIELDS, speed_adapters, speed_values
 from text2video_zero.requests import REQUESTS, ControlledRequest, FewStepRequest, FieldSpec, Kind, Request
 
@@ -209,7 +210,7 @@ def sample(request: Request, checkpoint: Checkpoint, arguments: argparse.Namespa
 
     arguments: what they say of the device, and whether pictures are checked.
     """
-    line.note(f"Loading the model {checkpoint.name}")
+    line.note(f"Loading the model {name_of(checkpoint)}")
     # Imported here because torch and diffusers take many seconds, which --help and every mistake in the
     # options are spared; and because the engine as a whole does not depend on who lends it models.
     import diffusers.utils.logging
@@ -342,7 +343,7 @@ def _number(text: str) -> float | str:
 def _known_by_checkpoint(name: object) -> str | None:
     """Return the known model that a video names, or whose checkpoint it names."""
     models = (*KNOWN_MODELS.values(), *DREAMBOOTH_STYLES.values())
-    return next((model.name for model in models if name in {model.name, model.checkpoint.name}), None)
+    return next((model.name for model in models if name in {model.name, name_of(model.checkpoint)}), None)
 
 
 def _listed_loras(loras: object, arguments: argparse.Namespace) -> list[str]:

@@ -15,7 +15,7 @@ from text2video_zero.events import Event, Finished, Progress
 from text2video_zero.media.frames import StoredFrames, spool_folder
 from text2video_zero.media.video import Video, probe_encoder, readable_errors
 from text2video_zero.models.adapters import written
-from text2video_zero.models.checkpoints import origin_of
+from text2video_zero.models.catalogue import origin_of
 from text2video_zero.models.speeds import is_of_speed
 from text2video_zero.requests import ControlledRequest, FewStepRequest, InstructPix2PixRequest, TextToVideoRequest
 from text2video_zero.sampling.decoding import decoded_frames

@@ -16,7 +16,8 @@ from text2video_zero.events import ClipFrames, ControlMaps, Finished
 from text2video_zero.generate import generate
 from text2video_zero.media.clips import read_clip
 from text2video_zero.media.video import Video
-from text2video_zero.models.checkpoints import TOYLAND, checkpoint_for, offered_models
+from text2video_zero.models.catalogue import TOYLAND
+from text2video_zero.models.selection import checkpoint_for, offered_models
 from text2video_zero.requests import REQUESTS, ControlledRequest, Size
 
 if TYPE_CHECKING:
@@ -52,11 +53,11 @@ def order(task: str, model: str) -> VideoRequest:
     """The request of a task's example, with what suits the model."""
     request_type = REQUESTS[task]
     fields = {name for name, _, _ in request_type.declarations()}
-    suited = next(known.defaults for known in offered_models(task) if known.name == model)
+    defaults = next(known.defaults for known in offered_models(task) if known.name == model)
     asked = {"frames": FRAMES, "seed": SEED, **RESULTS[task]}
     if "clip" in asked:
         asked["clip"] = (CLIPS / f"{asked['clip']}.mp4").as_posix()
-    return request_type(**{k: v for k, v in suited.items() if k in fields}, **asked)
+    return request_type(**{k: v for k, v in defaults.items() if k in fields}, **asked)
 
 
 def model_of(task: str) -> str | None:

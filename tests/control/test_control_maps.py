@@ -21,7 +21,8 @@ from text2video_zero.control.control_maps import (
 from text2video_zero.control.depth import drawn_depths
 from text2video_zero.control.pose import JOINT_COLOURS, draw_skeletons
 from text2video_zero.errors import UserError
-from text2video_zero.models.checkpoints import ANNOTATORS, DetectorCheckpoint
+from text2video_zero.models.catalogue import ANNOTATORS
+from text2video_zero.models.checkpoints import DetectorCheckpoint
 from text2video_zero.models.pipeline import Detector, Network
 from toyland.world.scene import Scene, random_scene, render
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,8 @@ from model_manager import ModelManager
 from tests.runs import sampled
 from tests.sampling.test_denoising import order
 from text2video_zero.__main__ import main
-from text2video_zero.device.devices import chosen_type, memory_format
+from text2video_zero.device import devices
+from text2video_zero.device.devices import chosen_device, chosen_type, memory_format
 from text2video_zero.errors import UserError
 from text2video_zero.generate import generate
 from text2video_zero.models.checkpoints import Checkpoint
@@ -25,6 +28,53 @@ def test_numbers_and_order_suit_the_device():
     assert [memory_format(device) for device in (CPU, CUDA)] == [torch.contiguous_format, torch.channels_last]
     with pytest.raises(UserError, match="'half' are not known: choose one of float16, bfloat16, float32"):
         chosen_type("half", CPU)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device would do its work")
+def test_a_cuda_device_that_only_promises_is_left_alone(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # as with a card too old for torch's kernels
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert chosen_device(None) == CPU
+    [record] = caplog.records
+    assert record.getMessage().startswith("CUDA cannot be used (")
+    assert "going on with cpu" in record.getMessage()
+
+
+def test_a_driver_that_is_too_old_is_told_with_its_remedy(monkeypatch, caplog):
+    def is_available():
+        warnings.warn("CUDA initialization: The NVIDIA driver on your system is too old (found 12020).", stacklevel=1)
+        return False
+
+    monkeypatch.setattr(torch.cuda, "is_available", is_available)
+    assert chosen_device(None).type != "cuda"
+    assert "is too old (found 12020)), going on with" in caplog.text
+    assert "install NVIDIA's driver 580 or newer" in caplog.text
+
+
+def test_a_machine_without_cuda_has_nothing_to_tell(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    chosen_device(None)
+    assert not caplog.records
+
+
+def test_a_card_without_kernels_is_an_error_if_it_was_asked_for(monkeypatch):
+    def fail(_):
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nmore")
+
+    monkeypatch.setattr(devices, "_try_out", fail)
+    with pytest.raises(UserError, match=r"no kernel image is available .* device\): take a card .* or newer"):
+        chosen_device("cuda")
+
+
+def test_a_device_that_computes_wrong_numbers_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "__matmul__", torch.Tensor.__add__)
+    with pytest.raises(UserError, match=r"'cpu' cannot be used here .it computes wrong numbers."):
+        chosen_device("cpu")
+
+
+@pytest.mark.gpu
+def test_the_best_device_is_cuda_where_it_computes():
+    assert chosen_device(None) == CUDA
 
 
 def test_channels_last_changes_nothing_but_the_order(pipeline, tiny_checkpoint, tiny_controlnets, monkeypatch):

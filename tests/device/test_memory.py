@@ -12,7 +12,7 @@ from diffusers.hooks.group_offloading import _is_group_offload_enabled
 
 from tests.runs import sampled
 from text2video_zero.device.memory import ran_out_of_memory, shortage_in_one_sentence
-from text2video_zero.device.offload import Workspace
+from text2video_zero.device.offload import Placement
 from text2video_zero.errors import UserError
 from text2video_zero.generate import generate
 from text2video_zero.models.checkpoints import Checkpoint
@@ -129,7 +129,7 @@ class TestOffload:
 
     @pytest.fixture(autouse=True)
     def device_of_its_own_memory(self, monkeypatch):
-        monkeypatch.setattr(Workspace, "can_offload", lambda _: True)
+        monkeypatch.setattr(Placement, "can_offload", lambda _: True)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("task", ["text-to-video", "smoothing", "edge", "instruct-pix2pix"])
@@ -167,7 +167,7 @@ class TestOffload:
     @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
     def test_an_error_inside_takes_the_hooks_off(self, pipeline, error):
         unet = pipeline.components.unet
-        with pytest.raises(error), Workspace.of(pipeline, 1, "group"):  # noqa: PT012
+        with pytest.raises(error), Placement.of(pipeline, 1, "group"):  # noqa: PT012
             assert _is_group_offload_enabled(unet)
             raise error("injected")
         assert not _is_group_offload_enabled(unet)

@@ -28,7 +28,7 @@ from text2video_zero.device.memory_plan import (
 from text2video_zero.device.offload import OFFLOADS
 from text2video_zero.events import Notice
 from text2video_zero.generate import generate
-from text2video_zero.models.checkpoints import TOYLAND
+from text2video_zero.models.catalogue import TOYLAND
 from text2video_zero.requests import Size, TextToVideoRequest
 
 GB = 10**9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 
 import pytest
 from huggingface_hub import constants
@@ -10,8 +11,8 @@ from huggingface_hub import constants
 from tests.fake_hub import FakeHub
 from text2video_zero.errors import UserError
 from text2video_zero.events import result_of
-from text2video_zero.models import hub as hub_module
-from text2video_zero.models.hub import Hub, checker_files, needed_files
+from text2video_zero.models.hub import Hub, client, download
+from text2video_zero.models.hub.files import checker_files, needed_files
 
 SD15 = [
     "README.md",
@@ -133,38 +134,62 @@ class TestDownload:
         assert fake_hub.ranges[-1] not in {None, "bytes=0-"}
 
     def test_goes_on_where_it_was_stopped(self, hub, fake_hub, big, monkeypatch):
-        monkeypatch.setattr(hub_module, "TELL_SECONDS", 0)
-        download = hub.fetch("owner/big")
-        first = next(download)
-        download.close()
+        monkeypatch.setattr(client, "TELL_SECONDS", 0)
+        begun = hub.fetch("owner/big")
+        first = next(begun)
+        begun.close()
         assert 0 < first.step < first.of == len(big)
         assert not hub.is_here("owner/big")
-        begun = [path.stat().st_size for path in hub.cache.rglob("*.incomplete")]
+        sizes = [path.stat().st_size for path in hub.cache.rglob("*.incomplete")]
         assert (hub.folder("owner/big") / "model.safetensors").read_bytes() == big
-        assert fake_hub.ranges[-1] == f"bytes={begun[0]}-"
+        assert fake_hub.ranges[-1] == f"bytes={sizes[0]}-"
         assert not list(hub.cache.rglob("*.incomplete"))
 
     def test_begins_anew_where_a_server_knows_no_ranges(self, hub, fake_hub, big):
         fake_hub.knows_ranges = False
         fake_hub.break_after = 2_200_000
         assert (hub.folder("owner/big") / "model.safetensors").read_bytes() == big
+        assert fake_hub.served == ["model.safetensors"] * 2
+
+    @pytest.mark.usefixtures("big")
+    def test_asks_for_what_is_missing_and_for_no_more(self, hub, fake_hub):
+        fake_hub.break_after = 2_200_000
+        hub.folder("owner/big")
+        assert fake_hub.ranges == [None, f"bytes={2 * download.PIECE}-"]
+
+    def test_of_another_version_nothing_is_kept(self, hub, fake_hub, big):
+        fake_hub.breaks, fake_hub.break_after = 1000, 2_200_000
+        with pytest.raises(UserError):
+            hub.folder("owner/big")
+        (left,) = hub.cache.rglob("*.incomplete")
+        left.write_bytes(b"x" * (len(big) + 1))
+        fake_hub.breaks = 0
+        assert (hub.folder("owner/big") / "model.safetensors").read_bytes() == big
+
+    def test_a_connection_may_break_often_if_each_brings_something(self, hub, fake_hub, big, monkeypatch):
+        monkeypatch.setattr(download, "PIECE", 2**16)
+        monkeypatch.setattr(download, "PAUSE_SECONDS", 0)
+        fake_hub.break_after, fake_hub.break_step, fake_hub.breaks = 300_000, 300_000, 2 * download.ATTEMPTS
+        assert (hub.folder("owner/big") / "model.safetensors").read_bytes() == big
+        assert len(fake_hub.served) == 2 * download.ATTEMPTS + 1
 
     def test_a_connection_that_breaks_again_and_again_is_told(self, hub, fake_hub, big, monkeypatch):
-        monkeypatch.setattr("text2video_zero.models.download.PAUSE_SECONDS", 0)
+        monkeypatch.setattr(download, "PAUSE_SECONDS", 0)
         fake_hub.break_after, fake_hub.breaks = 2_200_000, 1000
         with pytest.raises(UserError, match="'owner/big' is not on this machine, and the Hub cannot be reached"):
             hub.folder("owner/big")
+        assert len(fake_hub.served) == download.ATTEMPTS  # the first of them brought something
         fake_hub.breaks = 0
         assert (hub.folder("owner/big") / "model.safetensors").read_bytes() == big
 
     def test_of_two_programs_one_downloads(self, hub, fake_hub, big, monkeypatch):
-        monkeypatch.setattr(hub_module, "TELL_SECONDS", 0)
+        monkeypatch.setattr(client, "TELL_SECONDS", 0)
         first = hub.fetch("owner/big")
         next(first)
         second = hub.fetch("owner/big")
         assert next(second).step > 0
-        for download in (first, second):
-            assert (result_of(download) / "model.safetensors").read_bytes() == big
+        for running in (first, second):
+            assert (result_of(running) / "model.safetensors").read_bytes() == big
         assert fake_hub.served.count("model.safetensors") == 1
 
     @pytest.mark.parametrize(
@@ -177,7 +202,7 @@ class TestDownload:
             ("no id / at all", None, "'no id / at all' is neither here nor a Hub id"),
         ],
     )
-    def test_refusals_are_one_sentence(self, hub, source, revision, sentence):
+    def test_each_reason_is_one_sentence(self, hub, source, revision, sentence):
         with pytest.raises(UserError, match=sentence) as caught:
             hub.folder(source, revision)
         assert str(caught.value).count(". ") == 0
@@ -185,6 +210,21 @@ class TestDownload:
     def test_without_a_network_says_what_is_missing(self, tmp_path):
         with pytest.raises(UserError, match="'owner/tiny' is not on this machine, and the Hub cannot be reached"):
             Hub("http://127.0.0.1:9", tmp_path / "cache").folder("owner/tiny")
+
+    def test_a_hub_that_fails_is_as_good_as_none(self, hub, fake_hub):
+        folder = hub.folder("owner/tiny")
+        fake_hub.fails = True
+        assert hub.folder("owner/tiny") == folder
+        with pytest.raises(UserError, match="'owner/big' is not on this machine, and the Hub cannot be reached"):
+            hub.folder("owner/big")
+
+    def test_the_time_left_is_told_by_what_came_since_the_beginning(self, monkeypatch):
+        monkeypatch.setattr(client, "TELL_SECONDS", 0)
+        clock = client._Clock("Downloading", 100, began=time.monotonic() - 8)
+        (first,) = clock.told(60)  # left by an earlier attempt
+        (later,) = clock.told(80)
+        assert first.seconds_left is None
+        assert later.seconds_left == pytest.approx(8, rel=0.1)
 
     def test_a_half_downloaded_model_is_not_taken_for_a_whole_one(self, hub):
         folder = hub.folder("owner/tiny")
@@ -195,7 +235,7 @@ class TestDownload:
 
     def test_a_full_disk_is_seen_before_and_told_during(self, hub, monkeypatch):
         usage = shutil.disk_usage("/")
-        monkeypatch.setattr(hub_module.shutil, "disk_usage", lambda _: usage._replace(free=10))
+        monkeypatch.setattr(client.shutil, "disk_usage", lambda _: usage._replace(free=10))
         with pytest.raises(UserError, match=r"needs 0.0 GB, and the disk has 0.0 GB left"):
             hub.folder("owner/tiny")
         monkeypatch.undo()
@@ -203,6 +243,6 @@ class TestDownload:
         def fill_up(*_, **__):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(hub_module, "snapshot_download", fill_up)
+        monkeypatch.setattr(client, "snapshot_download", fill_up)
         with pytest.raises(UserError, match="The disk was full before"):
             hub.folder("owner/tiny")

@@ -19,14 +19,20 @@ from tests.tiny_models import write_lora
 from text2video_zero.__main__ import build_parser, checkpoint_of, main
 from text2video_zero.__main__ import order as ordered
 from text2video_zero.errors import UserError
-from text2video_zero.models.checkpoints import TASKS, Adapter, Checkpoint
+from text2video_zero.models.checkpoints import Adapter, Checkpoint
 from text2video_zero.models.hub import Hub
+from text2video_zero.models.selection import TASKS
 from text2video_zero.models.speeds import FULL_QUALITY, SPEED_FIELDS, SPEEDS, speed_adapters, speeds_of
 from text2video_zero.requests import EdgeRequest, FewStepRequest, InstructPix2PixRequest, Size, TextToVideoRequest
+from text2video_zero.requests.video import FEW_STEP_SPEEDS
 from text2video_zero.sampling.schedule import MotionPlan
 
 LCM_LORA = Adapter("latent-consistency/lcm-lora-sdv1-5")
 HYPER_XL = Adapter("ByteDance/Hyper-SD/Hyper-SDXL-8steps-CFG-lora.safetensors")
+
+
+def test_each_speed_that_a_request_offers_has_its_loras():
+    assert set(FEW_STEP_SPEEDS) == set(SPEEDS)
 
 
 @pytest.mark.parametrize("name", SPEEDS)

@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 
 from tests.runs import sampled
 from tests.sampling.test_denoising import EvaluationCount, order
-from text2video_zero.device.offload import Workspace
+from text2video_zero.device.offload import Placement
 from text2video_zero.errors import UserError
 from text2video_zero.sampling.consistency import lcm_timesteps, lcm_timesteps_from, lcm_timesteps_of_motion
 from text2video_zero.sampling.denoising import denoise
@@ -163,8 +163,8 @@ class TestClip:
         unet, embeddings = pipeline.components.unet, encoded_prompts(pipeline.components, request.prompt, None)
         alike = frame_noise(request.seed, 0, SHAPE, "cpu").expand(3, -1, -1, -1)
         step_noise = shared_step_noise(request, pipeline, schedule)
-        room = Workspace.of(pipeline, 8)
-        run = denoise(alike, schedule, range(4), TextGuidance(unet, embeddings, 1.0), None, room, step_noise)
+        placement = Placement.of(pipeline, 8)
+        run = denoise(alike, schedule, range(4), TextGuidance(unet, embeddings, 1.0), None, placement, step_noise)
         with torch.inference_mode():
             *_, last = run
         assert last.clean.std() > 0.1

@@ -15,7 +15,7 @@ from diffusers import (
 )
 from diffusers.schedulers import scheduling_euler_ancestral_discrete
 
-from text2video_zero.device.offload import Workspace
+from text2video_zero.device.offload import Placement
 from text2video_zero.events import result_of
 from text2video_zero.sampling.denoising import denoise
 from text2video_zero.sampling.guidance import (
@@ -64,8 +64,8 @@ def quiet(pipeline):
 
 @torch.inference_mode()
 def denoised(latents, schedule, guidance, **options):
-    workspace = Workspace((guidance.unet,), (), torch.device("cpu"), 8)
-    return result_of(denoise(latents, schedule, range(STEPS), guidance, None, workspace, **options))
+    placement = Placement((guidance.unet,), (), torch.device("cpu"), 8)
+    return result_of(denoise(latents, schedule, range(STEPS), guidance, None, placement, **options))
 
 
 def assert_same(ours, theirs):

@@ -19,15 +19,8 @@ from text2video_zero.__main__ import main
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, result_of
 from text2video_zero.generate import generate
-from text2video_zero.models.checkpoints import (
-    SAFETY_CHECKER,
-    SAFETY_CHECKER_MIRROR,
-    TOYLAND,
-    TOYLAND_FOLDER,
-    Adapter,
-    Checkpoint,
-    is_harmless,
-)
+from text2video_zero.models.catalogue import SAFETY_CHECKER, SAFETY_CHECKER_MIRROR, TOYLAND, TOYLAND_FOLDER, is_harmless
+from text2video_zero.models.checkpoints import Adapter, Checkpoint
 from text2video_zero.models.hub import Hub
 from text2video_zero.requests import TextToVideoRequest
 
@@ -164,9 +157,9 @@ class TestWeights:
             "No video is shown here before the safety checker has looked at it, and it cannot be had: the model "
             f"{SAFETY_CHECKER!r} is not on this machine, and the Hub cannot be reached"
         )
-        for borrow in (lambda: result_of(careful.fetch(checkpoint)), lambda: careful.lend(checkpoint).__enter__()):
+        for attempt in (lambda: result_of(careful.fetch(checkpoint)), lambda: careful.lend(checkpoint).__enter__()):
             with pytest.raises(UserError, match=sentence):
-                borrow()
+                attempt()
         assert not careful.is_loaded(checkpoint)
 
 

@@ -179,7 +179,7 @@ class TestDownload:
 
     @pytest.fixture
     def models(self, fake_hub, tmp_path, monkeypatch):
-        monkeypatch.setattr("text2video_zero.models.hub.TELL_SECONDS", 0)
+        monkeypatch.setattr("text2video_zero.models.hub.client.TELL_SECONDS", 0)
         return ModelManager("cpu", hub=Hub(fake_hub.endpoint, tmp_path / "cache"))
 
     def test_is_told_in_bytes_before_the_model_is_loaded(self, models):

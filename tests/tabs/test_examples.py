@@ -13,7 +13,7 @@ from tabs.text_to_video import TEXT_TO_VIDEO
 from text2video_zero.control.ready_made import looks_ready_made
 from text2video_zero.media.clips import probe, read_clip
 from text2video_zero.media.video import Video, read_settings
-from text2video_zero.models.checkpoints import TOYLAND_FOLDER
+from text2video_zero.models.catalogue import TOYLAND_FOLDER
 from text2video_zero.models.vocabulary import Vocabulary
 from text2video_zero.requests import REQUESTS, Size
 from toyland import examples

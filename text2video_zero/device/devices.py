@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+
 import torch
 
 from text2video_zero.errors import UserError
 
+logger = logging.getLogger(__name__)
+
 
 def chosen_device(name: str | None) -> torch.device:
-    """The device of that name, tried out on one number; the best there is without a name.
+    """The device of that name, tried out; the best that works without a name.
 
-    Raises UserError for one that this machine does not have: nothing but a try tells for certain.
+    Raises UserError for one that does not compute here: nothing but a try tells for certain.
     """
     if name is None:
         return torch.device(_best_device())
     try:
         device = torch.device(name)
-        torch.zeros(1).to(device).cpu()
+        _try_out(device)
     # Each kind of device fails in its own way, with errors that have nothing in common.
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        remedy = f"leave it out, or give {_best_device()!r}"
-        raise UserError(f"The device {name!r} cannot be used here ({reason}): {remedy}.") from error
+        remedy = _remedy(error) or "leave it out, or give 'cpu'"
+        raise UserError(f"The device {name!r} cannot be used here ({_first_line(error)}): {remedy}.") from error
     return device
 
 
@@ -58,6 +62,42 @@ def device_name(device: torch.device) -> str:
 
 
 def _best_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    """The fastest device that computes; of a CUDA device that is there but does not, the log tells why."""
+    with warnings.catch_warnings(record=True) as complaints:  # a driver that is too old is a warning of torch's
+        warnings.simplefilter("always")
+        cuda = torch.cuda.is_available()
+    failure = next((complaint.message for complaint in complaints), None)
+    if cuda:
+        try:
+            _try_out(torch.device("cuda"))
+        except Exception as error:  # noqa: BLE001 -- as above
+            failure = error
+        else:
+            return "cuda"
+    other = "mps" if torch.backends.mps.is_available() else "cpu"
+    if failure is not None:
+        remedy = _remedy(failure) or "give --device cuda:1 or another that works"
+        logger.warning("CUDA cannot be used (%s), going on with %s: %s.", _first_line(failure), other, remedy)
+    return other
+
+
+def _try_out(device: torch.device) -> None:
+    """Run a kernel of torch's own and one of the device's library, and wait for the result."""
+    ones = torch.ones(8, 8, device=device)
+    if (ones @ ones).sum().item() != 8 * 8 * 8:
+        raise RuntimeError("it computes wrong numbers")
+
+
+# Signs in the messages of CUDA and torch, and what the person can do; the wheels of torch 2.11 decide both.
+REMEDIES = {
+    "driver on your system is too old": "install NVIDIA's driver 580 or newer",
+    "no kernel image": "take a card of NVIDIA's GTX 16 or RTX 20 series or newer (compute capability 7.5 to 12.0)",
+}
+
+
+def _remedy(failure: object) -> str:
+    return next((remedy for sign, remedy in REMEDIES.items() if sign in str(failure)), "")
+
+
+def _first_line(failure: object) -> str:
+    return (str(failure).strip() or type(failure).__name__).splitlines()[0].rstrip(".")

@@ -12,7 +12,7 @@ import torch
 from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
 KEPT_SHARE = 0.6  # of all memory, for weights that wait for their next run; the rest is for the run itself
 # What RuntimeErrors say that are a shortage of memory; only CUDA has an exception of its own.
@@ -58,7 +58,7 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def shortage_in_one_sentence() -> Iterator[None]:
+def shortage_in_one_sentence() -> Generator[None]:
     """Turn a shortage of memory for which nothing else helped into a UserError with its remedies."""
     try:
         yield

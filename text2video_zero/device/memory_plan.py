@@ -15,8 +15,9 @@ import torch
 
 from text2video_zero.attention.cross_frame import is_self_attention
 from text2video_zero.device.memory import has_own_memory, memory_of, weight_bytes
-from text2video_zero.device.offload import GROUP_OFFLOAD, MODEL_OFFLOAD, NO_OFFLOAD, Workspace
+from text2video_zero.device.offload import GROUP_OFFLOAD, MODEL_OFFLOAD, NO_OFFLOAD, Placement
 from text2video_zero.events import Event, Notice
+from text2video_zero.models.catalogue import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -72,7 +73,7 @@ class Needs:
 class MemoryPlan:
     """How a run is made to fit.
 
-    chunk_size: frames at a time, 1 or more.  offload: one of `workspace.OFFLOADS`.
+    chunk_size: frames at a time, 1 or more.  offload: one of `offload.OFFLOADS`.
     tiled: the VAE works on parts of a picture, which shows a little at their seams.
     """
 
@@ -108,7 +109,7 @@ def unet_bytes(unet: UNet2DConditionModel, height: int, width: int, *, controlle
     height, width: of the latents. A frame is as many samples as there are guidance branches.
     """
     maps = UNET_MAPS + (CONTROLNET_MAPS if controlled else 0)
-    return maps * height * width * unet.config.block_out_channels[0] * unet.dtype.itemsize
+    return maps * height * width * unet.config["block_out_channels"][0] * unet.dtype.itemsize
 
 
 def anchor_bytes(model: UNet2DConditionModel, height: int, width: int) -> int:
@@ -116,7 +117,7 @@ def anchor_bytes(model: UNet2DConditionModel, height: int, width: int) -> int:
     numbers = 0
     for name in model.attn_processors:
         if is_self_attention(model, name):
-            level = _level(name, len(model.config.block_out_channels) - 1)
+            level = _level(name, len(model.config["block_out_channels"]) - 1)
             cells = -(-height >> level) * -(-width >> level)
             numbers += 2 * cells * model.get_submodule(name.removesuffix(".processor")).to_k.out_features
     return numbers * model.dtype.itemsize
@@ -135,14 +136,14 @@ def _level(processor_name: str, lowest: int) -> int:
 
 def decoding_bytes(vae: AutoencoderKL, size: Size) -> int:
     """Bytes for one frame in the VAE, weights not counted."""
-    return DECODER_MAPS * size.height * size.width * vae.config.block_out_channels[0] * vae.dtype.itemsize
+    return DECODER_MAPS * size.height * size.width * vae.config["block_out_channels"][0] * vae.dtype.itemsize
 
 
 def needs_of(request: VideoRequest, size: Size, pipeline: Pipeline) -> Needs:
     """What a request of a certain size needs."""
     unet, vae, controlnet = pipeline.components.unet, pipeline.components.vae, pipeline.controlnet
     height, width = (side // pipeline.latent_factor for side in (size.height, size.width))
-    edits = unet.config.in_channels > vae.config.latent_channels  # with guidance by the picture too
+    edits = unet.config["in_channels"] > vae.config["latent_channels"]  # with guidance by the picture too
     branches = 3 if edits else 1 + (request.guidance_scale > 1)
     references = 1 + (request.reference_frames == "first + previous")
     models = [model for model in (unet, controlnet) if model is not None]
@@ -158,14 +159,14 @@ def needs_of(request: VideoRequest, size: Size, pipeline: Pipeline) -> Needs:
     )
 
 
-def workspace_for(request: VideoRequest, size: Size, pipeline: Pipeline) -> Generator[Event, None, Workspace]:
-    """A workspace in which a request of a certain size fits, by what is free now; tells of the plan in one line."""
+def placement_for(request: VideoRequest, size: Size, pipeline: Pipeline) -> Generator[Event, None, Placement]:
+    """A placement in which a request of a certain size fits, by what is free now; tells of the plan in one line."""
     free, total = memory_of(pipeline.device)
     needs = needs_of(request, size, pipeline)
     limit = min(request.chunk_size, request.frames)
     plan = planned(needs, free + weights_here(pipeline), limit, can_offload=has_own_memory(pipeline.device))
     yield Notice(sentence(plan, pipeline, free, total))
-    return Workspace.of(pipeline, plan.chunk_size, plan.offload)
+    return Placement.of(pipeline, plan.chunk_size, plan.offload)
 
 
 @contextmanager
@@ -195,6 +196,6 @@ def sentence(plan: MemoryPlan, pipeline: Pipeline, free: int, total: int) -> str
     frames = f"{plan.chunk_size} frames at a time" if plan.chunk_size > 1 else "1 frame at a time"
     tiles = ", decoded in tiles" if plan.tiled else ""
     return (
-        f"{pipeline.checkpoint.name} {dtype} on {pipeline.device.type.upper()}, {free / GIGABYTE:.1f} of "
+        f"{name_of(pipeline.checkpoint)} {dtype} on {pipeline.device.type.upper()}, {free / GIGABYTE:.1f} of "
         f"{total / GIGABYTE:.1f} GB free: {frames}{OFFLOAD_NOTES[plan.offload]}{tiles}"
     )

@@ -1,4 +1,4 @@
-"""What a run takes of its device: frames at a time, and networks that wait elsewhere while others work."""
+"""Offload: where a run's networks are, which wait elsewhere while others work, and frames at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from text2video_zero.device.memory import TOO_LITTLE_MEMORY, free_unused, has_ow
 from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable
 
     from text2video_zero.models.pipeline import Pipeline
 
@@ -24,8 +24,8 @@ OFFLOADS = NO_OFFLOAD, MODEL_OFFLOAD, GROUP_OFFLOAD = "none", "model", "group"
 
 
 @dataclass
-class Workspace:
-    """The room in which the frames of one run are denoised. It only ever gets smaller.
+class Placement:
+    """Where the networks of one run are, and how many frames they take at a time. It only ever takes less room.
 
     networks: those that predict the noise: the UNet, and the ControlNet where there is one.
     others: the pipeline's other networks, which can wait in the CPU's memory meanwhile.
@@ -42,7 +42,7 @@ class Workspace:
 
     @classmethod
     def of(cls, pipeline: Pipeline, chunk_size: int, offload: str = NO_OFFLOAD) -> Self:
-        """A workspace for the networks of a pipeline."""
+        """The placement of the networks of a pipeline."""
         networks = tuple(part for part in (pipeline.components.unet, pipeline.controlnet) if part is not None)
         others = tuple(part for part in pipeline.networks if part not in networks)
         return cls(networks, others, pipeline.device, chunk_size, offload)
@@ -114,7 +114,7 @@ def send_away(networks: Iterable[torch.nn.Module], device: torch.device) -> None
 
 
 @contextmanager
-def layers_offloaded(network: torch.nn.Module, device: torch.device) -> Iterator[None]:
+def layers_offloaded(network: torch.nn.Module, device: torch.device) -> Generator[None]:
     """While this is open, each layer's weights come to the device when it is its turn, and leave it after.
 
     The network is on the CPU before and after. No streams: they would fetch layers in the order of the first call,

@@ -1,9 +1,10 @@
-"""The shelf of loaded pipelines: who holds what, what two of them share, and who leaves when room is short."""
+"""The pipeline cache: what is loaded, what two pipelines share, and which leaves when room is short."""
 
 from __future__ import annotations
 
 import gc
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from text2video_zero.device.memory import Holding, to_send_away, weight_bytes
 from text2video_zero.device.offload import bring
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from diffusers import ControlNetModel
 
@@ -25,7 +26,7 @@ TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 
 
 @dataclass
-class Loan:
+class _CachedPipeline:
     """A loaded pipeline, and how many runs use it."""
 
     pipeline: Pipeline
@@ -42,50 +43,45 @@ class Loan:
         return Holding(parts, in_use=self.runs > 0)
 
 
-class Shelf:
+class PipelineCache:
     """Loaded pipelines by checkpoint, on a device or waiting in the CPU's memory.
 
     device_budget: bytes that weights may fill on the device. When a new pipeline would exceed them, those that
         nobody uses leave, the least recently used first: from a GPU to the CPU's memory, from there for good.
     cpu_budget: the same for weights that wait in the CPU's memory; of no meaning where the device is the CPU.
+    loading: held while something is read, so that nothing is read twice; taken by other readers too.
     """
 
     def __init__(self, device: torch.device, device_budget: int, cpu_budget: int) -> None:
         self.device = device
         self.device_budget = device_budget
         self.cpu_budget = cpu_budget
-        self._loans: dict[Checkpoint, Loan] = {}  # the least recently used first
-        self._books = threading.Lock()  # held for moments: guards _loans
+        self._entries: dict[Checkpoint, _CachedPipeline] = {}  # the least recently used first
+        self._lock = threading.Lock()  # held for moments: guards _entries
+        self.loading = threading.Lock()  # held for as long as a load takes: one at a time
 
     def __contains__(self, checkpoint: Checkpoint) -> bool:
-        return checkpoint in self._loans
+        return checkpoint in self._entries
 
-    def take(self, checkpoint: Checkpoint) -> Loan | None:
-        """The loan of a checkpoint, counted as in use; None unless all its weights are on the device."""
-        with self._books:
-            loan = self._loans.get(checkpoint)
-            if loan is None or not all(self._is_on_device(module) for module in loan.modules):
-                return None
-            self._loans[checkpoint] = self._loans.pop(checkpoint)  # now the most recently used
-            loan.runs += 1
-            return loan
+    @contextmanager
+    def in_use(self, checkpoint: Checkpoint, load: Callable[[Checkpoint], Pipeline]) -> Generator[Pipeline]:
+        """The pipeline of a checkpoint, which stays as long as this is open; its weights are on the device.
 
-    def waiting(self, checkpoint: Checkpoint) -> Loan | None:
-        """The loan of a checkpoint, wherever its weights are; None if it is not loaded."""
-        return self._loans.get(checkpoint)
-
-    def put(self, checkpoint: Checkpoint, loan: Loan) -> None:
-        """Bring a loan to the device, if it fits there, and keep it, counted as in use."""
-        self._bring_to_device(loan)
-        with self._books:
-            self._loans.pop(checkpoint, None)
-            self._loans[checkpoint] = loan
-            loan.runs += 1
-
-    def give_back(self, loan: Loan) -> None:
-        """One run less uses the loan."""
-        with self._books:
-            loan.runs -= 1
+        load: reads a pipeline into the CPU's memory; of two threads that ask for one checkpoint one calls it.
+        What does not fit on the device as a whole stays on the CPU.
+        """
+        entry = self._ready(checkpoint)
+        if entry is None:
+            with self.loading:
+                entry = self._ready(checkpoint)  # somebody else may have loaded it meanwhile
+                if entry is None:
+                    entry = self._entries.get(checkpoint) or _CachedPipeline(load(checkpoint))
+                    self._put(checkpoint, entry)
+        try:
+            yield entry.pipeline
+        finally:
+            with self._lock:
+                entry.runs -= 1
 
     def base(self, checkpoint: Checkpoint) -> Pipeline | None:
         """A loaded pipeline of the same base, whatever its ControlNet."""
@@ -123,12 +119,30 @@ class Shelf:
 
     @property
     def _pipelines(self) -> list[Pipeline]:
-        return [loan.pipeline for loan in self._loans.values()]
+        return [entry.pipeline for entry in self._entries.values()]
 
     def _is_on_device(self, module: torch.nn.Module) -> bool:
         return next(module.parameters()).device.type == self.device.type
 
-    def _bring_to_device(self, wanted: Loan) -> None:
+    def _ready(self, checkpoint: Checkpoint) -> _CachedPipeline | None:
+        """The entry of a checkpoint, counted as in use; None unless all its weights are on the device."""
+        with self._lock:
+            entry = self._entries.get(checkpoint)
+            if entry is None or not all(self._is_on_device(module) for module in entry.modules):
+                return None
+            self._entries[checkpoint] = self._entries.pop(checkpoint)  # now the most recently used
+            entry.runs += 1
+            return entry
+
+    def _put(self, checkpoint: Checkpoint, entry: _CachedPipeline) -> None:
+        """Bring an entry to the device, if it fits there, and keep it, counted as in use."""
+        self._bring_to_device(entry)
+        with self._lock:
+            self._entries.pop(checkpoint, None)
+            self._entries[checkpoint] = entry
+            entry.runs += 1
+
+    def _bring_to_device(self, wanted: _CachedPipeline) -> None:
         """Make room by the rules of the budgets, then move what is not there yet.
 
         What does not fit as a whole stays on the CPU: the run brings its networks to the device one by one.
@@ -143,28 +157,28 @@ class Shelf:
             self._make_room(wanted, 0)
             bring(missing, self.device)
 
-    def _make_room(self, wanted: Loan, budget: int) -> None:
+    def _make_room(self, wanted: _CachedPipeline, budget: int) -> None:
         """Send unused pipelines away, the least recently used first, until the wanted one fits."""
-        with self._books:
-            others = {checkpoint: loan for checkpoint, loan in self._loans.items() if loan is not wanted}
-            holdings = [loan.holding(self._is_on_device) for loan in others.values()]
+        with self._lock:
+            others = {checkpoint: entry for checkpoint, entry in self._entries.items() if entry is not wanted}
+            holdings = [entry.holding(self._is_on_device) for entry in others.values()]
             leaving = to_send_away(holdings, wanted.holding(), budget)
             if self.device.type == "cpu":
                 self._drop(others, leaving)
             else:
-                staying = [loan for number, loan in enumerate(others.values()) if number not in leaving]
-                needed = {id(module) for loan in (wanted, *staying) for module in loan.modules}
+                staying = [entry for number, entry in enumerate(others.values()) if number not in leaving]
+                needed = {id(module) for entry in (wanted, *staying) for module in entry.modules}
                 for number in leaving:
                     for module in list(others.values())[number].modules:
                         if id(module) not in needed:
                             module.to("cpu")
-                waiting = [loan.holding(lambda module: not self._is_on_device(module)) for loan in others.values()]
+                waiting = [entry.holding(lambda module: not self._is_on_device(module)) for entry in others.values()]
                 self._drop(others, to_send_away(waiting, Holding({}), self.cpu_budget))
         self.free_unused()
 
-    def _drop(self, loans: dict[Checkpoint, Loan], numbers: list[int]) -> None:
+    def _drop(self, entries: dict[Checkpoint, _CachedPipeline], numbers: list[int]) -> None:
         for number in numbers:
-            del self._loans[list(loans)[number]]
+            del self._entries[list(entries)[number]]
 
     def free_unused(self) -> None:
         """Hand the memory back that nothing refers to any more."""

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from text2video_zero.device.devices import device_name
 from text2video_zero.device.memory import memory_of
-from text2video_zero.models.checkpoints import (
+from text2video_zero.models.catalogue import (
     CONTROLNETS,
     DREAMBOOTH_STYLES,
     KNOWN_DETECTORS,
     KNOWN_MODELS,
     MODELS_FOLDER,
     SAFETY_CHECKER,
-    local_models,
 )
+from text2video_zero.models.selection import local_models
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self, overload
@@ -30,6 +31,7 @@ class StoredFrames(Sequence):
         self._bytes = math.prod(self._picture) * self.dtype.itemsize
         self._count = 0
         self._file = tempfile.TemporaryFile(buffering=0, prefix="text2video-zero-")  # noqa: SIM115 - closed with self
+        weakref.finalize(self, self._file.close)
 
     @classmethod
     def of(cls, pictures: Iterable[np.ndarray]) -> Self:

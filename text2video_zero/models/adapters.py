@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
-from text2video_zero.models.checkpoints import MODELS_FOLDER, Adapter, at_revision, short_name
+from text2video_zero.models.catalogue import MODELS_FOLDER
+from text2video_zero.models.checkpoints import Adapter, at_revision, short_name
 from text2video_zero.models.weights import is_lora_file
 
 if TYPE_CHECKING:

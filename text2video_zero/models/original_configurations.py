@@ -51,7 +51,7 @@ CLIP_BIG_G = {
     "projection_dim": 1280,
     "hidden_act": "gelu",
 }
-LAYOUTS: Mapping[str, Mapping[str, Component]] = MappingProxyType(
+ORIGINAL_CONFIGURATIONS: Mapping[str, Mapping[str, Component]] = MappingProxyType(
     {
         "sd1": {
             "unet": ("diffusers", "UNet2DConditionModel", {"sample_size": 64, "cross_attention_dim": 768}),
@@ -94,20 +94,20 @@ LAYOUTS: Mapping[str, Mapping[str, Component]] = MappingProxyType(
 CONFIG_NAMES = {"scheduler": "scheduler_config.json"}
 
 
-def write_layout(folder: Path, family: str, in_channels: int = 4) -> None:
+def write_configuration(folder: Path, family: str, in_channels: int = 4) -> None:
     """Write the configuration of a family into a folder, in diffusers layout without weights and vocabulary.
 
     in_channels: of the UNet, 8 for Instruct-Pix2Pix. Raises UserError for a family whose single files do not
     tell all that is needed.
     """
-    if family not in LAYOUTS:
+    if family not in ORIGINAL_CONFIGURATIONS:
         raise UserError(
             "A Stable Diffusion 2.x model in a single file does not say what its UNet predicts: give it as a folder "
             "in diffusers layout."
         )
     pipeline = {"sd1": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}[family]
     index: dict[str, object] = {"_class_name": pipeline}
-    for name, (library, class_name, config) in LAYOUTS[family].items():
+    for name, (library, class_name, config) in ORIGINAL_CONFIGURATIONS[family].items():
         index[name] = [library, class_name]
         channels = {"in_channels": in_channels} if name == "unet" else {}
         (folder / name).mkdir(parents=True)
@@ -116,16 +116,16 @@ def write_layout(folder: Path, family: str, in_channels: int = 4) -> None:
     (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
-def write_controlnet_layout(folder: Path, family: str) -> None:
+def write_controlnet_configuration(folder: Path, family: str) -> None:
     """Write the configuration of a family's ControlNets into a folder: that of the UNet's half which they copy.
 
     Raises UserError for a family without.
     """
-    if family not in LAYOUTS:
+    if family not in ORIGINAL_CONFIGURATIONS:
         raise UserError(
             "A ControlNet of Stable Diffusion 2.x is read from a folder alone: give it in diffusers layout."
         )
-    _, _, unet = LAYOUTS[family]["unet"]
+    _, _, unet = ORIGINAL_CONFIGURATIONS[family]["unet"]
     shared = {name: value for name, value in unet.items() if name not in {"sample_size", "up_block_types"}}
     text = json.dumps({"_class_name": "ControlNetModel", **shared})
     (folder / "config.json").write_text(text, encoding="utf-8")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from diffusers.models.attention import AttentionMixin
 
-from text2video_zero.models.checkpoints import family_of_unet
+from text2video_zero.models.weights import family_of_unet
 from text2video_zero.requests.fields import Size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from contextlib import AbstractContextManager
 
     from diffusers import ControlNetModel, StableDiffusionPipeline, StableDiffusionXLPipeline
@@ -69,7 +71,7 @@ class Pipeline:
     @property
     def native_size(self) -> Size:
         """The size that the model was trained at, in pixels."""
-        side = self.components.unet.config.sample_size
+        side = self.components.unet.config["sample_size"]
         height, width = (side, side) if isinstance(side, int) else side
         return Size(width * self.latent_factor, height * self.latent_factor)
 
@@ -77,6 +79,21 @@ class Pipeline:
     def latent_factor(self) -> int:
         """Pixels per latent cell and side, 8 for Stable Diffusion."""
         return self.components.vae_scale_factor
+
+
+@contextmanager
+def no_patch_left_behind(networks: Iterable[torch.nn.Module]) -> Generator[None]:
+    """On leaving, each attention layer of the networks must have the processor that it had; RuntimeError if not."""
+    patchable = [network for network in networks if isinstance(network, AttentionMixin)]
+    processors = [dict(network.attn_processors) for network in patchable]
+    yield
+    left_behind = sum(
+        found is not before[name]
+        for network, before in zip(patchable, processors, strict=True)
+        for name, found in network.attn_processors.items()
+    )
+    if left_behind:
+        raise RuntimeError(f"a run left {left_behind} patched attention layers behind")
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
 from text2video_zero.events import result_of
-from text2video_zero.models.checkpoints import HUB_ID, SAFETY_CHECKER, SAFETY_CHECKER_MIRROR, Annotator, mirrors_of
-from text2video_zero.models.hub import CHECKER_FOLDER, checker_files, needed_files, tokenizer_files
+from text2video_zero.models.catalogue import SAFETY_CHECKER, SAFETY_CHECKER_MIRROR, mirrors_of
+from text2video_zero.models.checkpoints import HUB_ID, Annotator
+from text2video_zero.models.hub.files import CHECKER_FOLDER, checker_files, needed_files, tokenizer_files
 from text2video_zero.models.weights import check_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable
 
     from text2video_zero.events import Progress
     from text2video_zero.models.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
-    from text2video_zero.models.hub import Hub, Pick
+    from text2video_zero.models.hub import Hub
+    from text2video_zero.models.hub.files import Pick
 
 TOKENIZER_SOURCE = "openai/clip-vit-large-patch14"
 
@@ -63,19 +65,19 @@ class Sources:
         self.found[source, revision, pick] = found
         return found
 
-    def fetch(self, checkpoint: Checkpoint) -> Iterator[Progress]:
+    def fetch(self, checkpoint: Checkpoint) -> Generator[Progress]:
         """Bring all that reading the checkpoint needs onto this machine."""
         path = yield from self.first_to_be_had(checkpoint)
-        if path.is_file() and not has_layout(path):
+        if path.is_file() and not has_configuration(path):
             yield from self.tokenizer_folder()
         if checkpoint.unet is not None:
             yield from self.located(checkpoint.unet, checkpoint.unet_revision)
         for adapter in checkpoint.adapters:
             yield from self.adapter(adapter)
         if checkpoint.controlnet is not None:
-            yield from self.located(*checkpoint.controlnet_key)
+            yield from self.located(checkpoint.controlnet, checkpoint.controlnet_revision)
 
-    def fetch_detector(self, detector: DetectorCheckpoint | Annotator) -> Iterator[Progress]:
+    def fetch_detector(self, detector: DetectorCheckpoint | Annotator) -> Generator[Progress]:
         """Bring all that reading the detector needs onto this machine."""
         if isinstance(detector, Annotator):
             yield from self.located(detector.source, pick=detector.pick)
@@ -152,6 +154,6 @@ def file_on_hub(source: str) -> FileOnHub | None:
     return FileOnHub(f"{owner}/{rest[0]}", "/".join(rest[1:]))
 
 
-def has_layout(path: Path) -> bool:
+def has_configuration(path: Path) -> bool:
     """Whether a folder of the file's name beside it tells how the model is built."""
     return (path.with_suffix("") / "model_index.json").is_file()

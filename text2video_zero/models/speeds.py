@@ -7,12 +7,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
-from text2video_zero.models.checkpoints import FAMILY_NAMES, Adapter, family_of, find_checkpoint
+from text2video_zero.models.checkpoints import Adapter
+from text2video_zero.models.selection import family_of, find_checkpoint
+from text2video_zero.models.weights import FAMILY_NAMES
+from text2video_zero.requests.video import FULL_QUALITY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-FULL_QUALITY = "full quality"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Shapes = dict[str, tuple[int, ...]]
 
+FAMILY_NAMES: Mapping[str, str] = MappingProxyType(
+    {"sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL", "toyland": "Toyland"}
+)
 LARGEST_HEADER = 100 * 2**20  # the format's own limit
 LORA_KEY = re.compile(r"\.lora_(?:up|down|A|B)\.|\.lora\.(?:up|down)\.|_lora\.(?:up|down)\.")
 TEXT_KEY_DOWN = re.compile(r"attn2[._](?:processor\.)?to_k(?:_lora)?\.(?:lora_down|lora_A|lora\.down|down)\.")
@@ -34,17 +37,19 @@ def read_shapes(path: Path) -> Shapes:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(min(length, LARGEST_HEADER)))
+        header.pop("__metadata__", None)
+        shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
+        end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     except FileNotFoundError as error:
         raise UserError(f"The model file {path.name!r} does not exist: check the path.") from error
-    except (struct.error, ValueError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+    # What is no header may be no JSON (JSONDecodeError and UnicodeDecodeError are ValueErrors), or any other.
+    except (struct.error, ValueError, AttributeError, TypeError, LookupError) as error:
         raise UserError(
             f"The model file {path.name!r} is broken or no safetensors file: download it again, or convert it."
         ) from error
-    header.pop("__metadata__", None)
-    end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     if path.stat().st_size < end:
         raise UserError(f"The model file {path.name!r} ends at byte {path.stat().st_size} of {end}: download it again.")
-    return {name: tuple(entry["shape"]) for name, entry in header.items()}
+    return shapes
 
 
 def check_whole(folder: Path) -> None:
@@ -79,10 +84,17 @@ def family_of_file(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
 def family_of_controlnet(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Tell "sd1", "sd2" or "sdxl" by a ControlNet's tensors; raises UserError for anything else."""
     widths = {shape[1] for name, shape in shapes.items() if name.endswith("attn2.to_k.weight")}
-    families = {FAMILY_OF_TEXT_WIDTH.get(width) for width in widths}
-    if not any(CONTROLNET_INPUT.search(name) for name in shapes) or len(families) != 1 or None in families:
+    families = {FAMILY_OF_TEXT_WIDTH.get(width, "") for width in widths}
+    if not any(CONTROLNET_INPUT.search(name) for name in shapes) or len(families) != 1 or "" in families:
         raise UserError(f"The file {path.name!r} is no ControlNet: choose one that was made for the model's family.")
     return families.pop()
+
+
+def family_of_unet(config: Mapping[str, object]) -> str:
+    """Tell "sd1", "sd2" or "sdxl" by the configuration of a UNet or a ControlNet."""
+    if config.get("addition_embed_type") == "text_time":
+        return "sdxl"
+    return "sd2" if config.get("cross_attention_dim") == 1024 else "sd1"
 
 
 def is_lora(names: Iterable[str]) -> bool:

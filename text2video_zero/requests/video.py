@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from text2video_zero.models.speeds import FULL_QUALITY, SPEEDS
 from text2video_zero.requests.fields import (
     BASICS,
     CLIP,
@@ -25,6 +24,8 @@ from text2video_zero.requests.fields import (
 SAMPLERS = ("DDIM", "DPM++ 2M", "UniPC", "Euler")
 FEW_STEP_SAMPLERS = ("DDIM trailing", "LCM")
 REFERENCE_FRAMES = ("first", "first + previous")
+FULL_QUALITY = "full quality"
+FEW_STEP_SPEEDS = ("LCM", "Hyper-SD")  # models/speeds.py has their LoRAs
 MOST_FRAMES = 512
 
 
@@ -98,7 +99,7 @@ class FewStepRequest(VideoRequest):
 
     speed: str = choice(
         FULL_QUALITY,
-        (FULL_QUALITY, *SPEEDS),
+        (FULL_QUALITY, *FEW_STEP_SPEEDS),
         "Speed",
         "LCM takes 4 to 8 steps, Hyper-SD 8: choosing one adds its LoRA to the model and sets what goes with it.",
         section=BASICS,

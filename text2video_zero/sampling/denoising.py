@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from text2video_zero.attention.cross_frame import FrameMemory
-    from text2video_zero.device.offload import Workspace
+    from text2video_zero.device.offload import Placement
     from text2video_zero.media.video import Sound
     from text2video_zero.requests import VideoRequest
     from text2video_zero.sampling.guidance import NoisePredictor
@@ -60,7 +60,7 @@ def denoise(
     steps: range,
     predict_noise: NoisePredictor,
     memory: FrameMemory | None,
-    workspace: Workspace,
+    placement: Placement,
     step_noise: StepNoise | None = None,
     around_chunk: ChunkContext = nullcontext,
 ) -> Generator[ChunkDone, None, torch.Tensor]:
@@ -74,7 +74,7 @@ def denoise(
     One that comes out with numbers that are not finite is taken again in wider ones. Raises UserError when not even
     a single frame fits with weights waiting elsewhere, or when a frame's numbers are not finite in float32 either.
     """
-    chunks = _Chunks(predict_noise, memory, workspace, around_chunk)
+    chunks = _Chunks(predict_noise, memory, placement, around_chunk)
     solver = schedule.solver(steps.start, step_noise)
     latents = latents * schedule.latent_scale(steps.start)
     for number, index in enumerate(steps, start=1):
@@ -104,25 +104,25 @@ class _Chunks:
 
     predict_noise: NoisePredictor
     memory: FrameMemory | None
-    workspace: Workspace
+    placement: Placement
     around: ChunkContext
 
     def noise(self, shown: torch.Tensor, timestep: float, begin: int, step: int) -> torch.Tensor:
         """Noise (m, c, h, w) of the frames from `begin` on, as many as fit; shown: (f, c, h, w), all frames."""
         while True:
-            count = min(self.workspace.chunk_size, len(shown) - begin) if begin else 1  # the anchor goes alone
+            count = min(self.placement.chunk_size, len(shown) - begin) if begin else 1  # the anchor goes alone
             try:
                 return self._finite_noise(shown, timestep, slice(begin, begin + count), step)
             except RuntimeError as error:
                 if not ran_out_of_memory(error):
                     raise
             # Here and not above, because the handler holds the failed attempt with all its tensors.
-            self.workspace.shrink(count)
+            self.placement.shrink(count)
 
     def _finite_noise(self, shown: torch.Tensor, timestep: float, frames: slice, step: int) -> torch.Tensor:
         """Raises UserError, naming the frame, rather than sampling on towards a black picture."""
         failure = ""
-        for precision in precisions(*self.workspace.networks):
+        for precision in precisions(*self.placement.networks):
             try:
                 with precision(), self.around(), self._attending(frames):
                     return _checked(self.predict_noise(shown[frames], timestep, frames), frames, step)

@@ -8,9 +8,10 @@ import torch
 
 from text2video_zero.attention.patches import attention_of
 from text2video_zero.control.control_source import control_maps
-from text2video_zero.device.memory_plan import workspace_for
+from text2video_zero.device.memory_plan import placement_for
 from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps, Event
+from text2video_zero.models.catalogue import name_of
 from text2video_zero.sampling.denoising import Sampled, denoise
 from text2video_zero.sampling.guidance import ControlledGuidance, encoded_prompts, negative_branch
 from text2video_zero.sampling.noise import frame_noise, latent_shape, shared_step_noise
@@ -43,7 +44,7 @@ def sample_controlled(request: ControlledRequest, pipeline: Pipeline) -> Generat
     Raises UserError when the clip cannot be read or the pipeline has no ControlNet.
     """
     if pipeline.controlnet is None:
-        raise UserError(f"The model {pipeline.checkpoint.name!r} comes without a ControlNet: choose another model.")
+        raise UserError(f"The model {name_of(pipeline.checkpoint)!r} comes without a ControlNet: choose another model.")
     request, clip, maps = yield from _detected(request, pipeline)
     components = pipeline.components
     schedule = Schedule.of(request.sampler, request.steps, components.scheduler)
@@ -61,9 +62,9 @@ def sample_controlled(request: ControlledRequest, pipeline: Pipeline) -> Generat
     latents = noise.expand(request.frames, -1, -1, -1)
     narrator = Narrator(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
     step_noise = shared_step_noise(request, pipeline, schedule)
-    workspace = yield from workspace_for(request, request.size, pipeline)
-    with workspace, attention_of(request, components.unet, pipeline.controlnet) as memory:
-        loop = denoise(latents, schedule, range(request.steps), guidance, memory, workspace, step_noise)
+    placement = yield from placement_for(request, request.size, pipeline)
+    with placement, attention_of(request, components.unet, pipeline.controlnet) as memory:
+        loop = denoise(latents, schedule, range(request.steps), guidance, memory, placement, step_noise)
         return Sampled((yield from narrator.told(loop, "Denoising")), request, sound_of(request, clip))
 
 

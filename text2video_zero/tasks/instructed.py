@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from text2video_zero.attention.patches import attention_of
-from text2video_zero.device.memory_plan import workspace_for
+from text2video_zero.device.memory_plan import placement_for
 from text2video_zero.errors import UserError
 from text2video_zero.events import ClipFrames, Event, Progress
+from text2video_zero.models.catalogue import name_of
 from text2video_zero.sampling.decoding import encoded_frame
 from text2video_zero.sampling.denoising import Sampled, denoise
 from text2video_zero.sampling.guidance import InstructGuidance, encoded_prompts
@@ -33,7 +34,9 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
     """
     components = pipeline.components
     if components.unet.config.in_channels != 2 * components.vae.config.latent_channels:
-        raise UserError(f"The model {pipeline.checkpoint.name!r} takes no instructions: choose an InstructPix2Pix one.")
+        raise UserError(
+            f"The model {name_of(pipeline.checkpoint)!r} takes no instructions: choose an InstructPix2Pix one."
+        )
     clip = yield from read(request, pipeline)
     request = concrete(request, clip)
     yield ClipFrames(clip.frames)
@@ -46,15 +49,15 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
     )
     schedule = Schedule.of(request.sampler, request.steps, components.scheduler)
     narrator = Narrator(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
-    workspace = yield from workspace_for(request, request.size, pipeline)
-    with workspace, attention_of(request, components.unet) as memory:
+    placement = yield from placement_for(request, request.size, pipeline)
+    with placement, attention_of(request, components.unet) as memory:
         loop = denoise(
             noise_of_step(request, pipeline, draw=0),
             schedule,
             range(request.steps),
             guidance,
             memory,
-            workspace,
+            placement,
             step_noise=lambda index: noise_of_step(request, pipeline, draw=index + 1),
         )
         return Sampled((yield from narrator.told(loop, "Denoising")), request, sound_of(request, clip))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from text2video_zero.attention.patches import attention_of
-from text2video_zero.device.memory_plan import workspace_for
+from text2video_zero.device.memory_plan import placement_for
 from text2video_zero.foreground.detectors import CrossAttentionDetector, SalientObjectDetector
 from text2video_zero.sampling.denoising import Sampled, denoise
 from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts, negative_branch
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from text2video_zero.attention.cross_frame import FrameMemory
-    from text2video_zero.device.offload import Workspace
+    from text2video_zero.device.offload import Placement
     from text2video_zero.events import Event
     from text2video_zero.foreground.detectors import ForegroundDetector
     from text2video_zero.models.pipeline import Pipeline
@@ -40,9 +40,9 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
     embeddings = encoded_prompts(components, request.prompt, negative_prompt)
     guidance = TextGuidance(components.unet, embeddings, request.guidance_scale)
     plan = motion_plan(request, pipeline)
-    workspace = yield from workspace_for(request, request.size, pipeline)
-    with workspace, attention_of(request, components.unet) as memory:
-        run = ClipRun(request, pipeline, plan, guidance, memory, workspace)
+    placement = yield from placement_for(request, request.size, pipeline)
+    with placement, attention_of(request, components.unet) as memory:
+        run = ClipRun(request, pipeline, plan, guidance, memory, placement)
         if not request.smooth_background:
             return Sampled((yield from run.denoised((yield from run.start()))), request)
         # Before the first step, so that a word or a library that is missing is told at once.
@@ -78,7 +78,7 @@ class ClipRun:
     plan: MotionPlan
     guidance: TextGuidance
     memory: FrameMemory | None
-    workspace: Workspace
+    placement: Placement
     clean: torch.Tensor = field(init=False)  # the latest estimate of x_0, (f, c, h, w)
 
     def __post_init__(self) -> None:
@@ -144,7 +144,7 @@ class ClipRun:
         around_chunk: ChunkContext = nullcontext,
     ) -> Generator[Event, None, torch.Tensor]:
         step_noise = shared_step_noise(self.request, self.pipeline, schedule)
-        loop = denoise(latents, schedule, steps, self.guidance, self.memory, self.workspace, step_noise, around_chunk)
+        loop = denoise(latents, schedule, steps, self.guidance, self.memory, self.placement, step_noise, around_chunk)
         return (yield from self.narrator.told(self._remembering_clean(loop), stage))
 
     def _remembering_clean(

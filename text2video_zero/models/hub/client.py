@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import io
-import re
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -37,29 +36,25 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import build_hf_headers, validate_repo_id
-from tqdm import tqdm
+from tqdm.asyncio import tqdm_asyncio
 
 from text2video_zero.errors import UserError
 from text2video_zero.events import GB, Progress, result_of
-from text2video_zero.models.checkpoints import known_name
-from text2video_zero.models.download import downloaded
+from text2video_zero.models.catalogue import known_name
+from text2video_zero.models.hub.download import downloaded
+from text2video_zero.models.hub.files import TEXT_SUFFIXES, needed_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterator
 
     from huggingface_hub.hf_api import ModelInfo
 
-    Pick = Callable[[Iterable[str]], list[str]]
+    from text2video_zero.models.hub.files import Pick
 
-COMPONENT_FOLDERS = frozenset(
-    ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler", "feature_extractor")
-)
-CHECKER_FOLDER = "safety_checker"
-TOKENIZER_FILES = frozenset({"vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"})
-TEXT_SUFFIXES = (".json", ".txt", ".model")
-# diffusers' and transformers' names of weights: a stem, perhaps a variant, perhaps the number of a piece
-WEIGHTS = re.compile(r"(?:diffusion_pytorch_model|model)(?:\.(?P<variant>[a-z_]\w*))?(?:-\d+-of-\d+)?\.safetensors")
-HALF = "fp16"
+    _Bar = tqdm_asyncio[Any]  # generic in its stubs alone
+else:
+    _Bar = tqdm_asyncio
+
 TIMEOUT = 15  # seconds, for the first answer of the Hub
 TELL_SECONDS = 0.25  # between two tellings of one download
 
@@ -105,7 +100,7 @@ class Hub:
             return (yield from self._downloaded(source, revision, info, pick))
         except (OSError, HTTPError) as error:
             if not _is_out_of_reach(error):
-                raise _refusal(source, revision, error) from error
+                raise _explained(source, revision, error) from error
             return self._cached(source, revision, pick, error)
 
     def is_here(self, source: str, revision: str | None = None) -> bool:
@@ -129,7 +124,7 @@ class Hub:
                 f"The model {source!r} offers no weights as safetensors: choose another one, or convert it first."
             )
         missing = {name: sizes[name] for name in files if not self._is_cached(source, name, info.sha)}
-        _refuse_full_disk(source, sum(missing.values()), self._cache_folder)
+        _check_disk_space(source, sum(missing.values()), self._cache_folder)
         weights = [name for name in missing if not name.endswith(TEXT_SUFFIXES)]
         yield from self._weights(source, weights, sum(missing[name] for name in weights), info.sha)
         folder = snapshot_download(
@@ -142,9 +137,7 @@ class Hub:
         )
         return Path(folder)
 
-    def _weights(
-        self, source: str, names: list[str], total: int, commit: str | None
-    ) -> Generator[Progress, None, None]:
+    def _weights(self, source: str, names: list[str], total: int, commit: str | None) -> Generator[Progress]:
         """Bring the large files into the cache, where the Hub's client then finds them."""
         repository = repo_folder_name(repo_id=source, repo_type="model")
         clock = _Clock(f"Downloading {known_name(source)}", total)
@@ -152,6 +145,8 @@ class Hub:
         for name in names:
             url = hf_hub_url(source, name, revision=commit, endpoint=self.endpoint)
             told = get_hf_file_metadata(url, timeout=TIMEOUT, endpoint=self.endpoint)
+            if told.etag is None or told.size is None:
+                continue  # a server that keeps its files' names or sizes to itself: left to the Hub's client
             blob = self._cache_folder / repository / "blobs" / told.etag
             lock = self._cache_folder / ".locks" / repository / f"{told.etag}.lock"
             here = 0
@@ -190,45 +185,7 @@ class Hub:
         return Path(folder)
 
 
-def needed_files(names: Iterable[str], *, half: bool = False) -> list[str]:
-    """Those files of a model that are worth downloading: safetensors and texts, one precision, never pickles.
-
-    half: take the half-precision files where the model offers them for everything.
-    Without any safetensors there is nothing worth downloading.
-    """
-    names = sorted(names)
-    whole_model = "model_index.json" in names
-    wanted = [name for name in names if _folder_of(name) in (COMPONENT_FOLDERS | {""} if whole_model else {""})]
-    texts = [name for name in wanted if name.endswith(TEXT_SUFFIXES)]
-    weights = [name for name in wanted if WEIGHTS.fullmatch(name.rpartition("/")[2])]
-    if whole_model:  # the same once more as one file may lie at the top
-        weights = [name for name in weights if _folder_of(name)]
-    if not weights:
-        loras = [name for name in wanted if name.endswith(".safetensors") and not whole_model]  # of whatever name
-        return texts + loras if loras else []
-    by_variant = {
-        variant: [name for name in weights if WEIGHTS.fullmatch(name.rpartition("/")[2])["variant"] == variant]
-        for variant in (None, HALF)
-    }
-    complete = {_folder_of(name) for name in by_variant[HALF]} >= {_folder_of(name) for name in by_variant[None]}
-    return texts + by_variant[HALF if by_variant[HALF] and (half or not by_variant[None]) and complete else None]
-
-
-def tokenizer_files(names: Iterable[str]) -> list[str]:
-    """Those files of a model that make a CLIP tokenizer."""
-    return [name for name in names if name in TOKENIZER_FILES]
-
-
-def checker_files(names: Iterable[str]) -> list[str]:
-    """Those files of a whole model that make its safety checker, in full precision."""
-    return [name for name in names if re.fullmatch(rf"{CHECKER_FOLDER}/(?:config\.json|model\.safetensors)", name)]
-
-
-def _folder_of(name: str) -> str:
-    return name.rpartition("/")[0]
-
-
-def _refuse_full_disk(source: str, size: int, cache: Path) -> None:
+def _check_disk_space(source: str, size: int, cache: Path) -> None:
     existing = next(folder for folder in (cache, *cache.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(existing).free
     # Half a file that is here counts twice: a byte too many on a full disk is worse than a refusal near its edge.
@@ -246,7 +203,7 @@ def _is_out_of_reach(error: Exception) -> bool:
     return isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError | HTTPError)
 
 
-def _refusal(source: str, revision: str | None, error: Exception) -> UserError:
+def _explained(source: str, revision: str | None, error: Exception) -> UserError:
     """What the Hub or the disk said, in one sentence."""
     match error:
         case GatedRepoError():
@@ -263,7 +220,8 @@ def _refusal(source: str, revision: str | None, error: Exception) -> UserError:
             return UserError(
                 f"The disk was full before the model {source!r} was here: free some space, the download goes on."
             )
-    return UserError(f"The Hub did not hand out the model {source!r} ({_first_line(error)}): try again later.")
+        case _:
+            return UserError(f"The Hub did not hand out the model {source!r} ({_first_line(error)}): try again later.")
 
 
 def _first_line(error: Exception) -> str:
@@ -294,7 +252,7 @@ class _Clock:
         yield Progress(self.stage, min(here, self.total), self.total, left, "bytes")
 
 
-class _NoBar(tqdm):
+class _NoBar(_Bar):
     """The progress bar of the Hub's client, for files that are too small to be told of: not drawn."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # as tqdm itself takes them

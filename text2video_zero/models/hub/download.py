@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError
 from huggingface_hub.utils import hf_raise_for_status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
 PIECE = 2**20  # bytes that are read at once
@@ -25,7 +25,7 @@ SILENCE_SECONDS = 30  # after which a connection counts as broken
 SUFFIX = ".incomplete"
 
 
-def downloaded(url: str, headers: dict[str, str], size: int, file: Path, lock: Path) -> Iterator[int]:
+def downloaded(url: str, headers: dict[str, str], size: int, file: Path, lock: Path) -> Generator[int]:
     """Bring a file of `size` bytes; yields the bytes that are here, after every piece.
 
     headers: of the request.  lock: held meanwhile, so that of several programs one brings the file.
@@ -57,7 +57,7 @@ def bytes_of(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
 
 
-def _pieces(url: str, headers: dict[str, str], size: int, partial: Path) -> Iterator[int]:
+def _pieces(url: str, headers: dict[str, str], size: int, partial: Path) -> Generator[int]:
     """Fill the partial file up to its size, over as many connections as it takes."""
     attempts = ATTEMPTS
     while (here := bytes_of(partial)) != size:
@@ -76,7 +76,7 @@ def _pieces(url: str, headers: dict[str, str], size: int, partial: Path) -> Iter
             time.sleep(PAUSE_SECONDS)
 
 
-def _one_connection(url: str, headers: dict[str, str], partial: Path) -> Iterator[int]:
+def _one_connection(url: str, headers: dict[str, str], partial: Path) -> Generator[int]:
     begin = bytes_of(partial)
     asked = headers | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={begin}-"} if begin else {})
     with get_session().stream("GET", url, headers=asked, timeout=SILENCE_SECONDS) as response:

@@ -1,0 +1,109 @@
+"""The selection: what a task needs of a model that is named somehow."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from text2video_zero.errors import UserError
+from text2video_zero.models.catalogue import (
+    CONTROLLED_TASKS,
+    CONTROLNETS,
+    KNOWN_MODELS,
+    find_detector,
+)
+from text2video_zero.models.checkpoints import Adapter, Checkpoint
+from text2video_zero.models.selection import checkpoint_for, family_of, find_checkpoint, local_models
+from text2video_zero.models.weights import UNET_INPUT
+
+SD1_CONTROLNETS = {
+    "pose": "lllyasviel/control_v11p_sd15_openpose",
+    "edge": "lllyasviel/control_v11p_sd15_canny",
+    "depth": "lllyasviel/control_v11f1p_sd15_depth",
+}
+
+
+@pytest.mark.parametrize("task", CONTROLLED_TASKS)
+@pytest.mark.parametrize("model", ["sd-1.5", "dreamlike-photoreal-2.0", "owner/unheard-of"])
+def test_models_of_stable_diffusion_1_get_its_controlnets(task, model):
+    checkpoint = checkpoint_for(task, model)
+    assert checkpoint.controlnet == SD1_CONTROLNETS[task]
+    assert checkpoint.base == find_checkpoint(model)
+
+
+def test_dreambooth_takes_the_control_that_is_asked_for():
+    assert checkpoint_for("dreambooth", "arcane-style").controlnet == SD1_CONTROLNETS["edge"]
+    assert checkpoint_for("dreambooth", "arcane-style", control="pose").controlnet == SD1_CONTROLNETS["pose"]
+    assert checkpoint_for("dreambooth", "arcane-style").source.endswith("canny-arcane")
+
+
+def test_xl_gets_its_own_controlnets_and_has_no_editor():
+    assert "sdxl" in checkpoint_for("depth", "sdxl").controlnet
+    with pytest.raises(UserError, match=r"For edits by 'sdxl' \(Stable Diffusion XL\) no Instruct-Pix2Pix model"):
+        checkpoint_for("instruct-pix2pix", "sdxl")
+
+
+def test_a_family_without_controlnets_is_told(tmp_path):
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text('{"cross_attention_dim": 1024}')
+    assert family_of(Checkpoint(str(tmp_path))) == "sd2"
+    with pytest.raises(UserError, match=r"Stable Diffusion 2[.]x\) no ControlNet is known"):
+        checkpoint_for("pose", str(tmp_path))
+
+
+def test_edits_stand_for_the_familys_editor_or_a_model_of_ones_own():
+    assert checkpoint_for("instruct-pix2pix", "dreamlike-photoreal-2.0").source == "timbrooks/instruct-pix2pix"
+    own = checkpoint_for("instruct-pix2pix", "owner/my-editor")
+    assert (own.source, own.kind) == ("owner/my-editor", "instruct-pix2pix")
+
+
+def test_adapters_and_a_controlnet_of_ones_own_are_kept():
+    lora = Adapter("style.safetensors", 0.7)
+    checkpoint = checkpoint_for("edge", "sd-1.5", controlnet="mine/edges", adapters=[lora])
+    assert (checkpoint.controlnet, checkpoint.adapters) == ("mine/edges", (lora,))
+    assert checkpoint_for("text-to-video", "sd-1.5").adapters == ()
+
+
+def test_unknown_names_are_told():
+    with pytest.raises(UserError, match="The task 'dance' is not known"):
+        checkpoint_for("dance", "toyland")
+    with pytest.raises(UserError, match="The detector 'sonar' is not known"):
+        find_detector("sonar")
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "revision"),
+    [
+        ("owner/name", "owner/name", None),
+        ("owner/name@fp16", "owner/name", "fp16"),
+        ("owner/name/file.safetensors@0a1b2c", "owner/name/file.safetensors", "0a1b2c"),
+        ("my@folder/model", "my@folder/model", None),
+        ("toyland@v2", "toyland@v2", None),
+        ("/models/a@b.safetensors", "/models/a@b.safetensors", None),
+    ],
+)
+def test_a_hub_id_may_name_its_revision(name, source, revision):
+    assert find_checkpoint(name) == Checkpoint(source, revision)
+
+
+def test_a_files_family_is_read_in_it(tmp_path):
+    file = tmp_path / "model.safetensors"
+    marks = {"sd1": "cond_stage_model.transformer.x", "sdxl": "conditioner.embedders.1.x"}
+    for family, mark in marks.items():
+        save_file({UNET_INPUT: torch.zeros(1, 4), mark: torch.zeros(1)}, file)
+        assert family_of(Checkpoint(str(file))) == family
+        assert checkpoint_for("edge", str(file)).controlnet == CONTROLNETS[family]["edge"][0]
+
+
+def test_the_models_folder_is_scanned(tmp_path):
+    assert local_models(tmp_path / "none") == {}
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "model_index.json").write_text("{}")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "file.safetensors").write_bytes(b"")
+    (tmp_path / "file.ckpt").write_bytes(b"")
+    save_file({"unet.up.lora_A.weight": torch.zeros(1)}, tmp_path / "style.safetensors")
+    assert set(local_models(tmp_path)) == {"folder", "file"}
+    assert find_checkpoint(" file ", tmp_path).source == str(tmp_path / "file.safetensors")
+    assert find_checkpoint("toyland", tmp_path) == KNOWN_MODELS["toyland"].checkpoint

@@ -1,0 +1,266 @@
+"""The catalogue: tables of all that is known by name, and what they tell about a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from text2video_zero.errors import UserError
+from text2video_zero.models.checkpoints import (
+    INSTRUCT_PIX2PIX,
+    Adapter,
+    Annotator,
+    Checkpoint,
+    DetectorCheckpoint,
+    short_name,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PACKAGE = Path(__file__).resolve().parents[1]
+INSTALLED = (PACKAGE / "assets").is_dir()  # a wheel has them inside the package, a clone beside it
+ASSETS = (PACKAGE if INSTALLED else PACKAGE.parent) / "assets"
+TOYLAND_FOLDER = ASSETS / "toyland"
+MODELS_FOLDER = (Path.cwd() if INSTALLED else PACKAGE.parent) / "models"
+CONTROLLED_TASKS = ("pose", "edge", "depth")
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model that is offered by name.
+
+    name: what the person types or picks.  note: one line about it.
+    family: "toyland", "sd1", "sd2" or "sdxl": whose ControlNets and LoRAs fit it.
+    trigger: words that a prompt needs for the style to show.
+    mirrors: further places with the same weights, tried in this order.
+    defaults: request fields with values for this model, in place of the paper's.
+    harmless: it can draw nothing that a safety checker would look for.
+    """
+
+    name: str
+    checkpoint: Checkpoint
+    note: str
+    mirrors: tuple[Checkpoint, ...] = ()
+    defaults: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    family: str = "sd1"
+    trigger: str = ""
+    harmless: bool = False
+
+
+TOYLAND = KnownModel(
+    "toyland",
+    Checkpoint(str(TOYLAND_FOLDER)),
+    "embedded picture-book model, works offline on any machine",
+    family="toyland",
+    harmless=True,  # foxes and pandas are all that it has ever seen
+    # It decides where things are later than Stable Diffusion does: earlier movement would be undone. Its ground
+    # is level, so the camera goes sideways. Steps and guidance are those that its judge measured.
+    defaults=MappingProxyType(
+        {"steps": 25, "guidance_scale": 4.0, "motion_from": 681, "motion_to": 781, "pan_x": 0.03, "pan_y": 0.0}
+    ),
+)
+STABLE_DIFFUSION_1_5 = KnownModel(
+    "sd-1.5",
+    Checkpoint("stable-diffusion-v1-5/stable-diffusion-v1-5"),
+    "Stable Diffusion 1.5, 512x512, wants a GPU with 4 GB or patience",
+    mirrors=(Checkpoint("benjamin-paine/stable-diffusion-v1-5"),),
+)
+DREAMLIKE_PHOTOREAL_2 = KnownModel(
+    "dreamlike-photoreal-2.0",
+    Checkpoint("dreamlike-art/dreamlike-photoreal-2.0"),
+    "photographic look on Stable Diffusion 1.5, 512x512 and up; the model of the original demo",
+)
+OPENJOURNEY = KnownModel(
+    "openjourney",
+    Checkpoint("prompthero/openjourney"),
+    "illustrated look on Stable Diffusion 1.5, 512x512",
+    trigger="mdjrny-v4 style",
+)
+STABLE_DIFFUSION_XL = KnownModel(
+    "sdxl",
+    Checkpoint("stabilityai/stable-diffusion-xl-base-1.0"),
+    "Stable Diffusion XL, 1024x1024, wants a GPU with 12 GB",
+    family="sdxl",
+)
+
+KNOWN_MODELS: Mapping[str, KnownModel] = MappingProxyType(
+    {
+        model.name: model
+        for model in (TOYLAND, STABLE_DIFFUSION_1_5, DREAMLIKE_PHOTOREAL_2, OPENJOURNEY, STABLE_DIFFUSION_XL)
+    }
+)
+
+
+def _style(name: str, checkpoint: Checkpoint, note: str, trigger: str, base: KnownModel) -> KnownModel:
+    """A style on a base, whose family and settings it shares; its trigger words stand in the quality prompt."""
+    defaults = {**base.defaults, "quality_prompt": f"{trigger}, best quality, extremely detailed"}
+    return KnownModel(name, checkpoint, note, family=base.family, trigger=trigger, defaults=MappingProxyType(defaults))
+
+
+TOYLAND_STYLES = (
+    _style(
+        "toyland-sunset",
+        replace(TOYLAND.checkpoint, unet=str(TOYLAND_FOLDER / "style-sunset")),
+        "embedded style, a UNet of its own: posters in the colours of an evening sky",
+        "sunset poster style",
+        TOYLAND,
+    ),
+    _style(
+        "toyland-blueprint",
+        replace(
+            TOYLAND.checkpoint,
+            adapters=(Adapter(str(TOYLAND_FOLDER / "style-blueprint" / "pytorch_lora_weights.safetensors")),),
+        ),
+        "embedded style, a LoRA: light lines on blue paper",
+        "blueprint style",
+        TOYLAND,
+    ),
+)
+DREAMBOOTH_STYLES: Mapping[str, KnownModel] = MappingProxyType(
+    {style.name: style for style in TOYLAND_STYLES}
+    | {
+        f"{style}-style": _style(
+            f"{style}-style",
+            Checkpoint(f"PAIR/text2video-zero-controlnet-canny-{style}"),
+            f"{look} style of the original demo, on Stable Diffusion 1.5, 512x512",
+            trigger,
+            STABLE_DIFFUSION_1_5,
+        )
+        for style, look, trigger in (
+            ("anime", "anime", "1girl"),
+            ("avatar", "Avatar", "avatar style"),
+            ("gta5", "GTA V", "gtav style"),
+            ("arcane", "Arcane", "arcane style"),
+        )
+    }
+)
+
+# Per family and control, the default first; the others are offered as alternatives. All on safetensors.
+CONTROLNETS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "toyland": MappingProxyType(
+            {control: (str(TOYLAND_FOLDER / f"controlnet-{control}"),) for control in CONTROLLED_TASKS}
+        ),
+        "sd1": MappingProxyType(
+            {
+                "pose": ("lllyasviel/control_v11p_sd15_openpose", "lllyasviel/sd-controlnet-openpose"),
+                "edge": ("lllyasviel/control_v11p_sd15_canny", "lllyasviel/sd-controlnet-canny"),
+                "depth": ("lllyasviel/control_v11f1p_sd15_depth", "lllyasviel/sd-controlnet-depth"),
+            }
+        ),
+        "sdxl": MappingProxyType(
+            {
+                "pose": ("xinsir/controlnet-openpose-sdxl-1.0", "thibaud/controlnet-openpose-sdxl-1.0"),
+                "edge": ("diffusers/controlnet-canny-sdxl-1.0",),
+                "depth": ("diffusers/controlnet-depth-sdxl-1.0",),
+            }
+        ),
+    }
+)
+
+# Tiny autoencoders (TAESD) that show a family's latents, used for previews where they are on this machine.
+PREVIEW_DECODERS: Mapping[str, str] = MappingProxyType(
+    {"sd1": "madebyollin/taesd", "sd2": "madebyollin/taesd", "sdxl": "madebyollin/taesdxl"}
+)
+
+INSTRUCT_PIX2PIX_MODELS: Mapping[str, Checkpoint] = MappingProxyType(
+    {
+        "toyland": Checkpoint(
+            str(TOYLAND_FOLDER), kind=INSTRUCT_PIX2PIX, unet=str(TOYLAND_FOLDER / "instruct-pix2pix")
+        ),
+        "sd1": Checkpoint("timbrooks/instruct-pix2pix", kind=INSTRUCT_PIX2PIX),
+    }
+)
+# The same weights lie in a folder of Stable Diffusion 1.5.
+SAFETY_CHECKER, SAFETY_CHECKER_MIRROR = "CompVis/stable-diffusion-safety-checker", STABLE_DIFFUSION_1_5.checkpoint
+
+ANNOTATORS: Mapping[str, Annotator] = MappingProxyType(
+    {
+        name: Annotator(name, "lllyasviel/Annotators", files)
+        for name, files in (
+            ("openpose", ("body_pose_model.pth", "hand_pose_model.pth", "facenet.pth")),
+            ("midas", ("dpt_hybrid-midas-501f0c75.pt",)),
+        )
+    }
+)
+
+KNOWN_DETECTORS: Mapping[str, DetectorCheckpoint] = MappingProxyType(
+    {
+        "depth": DetectorCheckpoint("depth-anything/Depth-Anything-V2-Small-hf", "depth"),
+        "depth-dpt-hybrid": DetectorCheckpoint("Intel/dpt-hybrid-midas", "depth"),
+        "pose": DetectorCheckpoint(
+            "usyd-community/vitpose-base-simple", "pose", box_source="PekingU/rtdetr_r50vd_coco_o365"
+        ),
+    }
+)
+
+
+def known_model(name: str) -> KnownModel | None:
+    """The entry of a name in the tables of models and styles."""
+    return KNOWN_MODELS.get(name) or DREAMBOOTH_STYLES.get(name)
+
+
+def name_of(checkpoint: Checkpoint) -> str:
+    """Short name for messages and metadata: never a full path of this machine."""
+    style = next((style.name for style in DREAMBOOTH_STYLES.values() if style.checkpoint == checkpoint.base), None)
+    return style or short_name(checkpoint.source)
+
+
+def known_name(source: str) -> str:
+    """The name by which a source is offered, else its short name: what a person calls it."""
+    tables = (*KNOWN_MODELS.values(), *DREAMBOOTH_STYLES.values())
+    return next((known.name for known in tables if known.checkpoint.source == source), short_name(source))
+
+
+def origin_of(checkpoint: Checkpoint) -> tuple[str, tuple[Adapter, ...]]:
+    """The name of the known model that a checkpoint was made from, else its own, and the LoRAs that were added."""
+    origins = [
+        model
+        for model in (*KNOWN_MODELS.values(), *DREAMBOOTH_STYLES.values())
+        if (model.checkpoint.source, model.checkpoint.unet) == (checkpoint.source, checkpoint.unet)
+        and model.checkpoint.adapters == checkpoint.adapters[: len(model.checkpoint.adapters)]
+    ]
+    if not origins:
+        return name_of(checkpoint), checkpoint.adapters
+    closest = max(origins, key=lambda model: len(model.checkpoint.adapters))
+    return closest.name, checkpoint.adapters[len(closest.checkpoint.adapters) :]
+
+
+def mirrors_of(checkpoint: Checkpoint) -> tuple[Checkpoint, ...]:
+    """Further places with the same weights, for models that are known by name."""
+    known = KNOWN_MODELS.values()
+    return next((model.mirrors for model in known if model.checkpoint.source == checkpoint.source), ())
+
+
+def is_harmless(checkpoint: Checkpoint) -> bool:
+    """Whether all that draws comes from a model that can draw nothing a safety checker would look for."""
+    homes = [Path(model.checkpoint.source) for model in KNOWN_MODELS.values() if model.harmless]
+    drawing = (checkpoint.source, checkpoint.unet, *(adapter.source for adapter in checkpoint.adapters))
+    return all(any(Path(source).is_relative_to(home) for home in homes) for source in drawing if source)
+
+
+def controlnets_of(family: str, control: str) -> tuple[str, ...]:
+    """Folders and Hub ids of the ControlNets of a family, the default first; embedded ones only if they are there."""
+    return tuple(source for source in CONTROLNETS.get(family, {}).get(control, ()) if can_be_had(source))
+
+
+def editor_of(family: str) -> Checkpoint | None:
+    """The Instruct-Pix2Pix model of a family; an embedded one only if it is there."""
+    editor = INSTRUCT_PIX2PIX_MODELS.get(family)
+    return editor if editor and can_be_had(editor.unet or editor.source) else None
+
+
+def find_detector(name: str) -> DetectorCheckpoint | Annotator:
+    """The detector of a known name; raises UserError for other names."""
+    known = {**KNOWN_DETECTORS, **ANNOTATORS}
+    if name not in known:
+        raise UserError(f"The detector {name!r} is not known: choose one of {', '.join(known)}.")
+    return known[name]
+
+
+def can_be_had(source: str) -> bool:
+    """True of Hub ids; what is embedded has an absolute path, and is there or not."""
+    return not Path(source).is_absolute() or Path(source).exists()

@@ -1,0 +1,144 @@
+"""The selection of a checkpoint: from the name of a model and a task to what is loaded. Nothing is loaded here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from text2video_zero.errors import UserError
+from text2video_zero.models.catalogue import (
+    CONTROLLED_TASKS,
+    CONTROLNETS,
+    DREAMBOOTH_STYLES,
+    KNOWN_MODELS,
+    MODELS_FOLDER,
+    can_be_had,
+    controlnets_of,
+    editor_of,
+    known_model,
+)
+from text2video_zero.models.checkpoints import INSTRUCT_PIX2PIX, Checkpoint, at_revision
+from text2video_zero.models.weights import FAMILY_NAMES, family_of_file, family_of_unet, is_lora_file, read_shapes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from text2video_zero.models.catalogue import KnownModel
+    from text2video_zero.models.checkpoints import Adapter
+
+TASKS = ("text-to-video", *CONTROLLED_TASKS, "dreambooth", "instruct-pix2pix")
+
+
+def find_checkpoint(name: str, models_folder: Path = MODELS_FOLDER) -> Checkpoint:
+    """The text-to-video checkpoint of a known name, a name in models/, a path or a Hub id; nothing is loaded.
+
+    A Hub id may name its branch, tag or commit: "owner/name@revision".
+    """
+    name = name.strip()
+    known = known_model(name)
+    return known.checkpoint if known else local_models(models_folder).get(name) or Checkpoint(*at_revision(name))
+
+
+def checkpoint_for(
+    task: str,
+    model: str,
+    *,
+    control: str = "edge",
+    controlnet: str | None = None,
+    adapters: Iterable[Adapter] = (),
+    models_folder: Path = MODELS_FOLDER,
+) -> Checkpoint:
+    """What a task needs of a model: the model itself with its family's ControlNet, or the family's editor.
+
+    task: one of TASKS.  model: a known name, a name in models/, a path or a Hub id.
+    control: which ControlNet "dreambooth" takes: "pose", "edge" or "depth"; the three tasks of these names
+        take their own.
+    controlnet: a folder, file or Hub id instead of the family's default.
+    adapters: LoRAs on top.
+
+    For instruct-pix2pix a model that is offered for text-to-video stands for the editor of its family;
+    any other is taken as an editor itself. Raises UserError where the family has nothing for the task.
+    """
+    if task not in TASKS:
+        raise UserError(f"The task {task!r} is not known: choose one of {', '.join(TASKS)}.")
+    base = find_checkpoint(model, models_folder)
+    base = replace(base, adapters=base.adapters + tuple(adapters))
+    if task == "text-to-video":
+        return base
+    if task == "instruct-pix2pix":
+        return _editor_for(model.strip(), base)
+    control = control if task == "dreambooth" else task
+    return replace(base, controlnet=controlnet or _controlnet_for(model, base, control))
+
+
+def _controlnet_for(model: str, base: Checkpoint, control: str) -> str:
+    family = family_of(base)
+    offered = controlnets_of(family, control)
+    if not offered:
+        raise UserError(
+            f"For {control} control of {model!r} ({FAMILY_NAMES[family]}) no ControlNet is known: choose a model of "
+            f"{' or '.join(FAMILY_NAMES[name] for name in CONTROLNETS if controlnets_of(name, control))}."
+        )
+    return offered[0]
+
+
+def _editor_for(model: str, base: Checkpoint) -> Checkpoint:
+    if model not in KNOWN_MODELS and model not in DREAMBOOTH_STYLES:
+        return replace(base, kind=INSTRUCT_PIX2PIX)
+    family = family_of(base)
+    editor = editor_of(family)
+    if editor is None:
+        raise UserError(
+            f"For edits by {model!r} ({FAMILY_NAMES[family]}) no Instruct-Pix2Pix model is known: choose "
+            f"{' or '.join(known.name for known in offered_models('instruct-pix2pix'))}."
+        )
+    return replace(editor, adapters=base.adapters)
+
+
+def family_of(checkpoint: Checkpoint) -> str:
+    """The family as far as it can be told without loading: from the tables, then from a file or a folder.
+
+    A Hub id that nobody has heard of is taken for Stable Diffusion 1.x; whether that is so turns out when it is
+    loaded. Raises UserError for a file that is no whole model.
+    """
+    for known in (*KNOWN_MODELS.values(), *DREAMBOOTH_STYLES.values()):
+        if known.checkpoint.source == checkpoint.source:
+            return known.family
+    path = Path(checkpoint.source)
+    if path.suffix == ".safetensors" and path.is_file():
+        return family_of_file(path, read_shapes(path))
+    config = path / "unet" / "config.json"
+    return family_of_unet(json.loads(config.read_text(encoding="utf-8"))) if config.is_file() else "sd1"
+
+
+def local_models(folder: Path = MODELS_FOLDER) -> dict[str, Checkpoint]:
+    """Whole models that lie in a folder, by name: diffusers folders and .safetensors files; none if it is missing."""
+    if not folder.is_dir():
+        return {}
+    found = [path for path in sorted(folder.iterdir()) if _looks_like_a_model(path)]
+    return {path.stem if path.is_file() else path.name: Checkpoint(str(path)) for path in found}
+
+
+def _looks_like_a_model(path: Path) -> bool:
+    if path.is_file():
+        return path.suffix == ".safetensors" and not is_lora_file(path)
+    return (path / "model_index.json").is_file()
+
+
+def offered_models(task: str) -> tuple[KnownModel, ...]:
+    """The known models that a task can be run with; for dreambooth the styles come first."""
+    styles = DREAMBOOTH_STYLES.values() if task == "dreambooth" else ()
+    models = (*(style for style in styles if _is_whole(style.checkpoint)), *KNOWN_MODELS.values())
+    if task == "instruct-pix2pix":
+        return tuple(model for model in models if editor_of(model.family))
+    if task == "text-to-video":
+        return models
+    control = "edge" if task == "dreambooth" else task
+    return tuple(model for model in models if controlnets_of(model.family, control))
+
+
+def _is_whole(checkpoint: Checkpoint) -> bool:
+    parts = (checkpoint.source, checkpoint.unet, *(adapter.source for adapter in checkpoint.adapters))
+    return all(can_be_had(part) for part in parts if part)
