@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,10 +13,11 @@ from text2video_zero.attention.patches import attention_of
 from text2video_zero.device.memory_plan import placement_for
 from text2video_zero.foreground.attention_maps import CrossAttentionDetector
 from text2video_zero.foreground.salient_object import SalientObjectDetector
-from text2video_zero.sampling.denoising import Sampled, denoise, frame_noise, latent_shape, shared_step_noise
+from text2video_zero.sampling.denoising import Sampled, denoise
 from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts, negative_branch
-from text2video_zero.sampling.motion import CameraPath, CameraPose, forward_noise, warp
+from text2video_zero.sampling.motion import Anchor, CameraPath, CameraPose
 from text2video_zero.sampling.motion_plan import MotionPlan
+from text2video_zero.sampling.noise import NoisePath, NoiseScene, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.sampling.smoothing import smoothed_latents
 from text2video_zero.sampling.solvers import schedule_of
 from text2video_zero.tasks.progress import ProgressReporter
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from text2video_zero.events import Event
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests import TextToVideoRequest
-    from text2video_zero.sampling.denoising import ChunkContext
+    from text2video_zero.sampling.denoising import ChunkContext, ChunkDone
     from text2video_zero.sampling.schedule import Schedule
 
 
@@ -83,6 +84,7 @@ class ClipRun:
     guidance: TextGuidance
     memory: FrameMemory | None
     placement: Placement
+    clean: torch.Tensor = field(init=False)  # the latest estimate of x_0, (f, c, h, w)
 
     def __post_init__(self) -> None:
         request, plan = self.request, self.plan
@@ -94,27 +96,39 @@ class ClipRun:
         """The camera's pose at each frame; without motion it stands still."""
         request = self.request
         speeds = (request.pan_x, request.pan_y, request.zoom, request.rotation) if request.motion else (0, 0, 0, 0)
-        path = CameraPath(*speeds, request.reach)
+        path = CameraPath(*speeds, request.reach, self._period)
         return [path.pose(frame) for frame in range(request.frames)]
+
+    @property
+    def _period(self) -> int | None:
+        return self.request.frames if self.request.loop else None
 
     def start(self) -> Generator[Event, None, torch.Tensor]:
         """Latents (f, c, h, w) from which all frames are denoised together.
 
         With motion (paper, algorithm 1): frame 1 goes alone to T and on to T', is copied and moved there, and
-        the copies go forward to T with fresh noise each. Without, each frame starts from its own noise.
+        the copies go forward to T with noise of their own. Without, each frame starts from its own noise.
         """
         request, plan = self.request, self.plan
         opening = plan.opening
         shape = latent_shape(request.size, self.pipeline)
-        noises = [frame_noise(request.seed, frame, shape, self.pipeline.device) for frame in range(request.frames)]
+        path = NoisePath(request.seed, shape, request.motion_smoothness, self._period)
+        first = frame_noise(request.seed, 0, shape, self.pipeline.device)
         if not request.motion:
-            return torch.stack(noises)
-        at_to = yield from self.denoised(noises[0][None], opening, range(plan.at_to), "First frame")
+            return torch.stack([path.leaving(first, frame) for frame in range(request.frames)])
+        at_to = yield from self.denoised(first[None], opening, range(plan.at_to), "First frame")
         at_from = yield from self.denoised(at_to, opening, range(plan.at_to, plan.at_from), "First frame")
-        alpha_from, alpha_to = opening.alphas[plan.at_from], opening.alphas[plan.at_to]
+        anchor = Anchor(
+            at_to=at_to[0],
+            at_from=at_from[0],
+            clean=self.clean[0],
+            alpha_to=opening.alphas[plan.at_to],
+            alpha_from=opening.alphas[plan.at_from],
+        )
+        scene = NoiseScene(request.seed, shape)
         moved = [
-            forward_noise(warp(at_from[0], pose, request.resampling), noise, alpha_from, alpha_to)
-            for pose, noise in zip(self.poses()[1:], noises[1:], strict=True)
+            anchor.moved(frame, pose, path, scene, request.resampling)
+            for frame, pose in enumerate(self.poses()[1:], start=1)
         ]
         return torch.stack([at_to[0], *moved])
 
@@ -129,4 +143,17 @@ class ClipRun:
         """Latents (f, c, h, w) some steps of a schedule further on."""
         step_noise = shared_step_noise(self.request, self.pipeline, schedule)
         loop = denoise(latents, schedule, steps, self.guidance, self.memory, self.placement, step_noise, around_chunk)
-        return (yield from self.progress.reported(loop, stage))
+        return (yield from self.progress.reported(self._remembering_clean(loop), stage))
+
+    def _remembering_clean(
+        self, loop: Generator[ChunkDone, None, torch.Tensor]
+    ) -> Generator[ChunkDone, None, torch.Tensor]:
+        """A loop as it is; its latest estimate of x_0 stays."""
+        while True:
+            try:
+                chunk = next(loop)
+            except StopIteration as finished:
+                return finished.value
+            if chunk.clean is not None:
+                self.clean = chunk.clean
+            yield chunk
