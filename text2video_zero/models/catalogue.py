@@ -62,7 +62,15 @@ TOYLAND = KnownModel(
     # It decides where things are later than Stable Diffusion does: earlier movement would be undone. Its ground
     # is level, so the camera goes sideways. Steps and guidance are those that its judge measured.
     defaults=MappingProxyType(
-        {"steps": 25, "guidance_scale": 4.0, "motion_from": 681, "motion_to": 781, "pan_x": 0.03, "pan_y": 0.0}
+        {
+            "steps": 25,
+            "guidance_scale": 4.0,
+            "motion_from": 481,
+            "motion_to": 581,
+            "motion_smoothness": 4.0,
+            "pan_x": 0.03,
+            "pan_y": 0.0,
+        }
     ),
 )
 STABLE_DIFFUSION_1_5 = KnownModel(

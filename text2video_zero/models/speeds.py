@@ -57,7 +57,7 @@ SPEEDS: Mapping[str, Speed] = MappingProxyType(
                 {"sampler": "DDIM trailing", "steps": 8, "guidance_scale": 6.0, "motion_from": 874, "motion_to": 999}
             ),
         ),
-        # Toyland's own LCM-LoRA. T' and T are those of Toyland on LCM's grid of timesteps.
+        # Toyland's own LCM-LoRA, with the T' and T that it was tried with, on LCM's grid of timesteps.
         "4 steps": Speed(
             MappingProxyType(
                 {"toyland": Adapter(str(TOYLAND_FOLDER / "student" / "pytorch_lora_weights.safetensors"))}
