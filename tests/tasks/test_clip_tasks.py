@@ -28,7 +28,6 @@ from text2video_zero.requests import (
     Size,
 )
 from text2video_zero.tasks import instructed
-from text2video_zero.tasks.instructed import noise_of_step
 
 CLIPS = Path(__file__).resolve().parents[2] / "assets" / "clips"
 CONTROLLED = {"edge": EdgeRequest, "pose": PoseRequest, "depth": DepthRequest}
@@ -94,19 +93,6 @@ class TestInstructed:
         whole = sampled(order(InstructPix2PixRequest, clip, **changes, chunk_size=8), editor).latents
         parts = sampled(order(InstructPix2PixRequest, clip, **changes, chunk_size=3), editor).latents
         assert torch.allclose(parts, whole, atol=1e-4)
-
-    def test_the_start_and_each_step_but_the_last_have_noise_of_their_own(self, editor, clip, monkeypatch):
-        draws = []
-
-        def watched(request, pipeline, draw):
-            draws.append(draw)
-            return noise_of_step(request, pipeline, draw)
-
-        monkeypatch.setattr(instructed, "noise_of_step", watched)
-        request = order(InstructPix2PixRequest, clip)
-        assert request.sampler == "Euler ancestral"
-        sampled(request, editor)
-        assert draws == list(range(request.steps))
 
     def test_shared_noise_keeps_equal_frames_equal(self, editor, tmp_path):
         picture = tmp_path / "still.mp4"
