@@ -4,7 +4,7 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 7860
-# How Toyland is trained: cpu, or gpu with ARGS="--device cuda".
+# How Toyland is trained: cpu; or, with ARGS="--device cuda --out DIR", quick-gpu (minutes) or gpu (hours).
 PRESET ?= cpu
 
 UV := $(shell command -v uv 2>/dev/null)
@@ -85,8 +85,7 @@ bench-memory: $(APP_READY)
 	$(RUN) -m benchmarks.memory $(ARGS)
 
 toyland: $(APP_READY)
-	$(RUN) -m toyland.training.train --preset $(PRESET) --out assets/toyland $(ARGS)
-	$(RUN) -m toyland.training.train_tasks --preset $(PRESET) --model assets/toyland $(ARGS)
+	$(RUN) -m toyland --preset $(PRESET) $(ARGS)
 
 examples: $(APP_READY)
 	$(RUN) -m toyland.world.clips --out assets/clips

@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving.jobs import VideoStore
 from serving.local import LocalRunner
 from serving.menu import ModelMenu
+from serving.store import VideoStore
 from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:
@@ -102,15 +102,14 @@ def build_app(runner: Runner, store: VideoStore, menu: ModelMenu) -> gr.Blocks:
     """The page with its tabs; nothing is loaded and nothing served yet."""
     import gradio as gr
 
-    from tabs.clip_tabs import CLIP_TABS
     from tabs.tab import Services, build_tab
-    from tabs.text_to_video import TEXT_TO_VIDEO
+    from tabs.tasks import TABS
 
     services = Services(runner, store, menu)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(HOUR, DAY)) as demo:
         head = gr.HTML(header())
         with gr.Tabs():
-            for tab in (TEXT_TO_VIDEO, *CLIP_TABS):
+            for tab in TABS:
                 build_tab(tab, services)
         demo.load(
             lambda: header(runner.describe_device()),

@@ -203,14 +203,8 @@ class ModelManager:
         components.set_progress_bar_config(disable=True)
         relative = self.cache.with_vae(components.vae)
         preview_decoder = relative.preview_decoder if relative else self._preview_decoder(checkpoint, components)
-        return Pipeline(
-            checkpoint,
-            components,
-            preview_decoder,
-            self.device,
-            Vocabulary.read(path),
-            safety_checker=checker,
-        )
+        words = Vocabulary.read(path)
+        return Pipeline(checkpoint, components, preview_decoder, self.device, words, safety_checker=checker)
 
     def _is_checked(self, checkpoint: Checkpoint) -> bool:
         return self._check_safety and not is_harmless(checkpoint)

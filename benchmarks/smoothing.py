@@ -27,9 +27,9 @@ from text2video_zero.models.catalogue import known_model
 from text2video_zero.models.selection import find_checkpoint
 from text2video_zero.requests import TextToVideoRequest
 from text2video_zero.sampling.decoding import decoded_frames
-from text2video_zero.sampling.denoising import frame_noise
 from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts, negative_branch
 from text2video_zero.sampling.motion import forward_noise
+from text2video_zero.sampling.noise import frame_noise
 from text2video_zero.sampling.smoothing import dilated, smoothed_latents
 from text2video_zero.tasks.text_to_video import ClipRun, motion_plan
 from toyland.world.captions import caption
@@ -122,12 +122,13 @@ def clip_scores(pipeline: Pipeline, request: TextToVideoRequest) -> ClipScores:
     placement = Placement.of(pipeline, request.chunk_size)
     with placement, attention_of(request, components.unet) as memory:
         run = ClipRun(request, pipeline, plan, guidance, memory, placement)
+        joint = plan.joint, range(plan.begin, len(plan.joint.timesteps))
         start = result_of(run.start())
         with detector.observing() as around_chunk:
-            plain = result_of(run.denoised(start, around_chunk=around_chunk))
+            plain = result_of(run.denoised(start, *joint, around_chunk=around_chunk))
         masks = detector.masks(plain)
         start = smoothed_latents(start, masks, run.poses(), request.smoothing_strength, request.resampling)
-        smoothed = result_of(run.denoised(start))
+        smoothed = result_of(run.denoised(start, *joint))
     clips = [np.stack(list(decoded_frames(components.vae, latents))) for latents in (plain, smoothed)]
     factor = pipeline.latent_factor
     foreground = masks.numpy().repeat(factor, 1).repeat(factor, 2)

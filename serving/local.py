@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import threading
-from contextlib import closing
 from typing import TYPE_CHECKING
 
-from text2video_zero.events import Notice, Progress
-from text2video_zero.models.catalogue import known_name
+from text2video_zero.events import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from model_manager import ModelManager
-    from serving.jobs import Job
     from text2video_zero.events import Event
+    from text2video_zero.job import Job
 
 LOOK_AGAIN_SECONDS = 0.2
 """How often a waiting job looks whether it has been stopped meanwhile."""
@@ -52,30 +50,15 @@ class LocalRunner:
         return self._models.describe_device() if self._models else ""
 
     def run(self, job: Job) -> Iterator[Event]:
-        """Wait for the device, download and load the model if need be, and yield the engine's events."""
+        """Wait for the device, then run the job on it."""
         while not self._lock.acquire(timeout=LOOK_AGAIN_SECONDS):
             yield Progress("Waiting for the video before this one", 0, 1)
         try:
-            yield from self._run_alone(job)
+            from text2video_zero.generate import run_job  # torch takes seconds, and the page is to be up before
+
+            yield from run_job(job, self._manager())
         finally:
             self._lock.release()
-
-    def _run_alone(self, job: Job) -> Iterator[Event]:
-        from text2video_zero.device.compilation import COMPILATION_COST
-        from text2video_zero.generate import generate
-        from text2video_zero.tasks.controlled import detect
-
-        models = self._manager()
-        if job.maps_only:
-            yield from detect(job.request, models, models.native_size(job.checkpoint))
-            return
-        yield from models.fetch(job.checkpoint)
-        if not models.is_loaded(job.checkpoint):
-            if models.compiled:
-                yield Notice(COMPILATION_COST)
-            yield Progress(f"Loading {known_name(job.checkpoint.source)}", 0, 1)
-        with models.lend(job.checkpoint) as pipeline, closing(generate(job.request, pipeline, models)) as events:
-            yield from events
 
     def _manager(self) -> ModelManager:
         if self._models is None:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
-from text2video_zero.models.adapters import read_adapters
 from text2video_zero.models.catalogue import KNOWN_MODELS, KnownModel
-from text2video_zero.models.selection import checkpoint_for, family_of, find_checkpoint, local_models, offered_models
-from text2video_zero.models.speeds import FULL_QUALITY, speed_adapters, speed_values, speeds_of
+from text2video_zero.models.selection import family_of, find_checkpoint, local_models, offered_models
+from text2video_zero.models.speeds import speeds_of
 from text2video_zero.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from text2video_zero.models.checkpoints import Checkpoint
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True)
@@ -28,7 +24,7 @@ class ModelMenu:
     free: whether any folder, .safetensors file or Hub id may be typed. Strangers must not: a path
         would let them read this machine's files, an id would let them fill its disk.
     models: the known models that are offered by name.
-    task: what they are offered for; decides what is loaded beside them.
+    task: what they are offered for.
     """
 
     default: str
@@ -37,7 +33,7 @@ class ModelMenu:
     task: str = "text-to-video"
 
     def __post_init__(self) -> None:
-        self.checkpoint(self.default)
+        self.check(self.default)
 
     def of_task(self, task: str) -> ModelMenu:
         """The menu of another task: of the known models those that can do it, and a first one among them."""
@@ -58,12 +54,10 @@ class ModelMenu:
             names += local_models()
         return names if self.default in names else [self.default, *names]
 
-    def checkpoint(self, name: str | None, control: str = "", speed: str = FULL_QUALITY, loras: str = "") -> Checkpoint:
-        """What to load for a name; raises UserError where the name is blank or not on offer.
+    def check(self, name: str | None, loras: Sequence[str] = ()) -> None:
+        """Raise UserError where a name is blank or not on offer.
 
-        control: what shapes the video in a task that leaves the choice, "edge", "pose" or "depth".
-        speed: one of those that the model has.
-        loras: a line for each LoRA on top, as `read_adapter` reads it; on a free menu alone.
+        loras: those on top of the model, which may be named on a free menu alone.
         """
         if not isinstance(name, str) or not name.strip():
             raise UserError(f"Model is empty: choose one of {', '.join(model.name for model in self.models)}.")
@@ -72,21 +66,13 @@ class ModelMenu:
                 f"The model {name!r} is not offered here: choose one of "
                 f"{', '.join(model.name for model in self.models)}."
             )
-        if not self.free and loras.strip():
+        if not self.free and any(lora.strip() for lora in loras):
             raise UserError("LoRAs of your own are not offered here: leave the field empty, or choose another model.")
-        name = name.strip()
-        adapters = speed_adapters(speed, name) + read_adapters(loras.splitlines())
-        return checkpoint_for(self.task, name, control=control or "edge", adapters=adapters)
 
     def note(self, name: str | None) -> str:
         """One line about a model, blank where nothing is known."""
         model = self._known(name)
         return model.note if model else ""
-
-    def defaults(self, name: str | None, speed: str = FULL_QUALITY) -> Mapping[str, object]:
-        """The request fields that suit a model, and its speed, better than the declared defaults."""
-        model = self._known(name)
-        return MappingProxyType({**(model.defaults if model else {}), **speed_values(speed)})
 
     def speeds(self, name: str | None) -> tuple[str, ...]:
         """The speeds that a model has, full quality first; what is not on offer has no other."""
@@ -101,7 +87,7 @@ class ModelMenu:
         model = self._known(name)
         if model is None and not (self.free and isinstance(name, str) and name.strip()):
             return None
-        return Vocabulary.read(Path(self.checkpoint(name).source))
+        return Vocabulary.read(Path(find_checkpoint(name).source))
 
     def _known(self, name: str | None) -> KnownModel | None:
         return next((model for model in self.models if name and model.name == name.strip()), None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs import stage
+from tabs import display
 from tabs.form import path_of, widget
 from text2video_zero.errors import UserError
 from text2video_zero.media.clips import read_clip
@@ -127,7 +127,7 @@ def show_used_part(
         )
     except UserError as error:
         return f'<p class="note">{html.escape(str(error))}</p>'
-    return stage.clip(clip.frames, clip.fps, used_part(clip, int(first_frame)), describe(clip.source))
+    return display.clip(clip.frames, clip.fps, used_part(clip, int(first_frame)), describe(clip.source))
 
 
 def used_part(clip: Clip, first_frame: int) -> str:
@@ -139,4 +139,4 @@ def used_part(clip: Clip, first_frame: int) -> str:
 def describe(source: ClipInfo) -> str:
     """What a clip holds, in words."""
     sound = ", with sound" if source.has_audio else ""
-    return f"The clip: {source.size}, {stage.duration(source.duration)} at {source.fps:.3g} frames per second{sound}."
+    return f"The clip: {source.size}, {display.duration(source.duration)} at {source.fps:.3g} frames per second{sound}."

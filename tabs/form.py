@@ -57,6 +57,18 @@ def widget(  # noqa: PLR0911 - one for each kind
             return gr.Dropdown(choices, value=shown(default), allow_custom_value=True, **shared)
 
 
+def optional(spec: FieldSpec) -> Component:
+    """A field that programs may leave out; nobody sees it."""
+    hidden = {"value": None, "label": spec.label, "visible": False}
+    match spec.kind:
+        case Kind.INTEGER | Kind.DECIMAL:
+            return gr.Number(precision=0 if spec.kind is Kind.INTEGER else None, **hidden)
+        case Kind.CHOICE:
+            return gr.Dropdown(list(spec.choices), **hidden)
+        case _:
+            return gr.Textbox(**hidden)
+
+
 def shown(value: Any) -> Any:
     """A field's value as its widget takes it: no size is an empty text."""
     return "" if value is None else value

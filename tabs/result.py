@@ -1,4 +1,4 @@
-"""What a run fills: the stage with the video and what shapes it, the status line, downloads and settings."""
+"""What a run fills: the video and what shapes it, the status line, downloads and settings; and what is there before."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from serving.jobs import FORMS
-from tabs import stage
+from serving.store import FORMS
+from tabs import display
+from text2video_zero.media.settings import read_settings
+from text2video_zero.models.catalogue import ASSETS
 from text2video_zero.requests import ControlledRequest
 
 if TYPE_CHECKING:
@@ -16,8 +18,35 @@ if TYPE_CHECKING:
 
     from gradio.components import Component
 
-    from tabs.showcase import Showcase
     from text2video_zero.requests import Request
+
+RESULTS = ASSETS / "clips" / "results"
+
+
+@dataclass(frozen=True)
+class ExampleVideo:
+    """What a tab shows before its first run, made by the same engine.
+
+    video: carries the settings that made it.  guide: the clip that plays beside it, None for tasks without.
+    """
+
+    video: Path
+    guide: Path | None
+
+    @property
+    def caption(self) -> str:
+        """How the example was made, in one sentence."""
+        settings = read_settings(self.video)
+        request = settings["request"]
+        return f"Example: \u201c{request['prompt']}\u201d, made with {settings['model']}, seed {request['seed']}."
+
+
+def find_example(task: str, folder: Path = RESULTS) -> ExampleVideo | None:
+    """The example of a task, None where none has been rendered."""
+    video, guide = folder / f"{task}.mp4", folder / f"{task}-guide.mp4"
+    if not video.is_file():
+        return None
+    return ExampleVideo(video, guide if guide.is_file() else None)
 
 
 @dataclass(frozen=True)
@@ -25,11 +54,12 @@ class Result:
     """The widgets that a run fills.
 
     guide: the clip that plays in step with the video: its control maps, or what an instruction changes.
+    display: stands where the video will be, until it is there.
     notes: sentences that should stay readable after the run.
     """
 
     guide: gr.Video
-    stage: gr.HTML
+    display: gr.HTML
     video: gr.Video
     status: gr.HTML
     notes: gr.HTML
@@ -43,7 +73,7 @@ class Result:
         """All of them, for events that fill some."""
         return [
             self.guide,
-            self.stage,
+            self.display,
             self.video,
             self.status,
             self.notes,
@@ -54,19 +84,17 @@ class Result:
         ]
 
 
-def build_result(request: type[Request], showcase: Showcase | None) -> Result:
-    """Lay out the result of a task.
-
-    showcase: what is to be seen before the first run, None for an empty stage.
-    """
+def build_result(request: type[Request]) -> Result:
+    """Lay out the result of a task, filled with its example if there is one."""
     task = request.task
+    example = find_example(task)
     guide_label = "Control map" if issubclass(request, ControlledRequest) else "Clip"
     with gr.Row(elem_classes=["pair", "in-step"]):
-        guide = _player(guide_label, f"{task}-guide", showcase.guide if showcase else None)
-        picture = gr.HTML(stage.empty(), visible=showcase is None, elem_id=f"{task}-stage")
-        video = _player("Video", f"{task}-video", showcase.video if showcase else None)
+        guide = _player(guide_label, f"{task}-guide", example.guide if example else None)
+        picture = gr.HTML(display.empty(), visible=example is None, elem_id=f"{task}-display")
+        video = _player("Video", f"{task}-video", example.video if example else None)
     status = gr.HTML(
-        stage.line(showcase.caption, "example") if showcase else stage.READY,
+        display.line(example.caption, "example") if example else display.READY,
         elem_id=f"{task}-status",
         elem_classes="status-slot",
     )
@@ -91,7 +119,7 @@ def _player(label: str, elem_id: str, value: Path | None) -> gr.Video:
         min_width=120,
         buttons=["download"],
         elem_id=elem_id,
-        elem_classes="stage-video",
+        elem_classes="display-video",
     )
 
 

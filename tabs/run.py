@@ -6,35 +6,39 @@ them itself, so that page, API and command line say the same sentence about the 
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 import time
 from collections.abc import Iterator  # noqa: TC003 - Gradio reads the annotations of its handlers
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.components import Component
 
-from serving.jobs import FORMS, Guide, Job, Stored, complete
-from tabs import stage
-from tabs.form import given
+from serving.jobs import complete
+from serving.store import FORMS, Guide, Stored
+from tabs import display
+from tabs.form import given, optional
 from text2video_zero.errors import UserError
 from text2video_zero.events import Notice, Preview, Progress
-from text2video_zero.models.speeds import FULL_QUALITY
-from text2video_zero.requests import ControlledRequest, FewStepRequest
+from text2video_zero.job import build_job, fields_with_defaults
+from text2video_zero.requests import REQUESTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from gradio.events import Dependency
 
-    from serving.jobs import Runner, VideoStore
+    from serving.jobs import Runner
     from serving.menu import ModelMenu
+    from serving.store import VideoStore
+    from tabs.controls import Controls
     from tabs.result import Result
-    from tabs.tab import Controls
     from text2video_zero.events import Event
+    from text2video_zero.job import Job
     from text2video_zero.requests import Request
 
 Update = dict[Component, Any]
@@ -50,10 +54,24 @@ STOP_SECONDS = 600
 PLAYABLE = next(iter(FORMS))
 
 
+def may_leave_out_model_defaults(answer: Callable[..., Any]) -> Callable[..., Any]:
+    """Name the fields whose default depends on the model in a handler's signature, where Gradio looks.
+
+    A parameter of an endpoint may be left out if its widget has a value, or if the signature has None for it.
+    """
+    signature = inspect.signature(answer)
+    names = dict.fromkeys(name for task in REQUESTS for name in fields_with_defaults(task))
+    *first, others = signature.parameters.values()
+    added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in names]
+    answer.__signature__ = signature.replace(parameters=[*first, *added, others])
+    return answer
+
+
 @dataclass(frozen=True)
 class Run:
     """The handlers of one tab.
 
+    maps_only: whether a run ends with the control maps.
     running: session of a page -> set when its run has ended.
     """
 
@@ -63,21 +81,22 @@ class Run:
     menu: ModelMenu
     controls: Controls
     result: Result
+    maps_only: bool = False
     running: dict[str, threading.Event] = field(default_factory=dict)
 
     def connect(self) -> None:
         """Connect the buttons of the page, and the same run as an endpoint for programs."""
         controls = self.controls
         outputs = [*self.result.outputs, *controls.starters, controls.stop]
-        runs = [self._connect_start(controls.run, self.check, self.run, outputs)]
+        runs = [self.connect_start(controls.run, outputs)]
         if controls.show_maps is not None:
-            runs.append(self._connect_start(controls.show_maps, self.check_maps, self.run_maps, outputs))
+            runs.append(replace(self, maps_only=True).connect_start(controls.show_maps, outputs))
         # Two listeners: Gradio cancels outside its queue alone, but only the queue keeps what Stop says behind
         # the last words of the run.
         controls.stop.click(None, cancels=runs, queue=False, api_visibility="private")
         controls.stop.click(
             self.stop,
-            self.result.stage,
+            self.result.display,
             outputs=outputs,
             concurrency_limit=None,
             show_progress="hidden",
@@ -85,16 +104,10 @@ class Run:
         )
         self._connect_endpoint()
 
-    def _connect_start(
-        self,
-        button: gr.Button,
-        check: Callable[..., Iterator[Update]],
-        run: Callable[..., Iterator[Update]],
-        outputs: list[Component],
-    ) -> Dependency:
+    def connect_start(self, button: gr.Button, outputs: list[Component]) -> Dependency:
         """Connect a button that begins a run; returns what Stop cancels."""
         checked = button.click(
-            check,
+            self.check,
             outputs=outputs,
             inputs_kwargs=self.controls.inputs_of_page,
             preprocess=False,
@@ -103,7 +116,7 @@ class Run:
             api_visibility="private",
         )
         return checked.success(
-            run,
+            self.run,
             outputs=outputs,
             inputs_kwargs=self.controls.inputs_of_page,
             preprocess=False,
@@ -115,11 +128,13 @@ class Run:
         )
 
     def _connect_endpoint(self) -> None:
+        specs = {name: spec for name, _, spec in self.request.declarations()}
+        may_be_left_out = {name: optional(specs[name]) for name in fields_with_defaults(self.request.task)}
         # Without a trigger of its own the endpoint needs a button that nobody sees.
         gr.Button(visible=False).click(
             self.answer,
             outputs=[self.result.video, self.result.seed, self.result.settings],
-            inputs_kwargs=self.controls.inputs,
+            inputs_kwargs=self.controls.inputs | may_be_left_out,
             preprocess=False,
             concurrency_id=GPU,
             concurrency_limit=self.runner.slots,
@@ -127,69 +142,66 @@ class Run:
             api_description=describe(self.request),
         )
 
+    def job(self, model: str, values: Mapping[str, Any]) -> Job:
+        """The job that the values of the page or of a program ask for; raises UserError where they are amiss."""
+        fields = given(self.request, values)
+        for name in fields_with_defaults(self.request.task):
+            if fields[name] is None:  # left out by a program
+                del fields[name]
+        loras = str(fields.pop("loras", None) or "").splitlines()
+        typed_path = fields.pop("clip_path", "")
+        if typed_path and not fields["clip"]:
+            fields["clip"] = typed_path
+        self.menu.check(model, loras)
+        return build_job(self.request.task, fields, model=model, loras=loras, maps_only=self.maps_only)
+
     def check(self, model: str, **values: Any) -> Iterator[Update]:
-        """Before the wait for the device: tell mistakes at once, otherwise clear the stage."""
-        yield from self._check(model, values, maps_only=False)
-
-    def check_maps(self, model: str, **values: Any) -> Iterator[Update]:
-        """The same before the control maps alone are made."""
-        yield from self._check(model, values, maps_only=True)
-
-    def _check(self, model: str, values: dict[str, Any], *, maps_only: bool) -> Iterator[Update]:
+        """Before the wait for the device: tell mistakes at once, otherwise clear what an earlier run has left."""
         try:
-            self._job(model, values, maps_only=maps_only)
+            self.job(model, values)
         except UserError as error:
-            yield {self.result.status: stage.line(str(error), "failed")}
+            yield {self.result.status: display.line(str(error), "failed")}
             raise gr.Error(str(error), print_exception=False) from error
         yield {
             **dict.fromkeys(self.controls.starters, gr.update(interactive=False)),
             self.controls.stop: gr.update(interactive=True),
-            self.result.stage: gr.update(value=stage.busy(), visible=True),
+            self.result.display: gr.update(value=display.busy(), visible=True),
             self.result.video: gr.update(value=None, visible=False),
             self.result.guide: gr.update(value=None, visible=False),
-            self.result.status: stage.queued(),
+            self.result.status: display.queued(),
             self.result.notes: "",
             self.result.guide_download: gr.update(value=None, visible=False),
             **dict.fromkeys(self.result.downloads.values(), gr.update(value=None, interactive=False)),
         }
 
     def run(self, model: str, request: gr.Request, **values: Any) -> Iterator[Update]:
-        """Run a job and fill the page with what happens."""
-        yield from self._run(model, values, request.session_hash, maps_only=False)
-
-    def run_maps(self, model: str, request: gr.Request, **values: Any) -> Iterator[Update]:
-        """Make the control maps alone; they are kept, so that a run after this one has them at once."""
-        yield from self._run(model, values, request.session_hash, maps_only=True)
-
-    def _run(self, model: str, values: dict[str, Any], session: str, *, maps_only: bool) -> Iterator[Update]:
-        ended = self.running[session] = threading.Event()
-        try:
-            yield from self._run_job(model, values, maps_only=maps_only)
-        finally:
-            ended.set()
-
-    def _run_job(self, model: str, values: dict[str, Any], *, maps_only: bool) -> Iterator[Update]:
+        """Run a job and fill the page with what happens. Control maps are kept: a run after them has them at once."""
+        ended = self.running[request.session_hash] = threading.Event()
         began = time.monotonic()
         seen = False
         notes = []
         try:
-            job = self._job(model, values, maps_only=maps_only)
+            job = self.job(model, values)
             yield {self.result.seed: job.request.seed}
             with closing(complete(job, self.runner, self.store)) as events:
                 for event in events:
                     seen = seen or isinstance(event, Preview)
                     if isinstance(event, Notice):
                         notes.append(event.text)
-                        yield {self.result.notes: stage.notes(notes)}
+                        yield {self.result.notes: display.notes(notes)}
                     else:
                         yield self._update(event, job, time.monotonic() - began)
         except Exception as error:
             sentence = explain(error)
-            picture = gr.skip() if seen else stage.empty()
-            yield {**self._idle(), self.result.stage: picture, self.result.status: stage.line(sentence, "failed")}
+            picture = gr.skip() if seen else display.empty()
+            yield {**self._idle(), self.result.display: picture, self.result.status: display.line(sentence, "failed")}
             raise gr.Error(sentence, print_exception=False) from error
-        yield self._idle()
+        else:
+            yield self._idle()
+        finally:
+            ended.set()
 
+    @may_leave_out_model_defaults
     def answer(
         self,
         model: str,
@@ -198,7 +210,7 @@ class Run:
     ) -> Iterator[tuple[str | None, int, dict[str, Any]]]:
         """The same for a program: the video appears in the last answer, the seed in each."""
         try:
-            job = self._job(model, values)
+            job = self.job(model, values)
             with closing(complete(job, self.runner, self.store, (PLAYABLE,), keep_guide=False)) as events:
                 for event in events:
                     match event:
@@ -212,39 +224,26 @@ class Run:
 
     def stop(self, picture: str, request: gr.Request) -> Iterator[Update]:
         """The page after Stop, which closes the run within a step. What was seen last stays."""
-        yield {self.controls.stop: gr.update(interactive=False), self.result.status: stage.stopping()}
+        yield {self.controls.stop: gr.update(interactive=False), self.result.status: display.stopping()}
         if (ended := self.running.pop(request.session_hash, None)) is not None:
             ended.wait(STOP_SECONDS)
-        left = stage.empty() if picture == stage.busy() else gr.skip()
-        yield {**self._idle(), self.result.stage: left, self.result.status: stage.line("Stopped.", "stopped")}
-
-    def _job(self, model: str, values: dict[str, Any], *, maps_only: bool = False) -> Job:
-        fields = given(self.request, values)
-        loras = str(fields.pop("loras", None) or "")
-        typed_path = fields.pop("clip_path", "")
-        if typed_path and not fields["clip"]:
-            fields["clip"] = typed_path
-        if maps_only and not fields["prompt"]:
-            fields["prompt"] = "control map"  # maps do not depend on it, and it may not be thought of yet
-        request = self.request.from_dict(fields).with_concrete_seed()
-        control = request.control if isinstance(request, ControlledRequest) else ""
-        speed = request.speed if isinstance(request, FewStepRequest) else FULL_QUALITY
-        return Job(request, self.menu.checkpoint(model, control, speed, loras), maps_only)
+        left = display.empty() if picture == display.busy() else gr.skip()
+        yield {**self._idle(), self.result.display: left, self.result.status: display.line("Stopped.", "stopped")}
 
     def _update(self, event: Event | Stored, job: Job, seconds: float) -> Update:
         match event:
             case Guide():
                 return self._show_guide(event, job, seconds)
             case Progress():
-                return {self.result.status: stage.progress(event)}
+                return {self.result.status: display.progress(event)}
             case Preview():
-                return {self.result.stage: stage.preview(event, job.request.fps)}
+                return {self.result.display: display.preview(event, job.request.fps)}
             case Stored() if len(event.files) == 1:
                 return {
-                    self.result.stage: gr.update(visible=False),
+                    self.result.display: gr.update(visible=False),
                     self.result.video: gr.update(value=str(event.files[PLAYABLE]), visible=True),
-                    self.result.status: stage.line(
-                        f"Done in {stage.duration(seconds)} with seed {job.request.seed}.", "done"
+                    self.result.status: display.line(
+                        f"Done in {display.duration(seconds)} with seed {job.request.seed}.", "done"
                     ),
                     self.result.settings: event.settings,
                     **self._downloads(event),
@@ -258,8 +257,8 @@ class Run:
             self.result.guide_download: gr.update(value=str(guide.path), visible=True, interactive=True),
         }
         if job.maps_only:
-            ready = stage.line(f"The control map is ready after {stage.duration(seconds)}.", "done")
-            shown |= {self.result.stage: gr.update(visible=False), self.result.status: ready}
+            ready = display.line(f"The control map is ready after {display.duration(seconds)}.", "done")
+            shown |= {self.result.display: gr.update(visible=False), self.result.status: ready}
         return shown
 
     def _downloads(self, event: Stored) -> Update:
@@ -294,4 +293,6 @@ def describe(request: type[Request]) -> str:
         else:
             values = ""
         lines.append(f"{name}: {spec.help}{values}")
-    return f"{request.title}. Answers with the video, the seed and all settings.\n" + "\n".join(lines)
+    told = f"{request.title}. Answers with the video, the seed and all settings."
+    left_out = f"Left out, {', '.join(fields_with_defaults(request.task))} are those that suit the model and its speed."
+    return "\n".join((told, left_out, *lines))

@@ -1,4 +1,4 @@
-"""One tab from one record: `build_tab` lays out the form and the stage and connects them.
+"""One tab from one record: `build_tab` lays out the form and the result and connects them.
 
 The page of a tab is `Controls` on the left and `Result` on the right; tabs/run.py says what happens between
 a click and a video.
@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs.clip_source import ClipSource, build_clip_source
+from tabs.clip_source import build_clip_source
+from tabs.controls import Controls
 from tabs.examples import build_examples, connect_examples
 from tabs.form import required, rows, sections, widget
+from tabs.model_defaults import connect_model_defaults
 from tabs.result import build_result
 from tabs.run import Run
-from tabs.showcase import find_showcase
-from tabs.suiting import connect_suiting
-from tabs.words import unknown_words_note, word_list
+from tabs.vocabulary import unknown_words_note, word_list
+from text2video_zero.job import defaults_of
 from text2video_zero.requests import ControlledRequest
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
     from gradio.components import Component
 
-    from serving.jobs import Runner, VideoStore
+    from serving.jobs import Runner
     from serving.menu import ModelMenu
+    from serving.store import VideoStore
     from text2video_zero.requests import FieldSpec, Request
 
 BASICS = "Basics"
@@ -78,47 +80,12 @@ class Services:
     menu: ModelMenu
 
 
-@dataclass(frozen=True)
-class Controls:
-    """The widgets of the form; `fields` in the order of the request's declaration.
-
-    loras: LoRAs on top of the model, a line each; None where only the models on offer may be loaded.
-    show_maps: makes the control maps alone, None for tasks without.
-    clip_source: None for tasks that begin with words alone.
-    """
-
-    model: gr.Dropdown
-    loras: gr.Textbox | None
-    fields: dict[str, Component]
-    run: gr.Button
-    show_maps: gr.Button | None
-    stop: gr.Button
-    clip_source: ClipSource | None
-
-    @property
-    def inputs(self) -> dict[str, Component]:
-        """Every value of a run by its name."""
-        loras = {} if self.loras is None else {"loras": self.loras}
-        return {"model": self.model, **loras, **self.fields}
-
-    @property
-    def inputs_of_page(self) -> dict[str, Component]:
-        """The same, and what only the person at the serving machine may give: a path of it."""
-        folder = self.clip_source and self.clip_source.folder
-        return {**self.inputs, "clip_path": folder} if folder else self.inputs
-
-    @property
-    def starters(self) -> list[gr.Button]:
-        """The buttons that begin a run."""
-        return [self.run] if self.show_maps is None else [self.run, self.show_maps]
-
-
 def build_tab(tab: Tab, services: Services) -> None:
     """Render a tab and connect it. Call inside gr.Tabs."""
     task = tab.request.task
     services = replace(services, menu=services.menu.of_task(task))
-    suited = services.menu.defaults(services.menu.default)
-    declared = {name: (suited.get(name, default), spec) for name, default, spec in tab.request.declarations()}
+    defaults = defaults_of(task, services.menu.default)
+    declared = {name: (defaults[name], spec) for name, _, spec in tab.request.declarations()}
     first = required(tab.request)
     with gr.Tab(tab.request.title, id=task), gr.Row(elem_classes="columns"):
         with gr.Column(elem_classes="ask"):
@@ -130,10 +97,10 @@ def build_tab(tab: Tab, services: Services) -> None:
             start, show_maps, stop = _build_buttons(tab.request)
             examples = build_examples(tab.examples, fields, task)
         with gr.Column(elem_classes="result"):
-            result = build_result(tab.request, find_showcase(task))
+            result = build_result(tab.request)
         seed_buttons = [gr.Button("Random", render=False), gr.Button("Last", render=False)]
         with gr.Column(elem_classes="settings"):
-            presets = _build_presets(tab, {name: default for name, (default, _) in declared.items()})
+            presets = _build_presets(tab, defaults)
             later = sections(tab.request, leave_out=first)
             with gr.Group():
                 fields |= _build_fields(later.pop(BASICS, []), declared, task, seed_buttons)
@@ -148,7 +115,7 @@ def build_tab(tab: Tab, services: Services) -> None:
             source.connect(fields)
         connect_examples(examples, tab.examples, fields)
         _connect_words(services.menu, model, fields["prompt"], note, words)
-        connect_suiting(tab.request, services.menu, model, fields, partial(_model_info, services.menu))
+        connect_model_defaults(tab.request, services.menu, model, fields, partial(_model_info, services.menu))
         _connect_presets(tab, presets, fields)
         _connect_seed(seed_buttons, fields["seed"], result.seed)
 

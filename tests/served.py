@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_manager import ModelManager
-from serving.jobs import VideoStore
 from serving.local import LocalRunner
 from serving.menu import ModelMenu
+from serving.store import VideoStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,12 +17,12 @@ import pytest
 from tests.fake_hub import FakeHub
 from tests.tiny_models import write_lora
 from text2video_zero import __main__ as cli
-from text2video_zero import __version__
+from text2video_zero import __version__, job
 from text2video_zero.events import Finished, Notice, Progress
 from text2video_zero.media.settings import read_settings
 from text2video_zero.media.video import Video
-from text2video_zero.models import checkpoints
-from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND_FOLDER, KnownModel
+from text2video_zero.models import catalogue
+from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND, TOYLAND_FOLDER, KnownModel
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.models.hub import Hub
 from text2video_zero.requests import REQUESTS, Kind
@@ -176,10 +176,11 @@ class TestRuns:
         assert sorted(file.name for file in (tmp_path / "frames").iterdir()) == ["frame_0000.png", "frame_0001.png"]
         told = finished.stderr.splitlines()
         assert told[0] == "Seed 5"
-        assert told[1].startswith("Loading the model")
-        assert re.fullmatch(r".+ fp32 on CPU, [\d.]+ of [\d.]+ GB free: 2 frames at a time", told[2])
+        assert told[1] == "Starting"
+        assert told[2].startswith("Loading")
+        assert re.fullmatch(r".+ fp32 on CPU, [\d.]+ of [\d.]+ GB free: 2 frames at a time", told[3])
         # Plain lines, since no terminal reads them, and nothing else: no warnings, no bars of other libraries.
-        assert all(re.fullmatch(r"[A-Z][a-z ]+, step \d+ of \d+(, about \d+ s left)?", line) for line in told[3:])
+        assert all(re.fullmatch(r"[A-Z][a-z ]+, step \d+ of \d+(, about \d+ s left)?", line) for line in told[4:])
 
     def test_a_drawn_seed_is_told_and_makes_the_video_again(self, short_run, capsys):
         assert cli.main([*short_run, "--output", "first.zip"]) == 0
@@ -299,38 +300,39 @@ class TestRuns:
 
 class TestOrders:
     def order(self, *argv: str):
-        return cli.order(cli.build_parser().parse_args([TASK, *argv]))
+        return cli.job_of(cli.build_parser().parse_args([TASK, *argv]))
 
     @pytest.fixture
     def known(self, monkeypatch):
         model = KnownModel(
             "brisk", Checkpoint("nobody/brisk"), "", defaults=MappingProxyType({"steps": 20, "depth": 1})
         )
-        for module in (cli, checkpoints):
+        for module in (job, catalogue):
             monkeypatch.setattr(module, "KNOWN_MODELS", {"brisk": model})
 
     @pytest.mark.usefixtures("known")
     def test_a_known_models_defaults_give_way_to_what_is_given(self):
-        request, model, _ = self.order("--prompt", "x", "--model", "brisk")
-        assert (request.steps, model) == (20, "brisk")
-        request, *_ = self.order("--prompt", "x", "--model", "brisk", "--steps", "30")
-        assert request.steps == 30
-        request, *_ = self.order("--prompt", "x", "--model", "nobody/else")
-        assert request.steps == 50
+        ordered = self.order("--prompt", "x", "--model", "brisk")
+        assert (ordered.request.steps, ordered.checkpoint) == (20, Checkpoint("nobody/brisk"))
+        assert self.order("--prompt", "x", "--model", "brisk", "--steps", "30").request.steps == 30
+        assert self.order("--prompt", "x", "--model", "nobody/else").request.steps == 50
 
     @pytest.mark.usefixtures("known")
     def test_settings_of_a_video_are_the_base(self):
         stored = {"prompt": "a fox", "steps": 12, "seed": 4, "size": "64x96", "motion": False}
         settings = {"task": TASK, "model": "nobody/brisk", "request": stored}
         Video(np.zeros((1, 8, 8, 3), np.uint8), 8, settings).save(Path("earlier.mp4"))
-        request, model, _ = self.order("--settings", "earlier.mp4", "--seed", "5", "--motion")
-        assert model == "brisk"
+        ordered = self.order("--settings", "earlier.mp4", "--seed", "5", "--motion")
+        request = ordered.request
+        assert ordered.checkpoint == Checkpoint("nobody/brisk")
         assert request.to_dict() == request.to_dict() | stored | {"seed": 5, "motion": True}
 
     def test_a_json_file_of_fields_may_leave_out_what_is_given(self):
         Path("fields.json").write_text(json.dumps({"seed": 4, "fps": 12}))
-        request, model, _ = self.order("--settings", "fields.json", "--prompt", "a fox")
-        assert (request.prompt, request.seed, request.fps, model) == ("a fox", 4, 12, "toyland")
+        ordered = self.order("--settings", "fields.json", "--prompt", "a fox")
+        request = ordered.request
+        assert (request.prompt, request.seed, request.fps) == ("a fox", 4, 12)
+        assert ordered.checkpoint == TOYLAND.checkpoint
 
     @pytest.mark.parametrize(
         ("content", "message"),

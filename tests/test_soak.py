@@ -15,10 +15,12 @@ import pytest
 import torch
 
 from model_manager import ModelManager
-from serving.jobs import Job, VideoStore, complete
+from serving.jobs import complete
 from serving.local import LocalRunner
+from serving.store import VideoStore
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished
+from text2video_zero.job import Job
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.models.selection import TASKS
 

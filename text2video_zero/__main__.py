@@ -15,19 +15,18 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TextIO
 from text2video_zero import __version__
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, Notice, Progress
+from text2video_zero.job import NO_SETTINGS, Settings, build_job
 from text2video_zero.media.files import unique_path
-from text2video_zero.media.settings import read_settings
-from text2video_zero.media.video import Video, check_destination, check_frames_directory, save_or_keep_frames
-from text2video_zero.models.adapters import read_adapters
-from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND, known_model, name_of
-from text2video_zero.models.selection import checkpoint_for
-from text2video_zero.models.speeds import SPEED_FIELDS, speed_adapters, speed_values
-from text2video_zero.requests import REQUESTS, ControlledRequest, FewStepRequest, FieldSpec, Kind, Request
+from text2video_zero.media.video import check_destination, check_frames_directory, save_or_keep_frames
+from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS
+from text2video_zero.requests import REQUESTS, ControlledRequest, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from text2video_zero.models.checkpoints import Checkpoint
+    from text2video_zero.job import Job
+    from text2video_zero.media.video import Video
+    from text2video_zero.requests import FieldSpec, Request
 
 OUTPUTS = Path("outputs")
 FIELD = "field "  # no option of the command itself has a blank in its name, so fields cannot clash with them
@@ -141,79 +140,45 @@ def run(arguments: argparse.Namespace) -> Path:
 
     Raises UserError for everything that the person can put right, as early as it can be known.
     """
-    request, model, loras = order(arguments)
-    checkpoint = checkpoint_of(request, model, loras, arguments)
-    output = arguments.output or unique_path(OUTPUTS, request.prompt, ".mp4")
+    job = job_of(arguments)
+    output = arguments.output or unique_path(OUTPUTS, job.request.prompt, ".mp4")
     check_destination(output)
     if arguments.frames_dir is not None:
         check_frames_directory(arguments.frames_dir)
     with ProgressLine(sys.stderr, quiet=arguments.quiet) as line:
-        line.note(f"Seed {request.seed}")
-        video = sample(request, checkpoint, arguments, line)
+        line.note(f"Seed {job.request.seed}")
+        video = make_video(job, arguments, line)
         path = save_or_keep_frames(video, output)
         if arguments.frames_dir is not None:
             video.save_frames(arguments.frames_dir)
     return path
 
 
-def order(arguments: argparse.Namespace) -> tuple[Request, str, list[str]]:
-    """Return the request, with a concrete seed, the name of the model and the LoRAs on top, as they are written.
-
-    A field's value is the option's, else the --settings file's, else the known model's, else the field's own
-    default. What a speed sets comes from where the speed comes from. The model is the option's, else the one
-    that made the --settings file if it is known by name; the LoRAs are the option's, else the file's.
-    """
-    settings = read_settings(arguments.settings) if arguments.settings else {}
-    if settings.get("task", arguments.task) != arguments.task:
-        raise UserError(f"{arguments.settings.name} was made by {settings['task']}: run that task with it.")
-    model = arguments.model or _known_by_checkpoint(settings.get("model")) or TOYLAND.name
-    request_type = REQUESTS[arguments.task]
-    stored = settings.get("request", settings)
-    if not isinstance(stored, dict):
-        raise UserError(f"{arguments.settings.name} holds no request: choose a video that this app has saved.")
-    given = {name.removeprefix(FIELD): value for name, value in vars(arguments).items() if name.startswith(FIELD)}
-    known = known_model(model)
-    suited = known.defaults if known else {}
-    defaults = {name: suited.get(name, default) for name, default, _ in request_type.declarations()}
-    values = {**defaults, **_with_speed(stored, defaults), **_with_speed(given, defaults)}
-    request = request_type.from_dict(values).with_concrete_seed()
-    return request, model, arguments.lora or _listed_loras(settings.get("loras", []), arguments)
+def job_of(arguments: argparse.Namespace) -> Job:
+    """The job that parsed arguments order, by the rules of `build_job`."""
+    return build_job(
+        arguments.task,
+        {name.removeprefix(FIELD): value for name, value in vars(arguments).items() if name.startswith(FIELD)},
+        model=arguments.model,
+        loras=arguments.lora,
+        controlnet=getattr(arguments, "controlnet", None),  # an option of some tasks
+        settings=Settings.read(arguments.settings, arguments.task) if arguments.settings else NO_SETTINGS,
+    )
 
 
-def checkpoint_of(request: Request, model: str, loras: list[str], arguments: argparse.Namespace) -> Checkpoint:
-    """Return what the request's task needs of the model."""
-    adapters = read_adapters(loras)
-    if isinstance(request, FewStepRequest):
-        adapters = speed_adapters(request.speed, model) + adapters
-    if isinstance(request, ControlledRequest):
-        control, controlnet = request.control, arguments.controlnet
-        return checkpoint_for(request.task, model, control=control, controlnet=controlnet, adapters=adapters)
-    return checkpoint_for(request.task, model, adapters=adapters)
-
-
-def _with_speed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """The values, and before them what the speed among them sets; full quality takes that back to the defaults."""
-    if "speed" not in values:
-        return values
-    speed = {name: defaults[name] for name in SPEED_FIELDS if name in defaults}
-    speed |= {name: value for name, value in speed_values(str(values["speed"])).items() if name in defaults}
-    return {**speed, **values}
-
-
-def sample(request: Request, checkpoint: Checkpoint, arguments: argparse.Namespace, line: ProgressLine) -> Video:
-    """Load the model, run the request and return the video, telling on the line how far it is.
+def make_video(job: Job, arguments: argparse.Namespace, line: ProgressLine) -> Video:
+    """The video of a job, telling on the line how far it is.
 
     arguments: what they say of the device, and whether pictures are checked.
     """
-    line.note(f"Loading the model {name_of(checkpoint)}")
+    line.note("Starting")
     # Imported here because torch and diffusers take many seconds, which --help and every mistake in the
     # options are spared; and because the engine as a whole does not depend on who lends it models.
     import diffusers.utils.logging
     import transformers.utils.logging
 
     from model_manager import ModelManager
-    from text2video_zero.device.compilation import COMPILATION_COST
-    from text2video_zero.generate import generate
+    from text2video_zero.generate import run_job
 
     # Their own bars about loading would break into the line.
     diffusers.utils.logging.disable_progress_bar()
@@ -224,12 +189,7 @@ def sample(request: Request, checkpoint: Checkpoint, arguments: argparse.Namespa
         compiled=arguments.compile,
         check_safety=arguments.safety_checker,
     )
-    if models.compiled:
-        line.note(COMPILATION_COST)
-    with closing(models.fetch(checkpoint)) as download:
-        for progress in download:
-            line.show(progress)
-    with models.lend(checkpoint) as pipeline, closing(generate(request, pipeline, models)) as events:
+    with closing(run_job(job, models)) as events:
         for event in events:
             match event:
                 case Progress():
@@ -333,19 +293,6 @@ def _number(text: str) -> float | str:
         except ValueError:
             continue
     return text
-
-
-def _known_by_checkpoint(name: object) -> str | None:
-    """Return the known model that a video names, or whose checkpoint it names."""
-    models = (*KNOWN_MODELS.values(), *DREAMBOOTH_STYLES.values())
-    return next((model.name for model in models if name in {model.name, name_of(model.checkpoint)}), None)
-
-
-def _listed_loras(loras: object, arguments: argparse.Namespace) -> list[str]:
-    """Return the LoRAs that a video names."""
-    if not isinstance(loras, list) or not all(isinstance(lora, str) for lora in loras):
-        raise UserError(f"{arguments.settings.name} names its LoRAs in an unknown way: give them with --lora.")
-    return loras
 
 
 def _duration(seconds: float) -> str:

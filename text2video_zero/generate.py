@@ -1,28 +1,31 @@
-"""From a request to a video: the one path that tab, command line, job and test take."""
+"""From a job to a video: the one path that page, API, command line and tests take."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from text2video_zero import __version__
+from text2video_zero.control.control_source import Detectors
+from text2video_zero.device.compilation import COMPILATION_COST
 from text2video_zero.device.memory import shortage_in_one_sentence
 from text2video_zero.device.memory_plan import tiled_where_short
 from text2video_zero.device.offload import bring
-from text2video_zero.events import Event, Finished, Progress
+from text2video_zero.events import Event, Finished, Notice, Progress
 from text2video_zero.media.files import readable_errors
 from text2video_zero.media.frames import StoredFrames, spool_folder
 from text2video_zero.media.video import Video, probe_encoder
 from text2video_zero.models.adapters import written
-from text2video_zero.models.catalogue import origin_of
+from text2video_zero.models.catalogue import known_name, origin_of
 from text2video_zero.models.speeds import is_of_speed
 from text2video_zero.requests import ControlledRequest, FewStepRequest, InstructPix2PixRequest, TextToVideoRequest
 from text2video_zero.sampling.decoding import decoded_frames
 from text2video_zero.sampling.guidance import negative_branch
 from text2video_zero.sampling.sdxl import added_conditions
-from text2video_zero.tasks.controlled import sample_controlled
+from text2video_zero.tasks.controlled import detect, sample_controlled
 from text2video_zero.tasks.instructed import sample_instructed
 from text2video_zero.tasks.text_to_video import sample_text_to_video
 
@@ -32,10 +35,47 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from text2video_zero.control.control_source import Detectors
+    from text2video_zero.job import Job
+    from text2video_zero.models.checkpoints import Checkpoint
     from text2video_zero.models.pipeline import Pipeline
-    from text2video_zero.requests import VideoRequest
+    from text2video_zero.requests import Size, VideoRequest
     from text2video_zero.sampling.denoising import Sampled
+
+
+class Models(Detectors, Protocol):
+    """Whoever has the models: the model manager."""
+
+    compiled: bool
+
+    def native_size(self, checkpoint: Checkpoint) -> Size:
+        """The size that the checkpoint was trained at; loads nothing."""
+
+    def fetch(self, checkpoint: Checkpoint) -> Iterator[Progress]:
+        """Download what is not here."""
+
+    def is_loaded(self, checkpoint: Checkpoint) -> bool:
+        """Whether lending takes no time."""
+
+    def lend(self, checkpoint: Checkpoint) -> AbstractContextManager[Pipeline]:
+        """The loaded checkpoint, for one run."""
+
+
+def run_job(job: Job, models: Models) -> Iterator[Event]:
+    """Download and load the job's model if need be, and run its request.
+
+    The last event is Finished, or ControlMaps where the job ends with them. Closing the iterator stops within a
+    step. Raises UserError for what the person can put right.
+    """
+    if job.maps_only:
+        yield from detect(job.request, models, models.native_size(job.checkpoint))
+        return
+    yield from models.fetch(job.checkpoint)
+    if not models.is_loaded(job.checkpoint):
+        if models.compiled:
+            yield Notice(COMPILATION_COST)
+        yield Progress(f"Loading {known_name(job.checkpoint.source)}", 0, 1)
+    with models.lend(job.checkpoint) as pipeline, closing(generate(job.request, pipeline, models)) as events:
+        yield from events
 
 
 @torch.inference_mode()

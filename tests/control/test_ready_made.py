@@ -1,6 +1,7 @@
 """Ready-made control maps are known where they are certain, also after compression; pictures never are."""
 
 import colorsys
+import functools
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ from text2video_zero.control.ready_made import looks_ready_made
 from text2video_zero.media.clips import read_clip
 from text2video_zero.media.video import Video
 from text2video_zero.requests import DepthRequest, EdgeRequest, PoseRequest, Size
-from toyland.world.scene import random_scene, render
+from toyland.world.scene import Rendering, random_scene, render
 
 KINDS = ("pose", "edge", "depth")
 REQUESTS = {"pose": PoseRequest, "edge": EdgeRequest, "depth": DepthRequest}
@@ -58,10 +59,16 @@ DRAWN = {
 }
 
 
+@functools.cache
+def renderings(size: int) -> list[Rendering]:
+    """Four pictures of a panda, with all that is known of them."""
+    scenes = [random_scene(np.random.default_rng(seed), subject="panda") for seed in range(4)]
+    return [render(scene, size) for scene in scenes]
+
+
 def clip_of(kind: str, size: int) -> np.ndarray:
     """Four frames (4, size, size, 3) of something."""
-    scenes = [random_scene(np.random.default_rng(seed), subject="panda") for seed in range(4)]
-    return np.stack([DRAWN[kind](render(scene, size)) for scene in scenes])
+    return np.stack([DRAWN[kind](rendering) for rendering in renderings(size)])
 
 
 def through_a_video(frames: np.ndarray, size: int, folder) -> np.ndarray:
@@ -88,9 +95,9 @@ def test_nothing_else_is_taken_for_one(kind, size):
 @pytest.mark.parametrize("kind", [*KINDS, "picture"])
 def test_a_clip_is_judged_as_it_was_drawn_whatever_the_size_of_the_video(kind, drawn, read, tmp_path):
     path = Video(clip_of(kind, drawn), 8, {}).save(tmp_path / "clip.mp4")
+    clip = read_clip(path, first_frame=0, frames=4, fps=8, size=Size(read, read), native=Size(read, read))
     for asked, request_type in REQUESTS.items():
-        request = request_type(prompt="a fox", clip=str(path), frames=4, size=Size(read, read))
-        clip = read_clip(path, first_frame=0, frames=4, fps=8, size=request.size, native=request.size)
+        request = request_type(prompt="a fox", clip=str(path))
         assert is_ready_made(request, clip) == (asked == kind and kind != "depth")
 
 

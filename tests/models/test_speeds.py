@@ -9,20 +9,27 @@ import pytest
 
 from model_manager import ModelManager
 from serving.menu import ModelMenu
-from tabs.clip_tabs import CLIP_TABS
-from tabs.suiting import connect_suiting
+from tabs.model_defaults import connect_model_defaults
 from tabs.tab import widget
-from tabs.text_to_video import TEXT_TO_VIDEO
+from tabs.tasks import TABS
 from tests.fake_hub import FakeHub
 from tests.runs import sampled
 from tests.tiny_models import write_lora
-from text2video_zero.__main__ import build_parser, checkpoint_of, main
-from text2video_zero.__main__ import order as ordered
+from text2video_zero.__main__ import build_parser, job_of, main
 from text2video_zero.errors import UserError
+from text2video_zero.job import defaults_of
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
 from text2video_zero.models.hub import Hub
 from text2video_zero.models.selection import TASKS
-from text2video_zero.models.speeds import FULL_QUALITY, SPEED_FIELDS, SPEEDS, speed_adapters, speeds_of
+from text2video_zero.models.speeds import (
+    FULL_QUALITY,
+    SPEED_FIELDS,
+    SPEEDS,
+    TOYLAND_STUDENT,
+    first_speed,
+    speed_adapters,
+    speeds_of,
+)
 from text2video_zero.requests import EdgeRequest, FewStepRequest, InstructPix2PixRequest, Size, TextToVideoRequest
 from text2video_zero.requests.video import FEW_STEP_SPEEDS
 from text2video_zero.sampling.motion_plan import MotionPlan
@@ -48,7 +55,7 @@ def test_what_a_speed_sets_is_a_request_whose_motion_lies_on_its_own_timesteps(n
 
 
 def test_speeds_are_for_families_that_have_a_lora():
-    assert speeds_of("toyland") == speeds_of("sd2") == (FULL_QUALITY,)
+    assert speeds_of("sd2") == (FULL_QUALITY,)
     assert speeds_of("sd1") == speeds_of("sdxl") == (FULL_QUALITY, "LCM", "Hyper-SD")
     assert speed_adapters("LCM", "sd-1.5") == speed_adapters("LCM", "arcane-style") == (LCM_LORA,)
     assert speed_adapters("Hyper-SD", "sdxl") == (HYPER_XL,)
@@ -58,11 +65,18 @@ def test_speeds_are_for_families_that_have_a_lora():
     assert not issubclass(InstructPix2PixRequest, FewStepRequest)
 
 
+def test_the_embedded_speed_is_there_with_its_lora_and_then_chosen_at_first():
+    own = "4 steps" if TOYLAND_STUDENT.exists() else FULL_QUALITY
+    assert dict.fromkeys(speeds_of("toyland")) == dict.fromkeys((FULL_QUALITY, own))
+    assert first_speed("toyland") == own
+    assert first_speed("toyland-sunset") == first_speed("sd-1.5") == first_speed("owner/model") == FULL_QUALITY
+
+
 class TestCommandLine:
     def order(self, *argv):
         arguments = build_parser().parse_args(["text-to-video", "--prompt", "a fox", *argv])
-        request, model, loras = ordered(arguments)
-        return request, checkpoint_of(request, model, loras, arguments)
+        job = job_of(arguments)
+        return job.request, job.checkpoint
 
     def test_a_speed_sets_what_goes_with_it_and_gives_way_to_what_is_given(self):
         request, checkpoint = self.order("--model", "sd-1.5", "--speed", "LCM")
@@ -96,24 +110,25 @@ class TestCommandLine:
 class TestMenu:
     def test_speeds_and_what_they_set(self):
         menu = ModelMenu("toyland", free=True)
-        assert menu.speeds("toyland") == menu.speeds("") == (FULL_QUALITY,)
+        assert menu.speeds("toyland") == speeds_of("toyland")
+        assert menu.speeds("") == (FULL_QUALITY,)
         assert "LCM" in menu.speeds("sd-1.5")
         assert "LCM" in menu.speeds("owner/model-of-ones-own")
         assert ModelMenu("toyland", free=False).speeds("owner/model-of-ones-own") == (FULL_QUALITY,)
-        assert menu.defaults("toyland")["steps"] != 8
-        assert menu.defaults("sd-1.5", "Hyper-SD")["steps"] == 8
-        assert menu.checkpoint("sd-1.5", speed="LCM").adapters == (LCM_LORA,)
+        for task in ("text-to-video", "edge"):
+            assert defaults_of(task, "toyland")["steps"] != 8
+            assert defaults_of(task, "sd-1.5", "Hyper-SD")["steps"] == 8
 
     @pytest.mark.parametrize("task", TASKS)
     @pytest.mark.parametrize("model", ["toyland", "sd-1.5"])
     def test_the_page_shows_the_choice_with_models_that_have_one(self, task, model):
-        tab = next(tab for tab in (TEXT_TO_VIDEO, *CLIP_TABS) if tab.request.task == task)
+        tab = next(tab for tab in TABS if tab.request.task == task)
         menu = ModelMenu(model, free=True)
         with gr.Blocks(analytics_enabled=False) as page:
             chosen = gr.Dropdown(menu.names(), value=model)
             declared = tab.request.declarations()
             fields = {name: widget(name, default, spec, task) for name, default, spec in declared}
-            connect_suiting(tab.request, menu, chosen, fields, str)
+            connect_model_defaults(tab.request, menu, chosen, fields, str)
         if task == "instruct-pix2pix":
             assert "speed" not in fields
             return

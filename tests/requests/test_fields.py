@@ -75,6 +75,19 @@ class TestDeclarations:
         labels = [spec.label for _, _, spec in request_type.declarations()]
         assert len(labels) == len(set(labels))
 
+    @pytest.mark.parametrize("request_type", REQUESTS.values())
+    def test_a_field_is_declared_by_the_nearest_class_that_names_it(self, request_type):
+        """A dataclass with several bases takes fields as one of them inherits them, over another's own."""
+        for name, default, spec in request_type.declarations():
+            nearest = next(kind for kind in request_type.__mro__ if name in vars(kind).get("__annotations__", {}))
+            declared = nearest.__dataclass_fields__[name]
+            assert (default, spec) == (declared.default, declared.metadata["spec"]), f"{name} of {nearest.__name__}"
+
+    @pytest.mark.parametrize("task", ["pose", "edge", "depth", "dreambooth", "instruct-pix2pix"])
+    def test_the_size_of_a_task_with_a_clip_is_told_by_the_clip(self, task):
+        helps = {name: spec.help for name, _, spec in REQUESTS[task].declarations()}
+        assert "Blank: the clip's proportions" in helps["size"]
+
     @pytest.mark.parametrize(("task", "request_type"), REQUESTS.items())
     def test_a_task_goes_by_its_name(self, task, request_type):
         assert request_type.task == task

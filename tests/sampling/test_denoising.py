@@ -15,7 +15,7 @@ from text2video_zero.events import Finished, Preview, Progress
 from text2video_zero.generate import generate
 from text2video_zero.requests import Size, TextToVideoRequest
 from text2video_zero.requests.video import SAMPLERS
-from text2video_zero.sampling import denoising
+from text2video_zero.sampling.noise import frame_noise
 from text2video_zero.sampling.solvers import DDIM, schedule_of
 
 PROMPT = "a red panda dancing in the snow"
@@ -62,7 +62,7 @@ def diffusers_latents(pipeline, request, *, exact_alphas):
     )
     other.set_progress_bar_config(disable=True)
     shape = (4, request.size.height // 8, request.size.width // 8)
-    noises = [denoising.frame_noise(request.seed, frame, shape, "cpu") for frame in range(request.frames)]
+    noises = [frame_noise(request.seed, frame, shape, "cpu") for frame in range(request.frames)]
     fresh = torch.stack(noises[1:])
     other.prepare_latents = lambda *_: noises[0][None]
     with mock.patch.object(reference, "randn_tensor", return_value=fresh):
@@ -99,6 +99,8 @@ def test_equals_diffusers_text_to_video_zero(pipeline):
         {"frames": 5, "cross_frame_attention": False},
         {"frames": 5, "motion": False, "sampler": "UniPC"},
         {"frames": 5, "smooth_background": True},
+        {"frames": 5, "motion_smoothness": 1.5},
+        {"frames": 5, "motion_smoothness": 1.5, "resampling": "white", "loop": True},
     ],
     ids=lambda changes: ", ".join(f"{name}={value}" for name, value in changes.items()),
 )
@@ -136,6 +138,46 @@ def test_first_frame_is_the_same_in_clips_of_any_length(pipeline):
     assert torch.allclose(sampled(order(frames=1), pipeline)[0], sampled(order(frames=6), pipeline)[0], atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"motion_smoothness": 2.0},
+        {"motion_smoothness": 2.0, "motion": False},
+        {"resampling": "white"},
+        {"motion_smoothness": 4.0, "resampling": "white", "zoom": 0.05},
+    ],
+    ids=lambda changes: ", ".join(f"{name}={value}" for name, value in changes.items()),
+)
+def test_longer_clips_begin_with_shorter_ones(pipeline, changes):
+    shorter, longer = (sampled(order(frames=frames, **changes), pipeline) for frames in (3, 6))
+    assert torch.allclose(longer[:3], shorter, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{}, {"motion": False}, {"resampling": "white"}], ids=str)
+def test_motion_smoothness_makes_neighbours_alike_and_leaves_the_first_frame(pipeline, changes):
+    still = {**changes, "pan_x": 0.0, "pan_y": 0.0}
+    own, path = (sampled(order(**still, motion_smoothness=frames), pipeline) for frames in (0.0, 3.0))
+    assert torch.allclose(own[0], path[0], atol=1e-5)
+    jumps = [(clip[1:] - clip[:-1]).square().mean() for clip in (own, path)]
+    assert jumps[1] < 0.6 * jumps[0]
+
+
+@pytest.mark.parametrize("camera", [{}, {"zoom": 0.05}, {"rotation": 0.02}], ids=str)
+def test_the_last_frame_of_a_loop_leads_into_the_first(pipeline, camera):
+    clip = sampled(order(frames=12, loop=True, motion_smoothness=2.0, **camera), pipeline)
+    steps = (clip.roll(-1, 0) - clip).square().mean((1, 2, 3)).sqrt()
+    assert steps[-1] <= 1.05 * steps.median()
+
+
+def test_a_camera_that_stands_still_moves_nothing_in_any_way(pipeline):
+    still = {"pan_x": 0.0, "pan_y": 0.0}
+    smooth, nearest, white = (
+        sampled(order(**still, resampling=name), pipeline) for name in ("smooth", "nearest", "white")
+    )
+    assert torch.equal(smooth, nearest)
+    assert torch.allclose(smooth, white, atol=1e-4)
+
+
 def test_switches_of_the_ablation_change_the_clip(pipeline):
     base = sampled(order(), pipeline)
     for switch in ({"motion": False}, {"cross_frame_attention": False}, {"reference_frames": "first + previous"}):
@@ -152,16 +194,6 @@ def test_without_motion_frames_start_from_noise_of_their_own(pipeline):
 def test_smoothing_of_strength_zero_changes_nothing(pipeline):
     smoothed = sampled(order(smooth_background=True, smoothing_strength=0.0), pipeline)
     assert torch.equal(smoothed, sampled(order(), pipeline))
-
-
-def test_frame_noise_hangs_on_seed_and_frame_alone():
-    noise = denoising.frame_noise(3, 5, (4, 8, 8), "cpu")
-    assert torch.equal(noise, denoising.frame_noise(3, 5, (4, 8, 8), "cpu"))
-    for other in ((3, 4), (4, 5), (5, 3)):
-        assert (
-            abs(torch.corrcoef(torch.stack([noise, denoising.frame_noise(*other, (4, 8, 8), "cpu")]).flatten(1))[0, 1])
-            < 0.2
-        )
 
 
 class TestGenerate:

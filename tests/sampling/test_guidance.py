@@ -17,7 +17,7 @@ from diffusers.schedulers import scheduling_euler_ancestral_discrete
 
 from text2video_zero.device.offload import Placement
 from text2video_zero.events import result_of
-from text2video_zero.sampling.denoising import denoise, frame_noise
+from text2video_zero.sampling.denoising import denoise
 from text2video_zero.sampling.guidance import (
     ControlledGuidance,
     InstructGuidance,
@@ -25,6 +25,7 @@ from text2video_zero.sampling.guidance import (
     encoded_prompts,
     negative_branch,
 )
+from text2video_zero.sampling.noise import frame_noise
 from text2video_zero.sampling.solvers import SAMPLERS, schedule_of
 
 PROMPT, NEGATIVE = "a red panda dancing in the snow", "the moon"

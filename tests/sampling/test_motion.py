@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -18,8 +21,14 @@ speeds = st.floats(-0.2, 0.2)
 reaches = st.floats(0.01, 1.0)
 
 
-def path(pan_x=0.0, pan_y=0.0, zoom=0.0, rotation=0.0, reach=0.25):
-    return CameraPath(pan_x, pan_y, zoom, rotation, reach)
+def path(pan_x=0.0, pan_y=0.0, zoom=0.0, rotation=0.0, reach=0.25, period=None):
+    return CameraPath(pan_x, pan_y, zoom, rotation, reach, period)
+
+
+def distance(one, other):
+    """Between two poses, in shares of the frame and radians."""
+    turn = math.remainder(one.angle - other.angle, math.tau)
+    return math.hypot(one.x - other.x, one.y - other.y, math.log(one.scale / other.scale), turn)
 
 
 def noise(height=64, width=64, channels=4):
@@ -57,13 +66,34 @@ class TestPath:
         exponents = [0, 1, 2, 3, 4, 3, 2, 1, 0, -1, -2, -3, -4]
         assert scales == pytest.approx([farthest ** (exponent / 4) for exponent in exponents])
 
+    @pytest.mark.parametrize("frames", [2, 3, 8, 25])
+    @given(speeds, speeds, speeds, st.floats(-0.1, 0.1), reaches)
+    def test_a_loop_returns_and_its_last_step_is_no_longer_than_most(self, frames, pan_x, pan_y, zoom, rotation, reach):
+        loop = path(pan_x, pan_y, zoom, rotation, reach, period=frames)
+        poses = [loop.pose(frame) for frame in range(frames + 1)]
+        assert poses[-1] == poses[0] == STILL
+        steps = [distance(before, after) for before, after in pairwise(poses)]
+        assert steps[-1] <= np.median(steps) + 1e-9
+
+    def test_a_loop_goes_as_far_as_its_speed_says_and_no_further_than_its_reach(self):
+        assert path(pan_x=0.02, period=16).pose(8).x == pytest.approx(0.16)
+        assert path(pan_x=-0.02, reach=0.1, period=16).pose(8).x == pytest.approx(-0.1)
+        assert path(zoom=0.1, reach=1.0, period=4).pose(2).scale == pytest.approx(1.1**2)
+
+    def test_a_loop_of_whole_turns_goes_on_turning(self):
+        turning = path(rotation=0.1, reach=1.0, period=20)
+        angles = np.diff([turning.pose(frame).angle for frame in range(20)])
+        assert angles == pytest.approx(np.full(19, 0.1 * math.tau))
+        swinging = path(rotation=0.1, reach=0.2, period=20)
+        assert max(abs(swinging.pose(frame).angle) for frame in range(20)) <= 0.2 * math.tau + 1e-9
+
     def test_presets_are_valid_settings(self):
         for preset in CAMERA_PRESETS.values():
             TextToVideoRequest(prompt="a fox", **preset)
 
 
 class TestWarp:
-    @pytest.mark.parametrize("resampling", ["smooth", "nearest"])
+    @pytest.mark.parametrize("resampling", ["smooth", "nearest", "signal"])
     @pytest.mark.parametrize("size", [(16, 16), (64, 48), (7, 9)])
     def test_standing_still_changes_nothing(self, resampling, size):
         latents = noise(*size)
@@ -108,6 +138,10 @@ class TestWarp:
     )
     def test_noise_keeps_its_standard_deviation(self, pose):
         assert warp(noise(), pose).std() == pytest.approx(1, abs=0.03)
+
+    def test_a_signal_keeps_its_level(self):
+        even = torch.full((1, 16, 16), 3.0)
+        assert torch.allclose(warp(even, CameraPose(0.3, 0.1, 1.2, 0.3), "signal"), even, atol=1e-5)
 
     def test_small_speeds_move_evenly(self):
         rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")

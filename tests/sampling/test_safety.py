@@ -11,14 +11,16 @@ from safetensors.torch import load_file, save_file
 
 from app import read_options, wants_check
 from model_manager import ModelManager
-from serving.jobs import Job, VideoStore, complete
+from serving.jobs import complete
 from serving.local import LocalRunner
+from serving.store import VideoStore
 from tests.fake_hub import FakeHub
 from tests.tiny_models import write_safety_checker
 from text2video_zero.__main__ import main
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, result_of
 from text2video_zero.generate import generate
+from text2video_zero.job import Job
 from text2video_zero.models.catalogue import SAFETY_CHECKER, SAFETY_CHECKER_MIRROR, TOYLAND, TOYLAND_FOLDER, is_harmless
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
 from text2video_zero.models.hub import Hub

@@ -17,7 +17,7 @@ from text2video_zero.errors import UserError
 from text2video_zero.media.settings import read_settings
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import EdgeRequest, Size, TextToVideoRequest
-from text2video_zero.sampling.denoising import frame_noise
+from text2video_zero.sampling.noise import frame_noise
 
 
 @pytest.fixture

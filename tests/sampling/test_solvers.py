@@ -12,7 +12,8 @@ from diffusers.schedulers import scheduling_euler_ancestral_discrete
 from tests.tiny_models import stable_diffusion_scheduler
 from text2video_zero.device.offload import Placement
 from text2video_zero.requests import REQUESTS
-from text2video_zero.sampling.denoising import denoise, frame_noise
+from text2video_zero.sampling.denoising import denoise
+from text2video_zero.sampling.noise import frame_noise
 from text2video_zero.sampling.solvers import SAMPLERS, ConsistencySolver, EulerAncestral, schedule_at, schedule_of
 
 SHAPE = (4, 8, 8)

@@ -10,7 +10,7 @@ from tests.browsing import NEEDS_CHROMIUM, PATIENCE, chromium, keep, opened, pla
 from tests.example_files import write_clip
 from tests.served import served
 from text2video_zero.media.clips import probe
-from text2video_zero.models import checkpoints
+from text2video_zero.models import catalogue
 
 pytestmark = NEEDS_CHROMIUM
 
@@ -29,7 +29,7 @@ IN_STEP = f"""() => {{
 def address(tiny_checkpoint, tiny_controlnets, tmp_path_factory):
     table = {"sd1": {control: (str(folder),) for control, folder in tiny_controlnets.items()}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints, "CONTROLNETS", table)
+        patch.setattr(catalogue, "CONTROLNETS", table)
         with served(tiny_checkpoint, tmp_path_factory.mktemp("outputs")) as url:
             yield url
 
@@ -136,7 +136,7 @@ def test_what_is_done_to_one_of_the_two_happens_to_the_other(page, tmp_path):
     bring(page, write_clip(tmp_path, "mp4"))
     ask(page)
     page.locator("#edge-run").click()
-    page.locator("#edge-status").get_by_text("Done in").wait_for()  # until then an example may be on the stage
+    page.locator("#edge-status").get_by_text("Done in").wait_for()  # until then an example may be shown
     page.wait_for_function(playing("#edge-video"))
     page.wait_for_function(playing("#edge-guide"))
     page.evaluate("() => document.querySelector('#edge-guide video').pause()")

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import app
-from serving.jobs import VideoStore
 from serving.local import LocalRunner
 from serving.menu import ModelMenu
+from serving.store import VideoStore
 from tabs.clip_source import show_used_part
 from tests.example_files import write_clip
 

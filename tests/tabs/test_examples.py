@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from serving.menu import ModelMenu
-from tabs.clip_tabs import CLIP_TABS
 from tabs.examples import cards_of
-from tabs.showcase import CLIPS, find_showcase
-from tabs.text_to_video import TEXT_TO_VIDEO
+from tabs.result import find_example
+from tabs.tasks import CLIP_TABS, CLIPS, TABS
 from text2video_zero.control.ready_made import looks_ready_made
 from text2video_zero.media.clips import probe, read_clip
 from text2video_zero.media.settings import read_settings
@@ -59,7 +58,7 @@ def test_every_example_of_a_tab_is_a_request_in_words_that_toyland_knows(request
 
 
 def test_the_examples_of_a_tab_name_the_same_fields():
-    for tab in (TEXT_TO_VIDEO, *CLIP_TABS):
+    for tab in TABS:
         assert len({frozenset(example) for example in tab.examples}) == 1
 
 
@@ -73,27 +72,27 @@ def test_a_card_shows_the_clip_and_the_prompt_as_text(tmp_path):
 
 
 def test_the_page_shows_first_what_its_settings_say(tmp_path):
-    assert find_showcase("edge", tmp_path) is None
+    assert find_example("edge", tmp_path) is None
     settings = {"model": "toyland", "request": {"prompt": "a fox", "seed": 7}}
     Video(np.zeros((2, 16, 16, 3), np.uint8), 8, settings).save(tmp_path / "edge.mp4")
-    found = find_showcase("edge", tmp_path)
+    found = find_example("edge", tmp_path)
     assert found.caption == "Example: “a fox”, made with toyland, seed 7."
     assert found.guide is None
     Video(np.zeros((2, 16, 16, 3), np.uint8), 8, {}).save(tmp_path / "edge-guide.mp4")
-    assert find_showcase("edge", tmp_path).guide == tmp_path / "edge-guide.mp4"
+    assert find_example("edge", tmp_path).guide == tmp_path / "edge-guide.mp4"
 
 
 @pytest.mark.parametrize("task", REQUESTS)
 def test_what_the_page_shows_first_was_made_as_the_script_says(task):
-    model, showcase = examples.model_of(task), find_showcase(task)
-    if showcase is None:
+    model, example = examples.model_of(task), find_example(task)
+    if example is None:
         pytest.skip(f"no example of {task} has been rendered yet")
     assert model in ModelMenu("toyland", free=False).of_task(task).names()
     request = examples.order(task, model)
-    settings = read_settings(showcase.video)
+    settings = read_settings(example.video)
     assert {name: settings["request"][name] for name in examples.RESULTS[task]} == {
         name: request.to_dict()[name] for name in examples.RESULTS[task]
     }
     assert settings["request"]["seed"] == request.seed
     if "clip" in examples.RESULTS[task]:
-        assert probe(showcase.guide).frames == probe(showcase.video).frames == request.frames
+        assert probe(example.guide).frames == probe(example.video).frames == request.frames

@@ -4,7 +4,7 @@ import gradio as gr
 import pytest
 
 from tabs.form import required, rows, sections, shown, widget
-from tabs.text_to_video import TEXT_TO_VIDEO
+from tabs.tasks import TEXT_TO_VIDEO
 from text2video_zero.requests import Kind, TextToVideoRequest
 
 OFFERED = (TEXT_TO_VIDEO.request,)

@@ -52,7 +52,7 @@ def ask(page, *, prompt, frames=4, steps=20):
 
 def test_a_prompt_becomes_a_playing_video_after_a_preview(page):
     ask(page, prompt="a red panda dancing in the snow", steps=60)
-    page.locator(".stage-preview img").first.wait_for(state="attached")
+    page.locator(".display-preview img").first.wait_for(state="attached")
     keep(page, "preview")
     page.wait_for_function(PLAYING)
     began = page.evaluate(MOVING)
@@ -83,13 +83,13 @@ def test_every_form_of_the_video_can_be_downloaded_and_its_seed_used_again(page)
 
 def test_stop_keeps_the_last_preview_and_the_next_run_works(page):
     ask(page, prompt="a fox", frames=8, steps=100)
-    page.locator(".stage-preview img").first.wait_for(state="attached")
+    page.locator(".display-preview img").first.wait_for(state="attached")
     page.locator(f"{TASK}-stop").click()
     sync_api.expect(page.locator(f"{TASK}-status")).to_have_text("Stopped.", timeout=PATIENCE)
     sync_api.expect(page.locator(f"{TASK}-run")).to_be_enabled()
     page.wait_for_timeout(1000)  # nothing of the stopped run may still arrive
     assert page.locator(f"{TASK}-status").inner_text().strip() == "Stopped."
-    assert page.locator(".stage-preview img").is_visible()
+    assert page.locator(".display-preview img").is_visible()
     keep(page, "stopped")
     page.locator(f"{TASK}-steps input").fill("4")
     page.locator(f"{TASK}-steps input").blur()

@@ -27,6 +27,7 @@ from text2video_zero.requests import (
     PoseRequest,
     Size,
 )
+from text2video_zero.sampling.noise import frame_noise
 from text2video_zero.tasks import instructed
 
 CLIPS = Path(__file__).resolve().parents[2] / "assets" / "clips"
@@ -94,16 +95,20 @@ class TestInstructed:
         parts = sampled(order(InstructPix2PixRequest, clip, **changes, chunk_size=3), editor).latents
         assert torch.allclose(parts, whole, atol=1e-4)
 
-    def test_shared_noise_keeps_equal_frames_equal(self, editor, tmp_path):
+    @pytest.fixture
+    def still_clip(self, tmp_path):
         picture = tmp_path / "still.mp4"
         writer = imageio_ffmpeg.write_frames(str(picture), (64, 64), fps=8, ffmpeg_log_level="error")
         writer.send(None)
         for _ in range(4):
             writer.send(np.full((64, 64, 3), 90, np.uint8))
         writer.close()
+        return picture
+
+    def test_shared_noise_keeps_equal_frames_equal(self, editor, still_clip):
         spread = {}
         for shared in (True, False):
-            latents = sampled(order(InstructPix2PixRequest, picture, frames=4, shared_noise=shared), editor).latents
+            latents = sampled(order(InstructPix2PixRequest, still_clip, frames=4, shared_noise=shared), editor).latents
             spread[shared] = latents.std(0).mean()
         assert spread[True] < 1e-4 < spread[False]
 
@@ -123,6 +128,22 @@ class TestInstructed:
         assert len(drawn) == request.steps  # the start, and each step but the last
         maps = torch.stack(drawn)[:, 0].flatten(1)
         assert (torch.corrcoef(maps) - torch.eye(len(maps))).abs().max() < 0.3
+
+    def test_motion_smoothness_keeps_the_first_frame_and_brings_the_others_near(self, editor, still_clip):
+        requests = [
+            order(InstructPix2PixRequest, still_clip, frames=4, shared_noise=False, motion_smoothness=smoothness)
+            for smoothness in (0.0, 4.0)
+        ]
+        own, path = (sampled(request, editor).latents for request in requests)
+        assert torch.allclose(own[0], path[0], atol=1e-5)
+        jumps = [(clip[1:] - clip[:-1]).square().mean() for clip in (own, path)]
+        assert jumps[1] < 0.5 * jumps[0]
+
+    def test_without_smoothness_noise_is_drawn_for_each_frame_as_it_ever_was(self, editor, clip):
+        request = order(InstructPix2PixRequest, clip, frames=3, shared_noise=False, seed=7, size=Size(64, 64))
+        for draw in (0, 2):
+            drawn = [frame_noise(7, frame, (4, 8, 8), "cpu", draw) for frame in range(3)]
+            assert torch.equal(instructed.noise_of_step(request, editor, draw), torch.stack(drawn))
 
     def test_a_model_without_instructions_is_refused(self, pipeline, clip):
         with pytest.raises(UserError, match="takes no instructions"):
@@ -188,9 +209,9 @@ class TestSound:
         assert probe(saved).frames == 4
         assert read_settings(saved)["request"]["keep_sound"] is keep_sound
 
-    def test_begins_where_the_frames_begin(self, controlled, clip):
+    def test_begins_where_the_frames_begin(self, manager, controlled, clip):
         request = order(EdgeRequest, clip, first_frame=4, frames=2, keep_sound=True)
-        assert sampled(request, controlled).sound.start == pytest.approx(4 / 8)
+        assert sampled(request, controlled, manager).sound.start == pytest.approx(4 / 8)
 
 
 class TestControlled:

@@ -9,7 +9,7 @@ from text2video_zero.events import Preview, Progress
 from text2video_zero.requests import Size, TextToVideoRequest
 from text2video_zero.sampling.denoising import ChunkDone
 from text2video_zero.tasks import progress, text_to_video
-from text2video_zero.tasks.progress import DECODE_COST, Narrator
+from text2video_zero.tasks.progress import DECODE_COST, ProgressReporter
 
 
 def loop(chunks):
@@ -26,23 +26,25 @@ def chunks(steps, frames):
 
 
 def test_a_step_counts_when_its_last_chunk_is_done(pipeline):
-    narrator = Narrator(pipeline.preview_decoder, evaluations=12, frames=4, steps=3)
-    events = narrator.told(loop(chunks(3, 4)), "Denoising")
+    narrator = ProgressReporter(pipeline.preview_decoder, evaluations=12, frames=4, steps=3)
+    events = narrator.reported(loop(chunks(3, 4)), "Denoising")
     assert [event.step for event in events if isinstance(event, Progress)] == [0, 1, 1, 2, 2, 3]
 
 
 @pytest.mark.parametrize(("steps", "previews"), [(3, 3), (20, 10), (50, 10)])
 def test_about_ten_previews_a_run(pipeline, steps, previews):
-    events = list(Narrator(pipeline.preview_decoder, 4 * steps, 4, steps).told(loop(chunks(steps, 4)), "Denoising"))
+    events = list(
+        ProgressReporter(pipeline.preview_decoder, 4 * steps, 4, steps).reported(loop(chunks(steps, 4)), "Denoising")
+    )
     assert sum(isinstance(event, Preview) for event in events) == previews
     assert isinstance(events[-1], Preview)
 
 
 def test_at_even_speed_the_estimate_is_what_comes_and_what_decoding_takes(pipeline, monkeypatch):
     """A second per frame that goes through the UNet."""
-    narrator = Narrator(pipeline.preview_decoder, evaluations=12, frames=4, steps=3, began=0.0)
+    narrator = ProgressReporter(pipeline.preview_decoder, evaluations=12, frames=4, steps=3, began=0.0)
     monkeypatch.setattr(progress.time, "monotonic", lambda: float(narrator.done))
-    events = narrator.told(loop(chunks(3, 4)), "Denoising")
+    events = narrator.reported(loop(chunks(3, 4)), "Denoising")
     left = [event.seconds_left for event in events if isinstance(event, Progress)]
     decoding = DECODE_COST * 4
     assert left == pytest.approx([decoding + 12 - done for done in (1, 4, 5, 8, 9, 12)])
@@ -57,13 +59,13 @@ def test_a_text_to_video_run_counts_all_its_evaluations_beforehand(pipeline, smo
     )
     narrators = []
 
-    class Recorded(Narrator):
+    class Recorded(ProgressReporter):
         def told(self, *arguments):
             narrators.append(self)
-            return super().told(*arguments)
+            return super().reported(*arguments)
 
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
-        patch.setattr(text_to_video, "Narrator", Recorded)
+        patch.setattr(text_to_video, "ProgressReporter", Recorded)
         for _ in text_to_video.sample_text_to_video(request, pipeline):
             pass
     assert narrators[0].done == narrators[0].evaluations > 0

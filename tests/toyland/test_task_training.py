@@ -1,6 +1,7 @@
 """What is trained on Toyland's base model: data from ground truth, each stage at a tiny size, the measures."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,14 +13,20 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
+from model_manager import ModelManager
+from tests.runs import sampled
 from tests.tiny_toyland import TINY
-from toyland.judges import evaluate_tasks
+from text2video_zero.models.checkpoints import Adapter, Checkpoint
+from text2video_zero.requests import Size, TextToVideoRequest
+from toyland.__main__ import main as toyland_main
+from toyland.judges import evaluate, evaluate_tasks
 from toyland.judges.evaluate_tasks import edge_f1, rank_correlation
 from toyland.judges.judge import LOOK_HEADS, load_judge, verdicts
 from toyland.judges.reader import load_reader, read
 from toyland.parts.controls import CONTROLS, control_maps, controllable
 from toyland.parts.editor import build_editor
-from toyland.parts.style import STYLED_PICTURES, STYLES, styled_pictures
+from toyland.parts.style import STYLES, styled_pictures
+from toyland.training import train, train_tasks
 from toyland.training.dataset import is_held_out, render_pictures, scenes
 from toyland.training.train import STAGES as BASE_STAGES
 from toyland.training.train import Family
@@ -109,17 +116,18 @@ def test_a_recolored_picture_differs_only_at_the_subject():
 def test_the_editor_starts_as_the_base_models_unet(models):
     unet = StableDiffusionPipeline.from_pretrained(models.model, dtype=torch.float32).unet
     editor = build_editor(unet)
-    latents, picture, words = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.randn(2, 48, 16)
+    latents, picture, words = torch.randn(2, 8, 8, 8), torch.randn(2, 8, 8, 8), torch.randn(2, 48, 16)
     with torch.no_grad():
         ours = editor(torch.cat([latents, picture], 1), 500, words).sample
         theirs = unet(latents, 500, words).sample
     assert torch.equal(ours, theirs)
 
 
-def test_each_style_is_learned_from_a_dozen_pictures(pictures):
+def test_each_style_is_learned_from_some_pictures_of_each_subject(pictures):
     for style in STYLES.values():
         rows, images = styled_pictures(pictures, style, 0)
-        assert len(set(rows.tolist())) == len(images) <= STYLED_PICTURES
+        assert len(set(rows.tolist())) == len(images)
+        assert {pictures.scenes[row].subject for row in rows} == {scene.subject for scene in pictures.scenes}
         again, _ = styled_pictures(pictures, style, 0)
         assert np.array_equal(rows, again)
 
@@ -138,7 +146,7 @@ def test_what_is_exported_is_what_diffusers_loads(models):
         controlnet = ControlNetModel.from_pretrained(models.model / f"controlnet-{kind}")
         assert controlnet.config.cross_attention_dim == 16
     editor = UNet2DConditionModel.from_pretrained(models.model / "instruct-pix2pix")
-    assert editor.config.in_channels == 8
+    assert editor.config.in_channels == 16
     UNet2DConditionModel.from_pretrained(models.model / "style-sunset")
     pipeline = StableDiffusionPipeline.from_pretrained(models.model, dtype=torch.float32)
     before = {name: value.clone() for name, value in pipeline.unet.state_dict().items()}
@@ -146,6 +154,38 @@ def test_what_is_exported_is_what_diffusers_loads(models):
     pipeline.fuse_lora()
     pipeline.unload_lora_weights()
     assert any(not torch.equal(value, before[name]) for name, value in pipeline.unet.state_dict().items())
+
+
+def test_the_student_is_a_lora_that_the_engine_samples_with_in_four_steps(models):
+    source = models.model / "student" / "pytorch_lora_weights.safetensors"
+    request = TextToVideoRequest(
+        prompt="a red panda", frames=2, steps=4, seed=3, size=Size(64, 64), sampler="LCM", guidance_scale=1.0
+    )
+    manager = ModelManager("cpu")
+    with manager.lend(Checkpoint(str(models.model), adapters=(Adapter(str(source)),))) as pipeline:
+        assert sampled(request, pipeline).isfinite().all()
+
+
+@pytest.mark.slow
+def test_models_stand_in_one_table_with_their_students(models, tmp_path, capsys):
+    report, grid = tmp_path / "report.json", tmp_path / "grid.png"
+    plain = tmp_path / "plain"
+    shutil.copytree(models.model, plain, ignore=shutil.ignore_patterns("student", "defect-judge"))
+    options = {"--model": plain, "--prompts": 32, "--steps": 1, "--guidance-scale": 1, "--renders": 4}
+    options |= {"--report": report, "--grid": grid}
+    argv = [str(part) for option in options.items() for part in option]
+    evaluate.main([*argv[:2], str(models.model), *argv[2:]])
+    rows = json.loads(report.read_text())
+    assert {name.partition(", ")[2] for name in rows if "mistakes" not in name and "combinations" not in name} == {
+        "DDIM 1, guidance 1",
+        "student, 4 steps",
+    }
+    assert len([name for name in rows if "student" in name]) == 4, "of the one model that has one"
+    assert all(0 <= row["sound"] <= 1 for row in rows.values() if "sound" in row)
+    assert grid.exists()
+    told = capsys.readouterr().out
+    assert "Fréchet distance |" in told
+    assert told.count("reconstructions |") == 2
 
 
 def test_complete_task_models_are_not_trained_again(models):
@@ -198,3 +238,22 @@ def test_the_tables_are_made_of_every_task(models, tmp_path, capsys):
 def test_captions_of_the_tables_name_what_is_seen():
     scene = scenes(1, 0)[0]
     assert all(word in plain_caption(scene) for word in (scene.subject, scene.color))
+
+
+@pytest.mark.slow
+def test_one_command_makes_the_family_and_its_tables_and_then_has_nothing_left_to_train(tmp_path, capsys):
+    out, work = tmp_path / "out", tmp_path / "work"
+    argv = ["--preset", "smoke", "--device", "cpu", "--out", str(out), "--work-dir", str(work)]
+    toyland_main(argv)
+    told = capsys.readouterr().out
+    for title in ("| defect |", "| model and setting |", "| edge |", "| pose |", "| depth |", "| instruct-pix2pix |"):
+        assert title in told
+    assert f"| {out}, student, 4 steps | 24 |" in told
+    assert (out / "grid.png").exists()
+    assert {path.name for path in (out / "tables").iterdir()} >= {"base.json", "tasks.json", "edge.png"}
+    assert max(path.stat().st_size for path in out.rglob("*") if path.is_file()) < 10_000_000
+    trained = {path: path.stat().st_mtime_ns for path in work.rglob("checkpoint.pt")}
+    assert {path.parent.name for path in trained} == set(TINY.plans)
+    train.main(argv)
+    train_tasks.main(argv)
+    assert trained == {path: path.stat().st_mtime_ns for path in trained}

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 
-from tabs.clip_tabs import CLIP_TABS
-from tabs.text_to_video import TEXT_TO_VIDEO
+from tabs.tasks import TABS
 from tests.browsing import NEEDS_CHROMIUM, chromium, keep, opened, playing
 from tests.served import served
 from text2video_zero.__main__ import main
@@ -18,7 +17,7 @@ from text2video_zero.media.settings import read_settings
 from text2video_zero.requests import ClipRequest, Size
 from toyland.examples import model_of
 
-TABS = {tab.request.task: tab for tab in (TEXT_TO_VIDEO, *CLIP_TABS)}
+TABS_BY_TASK = {tab.request.task: tab for tab in TABS}
 NATIVE = Size(128, 128)
 
 
@@ -33,12 +32,12 @@ def client(address, tmp_path_factory):
     return Client(address, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
 
 
-@pytest.fixture(params=TABS)
+@pytest.fixture(params=TABS_BY_TASK)
 def tab(request):
     """The tab of each task that Toyland has been trained for."""
     if model_of(request.param) is None:
         pytest.skip(f"Toyland has not been trained for {request.param}")
-    return TABS[request.param]
+    return TABS_BY_TASK[request.param]
 
 
 @pytest.fixture

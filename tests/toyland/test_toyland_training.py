@@ -10,7 +10,7 @@ from diffusers import StableDiffusionPipeline
 from transformers import CLIPProcessor, CLIPTokenizer
 
 from tests.tiny_toyland import TINY
-from toyland.judges.evaluate import prompt_scenes, reconstruction_quality, sample, score
+from toyland.judges.evaluate import TABLE_HEAD, Judges, prompt_scenes, reconstruction_quality, sample, score
 from toyland.judges.judge import HEADS, load_judge, verdicts
 from toyland.training.config import PRESETS, Plan, hurried
 from toyland.training.dataset import is_held_out, render_pictures, scenes
@@ -106,6 +106,13 @@ def test_a_wall_clock_budget_sets_the_progress():
     assert hurried(PRESETS["cpu"], {"unet": 3.0}).plans["unet"].minutes == 3.0
 
 
+def test_the_quick_recipe_plans_every_part_of_the_cpu_recipe_in_its_shapes_and_leaves_time_for_the_rest():
+    slow, quick = PRESETS["cpu"], PRESETS["quick-gpu"]
+    assert set(quick.plans) == set(slow.plans) == set(TINY.plans)
+    assert sum(plan.minutes for plan in quick.plans.values()) <= 8.5
+    assert (quick.autoencoder, quick.clip, quick.unet) == (slow.autoencoder, slow.clip, slow.unet)
+
+
 def test_complete_stages_are_skipped(family):
     again = Family(family.recipe, family.work, family.out, "cpu")
     before = (family.work / "autoencoder" / "checkpoint.pt").stat().st_mtime_ns
@@ -163,13 +170,20 @@ def test_the_judge_gives_a_class_for_each_head(family):
     assert {name: len(found) for name, found in verdicts(judge, images).items()} == dict.fromkeys(HEADS, 3)
     wanted = prompt_scenes(24, 0, held_out=True)
     assert {scene.subject for scene in wanted} == set(VOCABULARY["subjects"])
-    assert set(score(judge, images, wanted[:3]).right) == {*HEADS, "all"}
+    judges = Judges.load(family.out)
+    found = score(judges, images, wanted[:3], images)
+    assert set(found.right) == {*HEADS, "all"}
+    assert found.sound is None, "its judge comes later"
+    assert found.distance == pytest.approx(0, abs=1e-6)
+    assert found.row("black").startswith("| black | 3 |")
+    assert found.row("black").count("|") == TABLE_HEAD.splitlines()[0].count("|")
 
 
 def test_reconstructions_are_measured(family):
     back, quality = reconstruction_quality(_load(family.out), family.pictures)
     assert back.shape == family.pictures.images.shape
     assert 0 < quality["L1"] < 1
+    assert 0 <= quality["sharpness"] < 1
 
 
 @pytest.mark.slow

@@ -135,7 +135,7 @@ def _fetched(request: ControlledRequest, detectors: Detectors) -> Iterator[Event
 
 
 @contextmanager
-def mapper_of(request: ControlledRequest, detectors: Detectors) -> Iterator[ControlMapper]:
+def mapper_of(request: ControlledRequest, detectors: Detectors) -> Generator[ControlMapper]:
     """What draws the control maps; its networks are lent for the length of the context."""
     settings = detector_settings(request)
     if request.control == "edge":

@@ -33,11 +33,12 @@ SMALLEST_RADIUS = 2
 
 def _wheel(colours: int) -> list[tuple[int, int, int]]:
     """Fully saturated hues at equal distances, beginning with red."""
-    return [tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue / colours, 1, 1)) for hue in range(colours)]
+    wheel = (colorsys.hsv_to_rgb(hue / colours, 1, 1) for hue in range(colours))
+    return [(round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in wheel]
 
 
 JOINT_COLOURS = _wheel(18)
-LIMB_COLOURS = [tuple(int(0.6 * part) for part in colour) for colour in JOINT_COLOURS[: len(LIMBS)]]
+LIMB_COLOURS = [(int(0.6 * red), int(0.6 * green), int(0.6 * blue)) for red, green, blue in JOINT_COLOURS[: len(LIMBS)]]
 FINGER_COLOURS = _wheel(len(FINGERS))
 HAND_COLOUR, FACE_COLOUR = (0, 0, 255), (255, 255, 255)
 
@@ -115,7 +116,7 @@ def _draw_limb(
     middle, (dx, dy) = (begin + end) / 2, begin - end
     axes = (int(np.hypot(dx, dy) / 2), radius)
     outline = cv2.ellipse2Poly(tuple(map(int, middle)), axes, int(np.degrees(np.arctan2(dy, dx))), 0, 360, 1)
-    cv2.fillConvexPoly(canvas, outline, colour)
+    cv2.fillConvexPoly(canvas, np.array(outline), colour)
 
 
 def _draw_hand(canvas: np.ndarray, hand: np.ndarray) -> None:

@@ -16,7 +16,7 @@ from text2video_zero.errors import UserError
 from text2video_zero.requests.fields import Size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
@@ -59,7 +59,7 @@ class PictureSequence:
             return np.asarray(resized.crop((left, top, left + cropped.width, top + cropped.height)))
 
     @contextmanager
-    def _opened(self, index: int) -> Iterator[Image.Image]:
+    def _opened(self, index: int) -> Generator[Image.Image]:
         name = self.names[index] if self.names else self.path.name
         try:
             with self._file(index) as file, Image.open(file, formats=KINDS) as picture:
@@ -76,7 +76,7 @@ class PictureSequence:
             raise UserError(f"The picture {name} cannot be read ({reason}): save it again or leave it out.") from error
 
     @contextmanager
-    def _file(self, index: int) -> Iterator[IO[bytes]]:
+    def _file(self, index: int) -> Generator[IO[bytes]]:
         if not self.names:
             with self.path.open("rb") as file:
                 yield file

@@ -154,7 +154,7 @@ def _resampling(fps: float) -> list[str]:
 
 def _fill(pipe: IO[bytes], picture: np.ndarray) -> bool:
     """Read one picture from a pipe; False at the end."""
-    rest = memoryview(picture).cast("B")
+    rest = picture.data.cast("B")
     while rest:
         size = pipe.readinto(rest)
         if not size:

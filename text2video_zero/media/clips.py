@@ -156,7 +156,8 @@ def file_hash(path: Path) -> str:
     """
     path = Path(path)
     source = _opened(path)
-    files = [path / name for name in source.names] if path.is_dir() else [path]
+    in_folder = isinstance(source, PictureSequence) and path.is_dir()
+    files = [path / name for name in source.names] if in_folder else [path]
     digest = hashlib.sha256()
     for file in files:
         try:

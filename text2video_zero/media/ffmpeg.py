@@ -40,7 +40,7 @@ def run_ffmpeg(arguments: list[str], stdin: Iterable[np.ndarray] = ()) -> bytes:
                 # It closes its end when it fails, and tells then why.
                 with suppress(BrokenPipeError):
                     for picture in stdin:
-                        ffmpeg.stdin.write(memoryview(np.ascontiguousarray(picture)).cast("B"))
+                        ffmpeg.stdin.write(np.ascontiguousarray(picture).data.cast("B"))
                 output, _ = ffmpeg.communicate()
             finally:
                 ffmpeg.kill()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable
 
 SLUG_LENGTH = 40
 
@@ -43,7 +43,7 @@ def listed(suffixes: Iterable[str]) -> str:
 
 
 @contextmanager
-def readable_errors(path: Path) -> Iterator[None]:
+def readable_errors(path: Path) -> Generator[None]:
     """Turn what the file system refuses into a UserError with its remedy."""
     try:
         yield
@@ -63,7 +63,7 @@ def readable_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def renamed_when_whole(path: Path) -> Iterator[Path]:
+def renamed_when_whole(path: Path) -> Generator[Path]:
     """Give a temporary name beside `path`; rename it to `path` at the end, or remove it after an error."""
     temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix.lower()}")
     try:

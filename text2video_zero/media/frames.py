@@ -50,7 +50,7 @@ class StoredFrames(Sequence):
         if picture.shape != self._picture or picture.dtype != self.dtype:
             raise ValueError(f"pictures must be {self.dtype} {self._picture}, not {picture.dtype} {picture.shape}")
         self._file.seek(self._count * self._bytes)
-        rest = memoryview(np.ascontiguousarray(picture)).cast("B")
+        rest = np.ascontiguousarray(picture).data.cast("B")
         while rest:
             rest = rest[self._file.write(rest) :]
         self._count += 1
@@ -94,12 +94,13 @@ class StoredFrames(Sequence):
             raise ValueError("frames on disk have no array that could be shared: they must be copied")
         return self[:].astype(dtype or self.dtype, copy=False)
 
-    def __getstate__(self) -> dict[str, object]:
-        return {"shape": self._picture, "dtype": self.dtype.str, "pictures": self[:].tobytes()}
+    def __getstate__(self) -> tuple[tuple[int, ...], str, bytes]:
+        return self._picture, self.dtype.str, self[:].tobytes()
 
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__init__(state["shape"], np.dtype(state["dtype"]))
-        for picture in np.frombuffer(state["pictures"], self.dtype).reshape(-1, *self._picture):
+    def __setstate__(self, state: tuple[tuple[int, ...], str, bytes]) -> None:
+        shape, dtype, pictures = state
+        self.__init__(shape, np.dtype(dtype))
+        for picture in np.frombuffer(pictures, self.dtype).reshape(-1, *self._picture):
             self.append(picture)
 
     def close(self) -> None:
@@ -108,7 +109,7 @@ class StoredFrames(Sequence):
 
     def _read(self, number: int, picture: np.ndarray) -> None:
         self._file.seek(number * self._bytes)
-        rest = memoryview(picture).cast("B")
+        rest = picture.data.cast("B")
         while rest:
             rest = rest[self._file.readinto(rest) :]
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
+from text2video_zero.models.catalogue import TOYLAND_FOLDER, can_be_had, known_model
 from text2video_zero.models.checkpoints import Adapter
 from text2video_zero.models.selection import family_of, find_checkpoint
 from text2video_zero.models.weights import FAMILY_NAMES
@@ -14,6 +15,8 @@ from text2video_zero.requests.video import FULL_QUALITY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+TOYLAND_STUDENT = TOYLAND_FOLDER / "student" / "pytorch_lora_weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,30 @@ SPEEDS: Mapping[str, Speed] = MappingProxyType(
                 {"sampler": "DDIM trailing", "steps": 8, "guidance_scale": 6.0, "motion_from": 874, "motion_to": 999}
             ),
         ),
+        # Toyland's own LCM-LoRA. T' and T are those of Toyland on LCM's grid of timesteps.
+        "4 steps": Speed(
+            MappingProxyType(
+                {"toyland": Adapter(str(TOYLAND_FOLDER / "student" / "pytorch_lora_weights.safetensors"))}
+            ),
+            MappingProxyType(
+                {"sampler": "LCM", "steps": 4, "guidance_scale": 1.0, "motion_from": 679, "motion_to": 779}
+            ),
+        ),
     }
 )
 SPEED_FIELDS = tuple(dict.fromkeys(name for speed in SPEEDS.values() for name in speed.values))
 
 
 def speeds_of(family: str) -> tuple[str, ...]:
-    """The speeds that models of a family have, full quality first."""
-    return (FULL_QUALITY, *(name for name, speed in SPEEDS.items() if family in speed.adapters))
+    """The speeds that models of a family have, full quality first; those of embedded LoRAs only if they are there."""
+    adapters = {name: speed.adapters.get(family) for name, speed in SPEEDS.items()}
+    return (FULL_QUALITY, *(name for name, adapter in adapters.items() if adapter and can_be_had(adapter.source)))
+
+
+def first_speed(model: str) -> str:
+    """The speed that is chosen at first for a model: what suits a known one, where it is there, else full quality."""
+    known = known_model(model.strip())
+    return known.speed if known and known.speed in speeds_of(known.family) else FULL_QUALITY
 
 
 def speed_values(speed: str) -> Mapping[str, object]:
@@ -84,7 +103,7 @@ def speed_adapters(speed: str, model: str) -> tuple[Adapter, ...]:
         return ()
     family = family_of(find_checkpoint(model))
     adapters = SPEEDS[speed].adapters
-    if family not in adapters:
+    if speed not in speeds_of(family):
         others = " or ".join(FAMILY_NAMES[name] for name in adapters)
         raise UserError(
             f"For {model!r} ({FAMILY_NAMES[family]}) there is no LoRA of the speed {speed}: choose {FULL_QUALITY!r}, "

@@ -16,7 +16,7 @@ DEPTH_DETECTORS = ("Depth Anything V2 Small", "DPT-hybrid", "MiDaS")
 
 
 @dataclass(frozen=True)
-class ControlledRequest(FewStepRequest, ClipRequest):
+class ControlledRequest(ClipRequest, FewStepRequest):  # of a field that both have, a dataclass takes the first's
     """A prompt in the shape of a clip: what the controlled tasks share.
 
     control: what of the clip shapes the video, one of CONTROLS; DreamBooth lets the person choose.

@@ -41,3 +41,12 @@ class InstructPix2PixRequest(ClipRequest):
         help="All frames get the same noise, which steadies the video. Off: each its own, as in the original.",
         section=CONSISTENCY,
     )
+    motion_smoothness: float = decimal(
+        0.0,
+        0.0,
+        16.0,
+        "Motion smoothness",
+        "Over how many frames noise that is not shared turns into other noise. 0 is the original's: at once.",
+        section=CONSISTENCY,
+        step=0.5,
+    )

@@ -9,7 +9,7 @@ from text2video_zero.errors import UserError
 from text2video_zero.requests.fields import CONSISTENCY, MOTION, choice, decimal, flag, integer, text
 from text2video_zero.requests.video import FewStepRequest
 
-RESAMPLING = ("smooth", "nearest")
+RESAMPLING = ("smooth", "nearest", "white")
 FOREGROUND_DETECTORS = ("attention", "salient object")
 
 
@@ -91,7 +91,23 @@ class TextToVideoRequest(FewStepRequest):
         "smooth",
         RESAMPLING,
         "Movement of the latents",
-        "Smooth moves by fractions of a latent cell; nearest by whole cells, as the paper's code does.",
+        "Smooth moves by fractions of a latent cell; nearest by whole cells, as the paper's code does; white moves "
+        "picture and noise apart and keeps the noise free of patterns.",
+        section=MOTION,
+    )
+    motion_smoothness: float = decimal(
+        0.0,
+        0.0,
+        16.0,
+        "Motion smoothness",
+        "Over how many frames poses turn into one another. 0 is the paper's: every frame has a pose of its own.",
+        section=MOTION,
+        step=0.5,
+    )
+    loop: bool = flag(
+        default=False,
+        label="Loop",
+        help="The last frame leads into the first: the camera returns, and so does what moves.",
         section=MOTION,
     )
     smooth_background: bool = flag(

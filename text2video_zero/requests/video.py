@@ -26,7 +26,7 @@ SAMPLERS = ("DDIM", "DPM++ 2M", "UniPC", "Euler")
 FEW_STEP_SAMPLERS = ("DDIM trailing", "LCM")
 REFERENCE_FRAMES = ("first", "first + previous")
 FULL_QUALITY = "full quality"
-FEW_STEP_SPEEDS = ("LCM", "Hyper-SD")  # models/speeds.py has their LoRAs
+FEW_STEP_SPEEDS = ("LCM", "Hyper-SD", "4 steps")  # models/speeds.py has their LoRAs
 MOST_FRAMES = 512
 
 
@@ -102,7 +102,8 @@ class FewStepRequest(VideoRequest):
         FULL_QUALITY,
         (FULL_QUALITY, *FEW_STEP_SPEEDS),
         "Speed",
-        "LCM takes 4 to 8 steps, Hyper-SD 8: choosing one adds its LoRA to the model and sets what goes with it.",
+        "LCM takes 4 to 8 steps, Hyper-SD 8, Toyland's own 4: choosing one adds its LoRA to the model and sets what "
+        "goes with it.",
         section=BASICS,
     )
 

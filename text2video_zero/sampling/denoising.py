@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from text2video_zero.device.memory import ran_out_of_memory
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     from text2video_zero.attention.cross_frame import FrameMemory
     from text2video_zero.device.offload import Placement
     from text2video_zero.media.video import Sound
-    from text2video_zero.models.pipeline import Pipeline
-    from text2video_zero.requests import Size, VideoRequest
+    from text2video_zero.requests import VideoRequest
     from text2video_zero.sampling.guidance import NoisePredictor
     from text2video_zero.sampling.schedule import Schedule
     from text2video_zero.sampling.solvers import StepNoise
@@ -56,36 +54,6 @@ class Sampled:
     latents: torch.Tensor
     request: VideoRequest
     sound: Sound | None = None
-
-
-def latent_shape(size: Size, pipeline: Pipeline) -> tuple[int, int, int]:
-    """Channels, height and width of the latents of one frame."""
-    factor = pipeline.latent_factor
-    return pipeline.components.vae.config.latent_channels, size.height // factor, size.width // factor
-
-
-def frame_noise(
-    seed: int, frame: int, shape: tuple[int, ...], device: torch.device | str, draw: int = 0
-) -> torch.Tensor:
-    """Standard normal noise (*shape) float32 that belongs to one frame of one seed.
-
-    Drawn on the CPU from (seed, frame index, draw) alone, so that it is the same on every device, at every
-    chunk size and in clips of every length.
-    draw: 0 for the noise that a frame starts from, 1 and up for what is added at later steps.
-    """
-    state = np.random.SeedSequence([seed, frame, draw]).generate_state(1, np.uint64)[0]
-    generator = torch.Generator().manual_seed(int(state))
-    return torch.randn(shape, generator=generator).to(device)
-
-
-def shared_step_noise(request: VideoRequest, pipeline: Pipeline, schedule: Schedule) -> StepNoise:
-    """What a sampler adds after a step, (c, h, w): the same for all frames, which steadies them.
-
-    It belongs to the timestep that the step leads to, and so differs between the schedules of a run.
-    """
-    shape = latent_shape(request.size, pipeline)
-    device = pipeline.device
-    return lambda index: frame_noise(request.seed, 0, shape, device, draw=int(schedule.timesteps[index + 1]))
 
 
 def denoise(

@@ -12,11 +12,12 @@ from text2video_zero.device.memory_plan import placement_for
 from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps, Event
 from text2video_zero.models.catalogue import name_of
-from text2video_zero.sampling.denoising import Sampled, denoise, frame_noise, latent_shape, shared_step_noise
+from text2video_zero.sampling.denoising import Sampled, denoise
 from text2video_zero.sampling.guidance import ControlledGuidance, encoded_prompts, negative_branch
+from text2video_zero.sampling.noise import frame_noise, latent_shape, shared_step_noise
 from text2video_zero.sampling.solvers import schedule_of
 from text2video_zero.tasks.clip_input import concrete, read, sound_of
-from text2video_zero.tasks.progress import Narrator
+from text2video_zero.tasks.progress import ProgressReporter
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -63,12 +64,12 @@ def sample_controlled(
     )
     noise = frame_noise(request.seed, 0, latent_shape(request.size, pipeline), pipeline.device)
     latents = noise.expand(request.frames, -1, -1, -1)
-    narrator = Narrator(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
+    progress = ProgressReporter(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
     step_noise = shared_step_noise(request, pipeline, schedule)
     placement = yield from placement_for(request, request.size, pipeline)
     with placement, attention_of(request, components.unet, pipeline.controlnet) as memory:
         loop = denoise(latents, schedule, range(request.steps), guidance, memory, placement, step_noise)
-        return Sampled((yield from narrator.told(loop, "Denoising")), request, sound_of(request, clip))
+        return Sampled((yield from progress.reported(loop, "Denoising")), request, sound_of(request, clip))
 
 
 def _detected(

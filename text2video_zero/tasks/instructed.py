@@ -12,11 +12,12 @@ from text2video_zero.errors import UserError
 from text2video_zero.events import ClipFrames, Event, Progress
 from text2video_zero.models.catalogue import name_of
 from text2video_zero.sampling.decoding import encoded_frame
-from text2video_zero.sampling.denoising import Sampled, denoise, frame_noise, latent_shape
+from text2video_zero.sampling.denoising import Sampled, denoise
 from text2video_zero.sampling.guidance import InstructGuidance, encoded_prompts
+from text2video_zero.sampling.noise import NoisePath, frame_noise, latent_shape
 from text2video_zero.sampling.solvers import schedule_of
 from text2video_zero.tasks.clip_input import concrete, read, sound_of
-from text2video_zero.tasks.progress import Narrator
+from text2video_zero.tasks.progress import ProgressReporter
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -47,7 +48,7 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
         image_latents=(yield from image_latents(pipeline, clip.frames)),
     )
     schedule = schedule_of(request.sampler, request.steps, components.scheduler)
-    narrator = Narrator(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
+    progress = ProgressReporter(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
     placement = yield from placement_for(request, request.size, pipeline)
     with placement, attention_of(request, components.unet) as memory:
         loop = denoise(
@@ -59,16 +60,17 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
             placement,
             step_noise=lambda index: noise_of_step(request, pipeline, draw=index + 1),
         )
-        return Sampled((yield from narrator.told(loop, "Denoising")), request, sound_of(request, clip))
+        return Sampled((yield from progress.reported(loop, "Denoising")), request, sound_of(request, clip))
 
 
 def noise_of_step(request: InstructPix2PixRequest, pipeline: Pipeline, draw: int) -> torch.Tensor:
-    """Noise (f, c, h, w) for one draw: the same for all frames, or each its own as in the original."""
+    """Noise (f, c, h, w) for one draw: the same for all frames, or for each its own as in the original."""
     shape = latent_shape(request.size, pipeline)
-    device = pipeline.device
+    first = frame_noise(request.seed, 0, shape, pipeline.device, draw)
     if request.shared_noise:
-        return frame_noise(request.seed, 0, shape, device, draw).expand(request.frames, -1, -1, -1)
-    return torch.stack([frame_noise(request.seed, frame, shape, device, draw) for frame in range(request.frames)])
+        return first.expand(request.frames, -1, -1, -1)
+    path = NoisePath(request.seed, shape, request.motion_smoothness, draw=draw)
+    return torch.stack([path.leaving(first, frame) for frame in range(request.frames)])
 
 
 def image_latents(pipeline: Pipeline, frames: Frames) -> Generator[Event, None, torch.Tensor]:

@@ -21,7 +21,7 @@ DECODE_COST = 1.5  # of one frame, in UNet evaluations with guidance: 1,257 agai
 
 
 @dataclass
-class Narrator:
+class ProgressReporter:
     """Turns the chunks of one run into events, and keeps its clock.
 
     evaluations: frames that will go through the UNet in the whole run, all steps counted.
@@ -35,7 +35,9 @@ class Narrator:
     began: float = field(default_factory=time.monotonic)
     done: int = 0
 
-    def told(self, loop: Generator[ChunkDone, None, torch.Tensor], stage: str) -> Generator[Event, None, torch.Tensor]:
+    def reported(
+        self, loop: Generator[ChunkDone, None, torch.Tensor], stage: str
+    ) -> Generator[Event, None, torch.Tensor]:
         """Run a denoising loop to its end, with events for what happens; returns what the loop returns."""
         preview_every = max(1, self.steps // PREVIEWS_PER_RUN)
         while True:

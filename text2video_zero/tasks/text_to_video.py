@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,13 +13,14 @@ from text2video_zero.attention.patches import attention_of
 from text2video_zero.device.memory_plan import placement_for
 from text2video_zero.foreground.attention_maps import CrossAttentionDetector
 from text2video_zero.foreground.salient_object import SalientObjectDetector
-from text2video_zero.sampling.denoising import Sampled, denoise, frame_noise, latent_shape, shared_step_noise
+from text2video_zero.sampling.denoising import Sampled, denoise
 from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts, negative_branch
-from text2video_zero.sampling.motion import CameraPath, CameraPose, forward_noise, warp
+from text2video_zero.sampling.motion import Anchor, CameraPath, CameraPose
 from text2video_zero.sampling.motion_plan import MotionPlan
+from text2video_zero.sampling.noise import NoisePath, NoiseScene, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.sampling.smoothing import smoothed_latents
 from text2video_zero.sampling.solvers import schedule_of
-from text2video_zero.tasks.progress import Narrator
+from text2video_zero.tasks.progress import ProgressReporter
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from text2video_zero.events import Event
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests import TextToVideoRequest
-    from text2video_zero.sampling.denoising import ChunkContext
+    from text2video_zero.sampling.denoising import ChunkContext, ChunkDone
     from text2video_zero.sampling.schedule import Schedule
 
 
@@ -44,16 +45,17 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
     placement = yield from placement_for(request, request.size, pipeline)
     with placement, attention_of(request, components.unet) as memory:
         run = ClipRun(request, pipeline, plan, guidance, memory, placement)
+        joint = plan.joint, range(plan.begin, len(plan.joint.timesteps))
         if not request.smooth_background:
-            return Sampled((yield from run.denoised((yield from run.start()))), request)
+            return Sampled((yield from run.denoised((yield from run.start()), *joint)), request)
         # Before the first step, so that a word or a network that is missing is told at once.
         detector = _foreground_detector(request, pipeline, branches=len(embeddings))
         start = yield from run.start()
         with detector.observing() as around_chunk:
-            first_pass = yield from run.denoised(start, around_chunk=around_chunk)
+            first_pass = yield from run.denoised(start, *joint, around_chunk=around_chunk)
         masks = detector.masks(first_pass)
         start = smoothed_latents(start, masks, run.poses(), request.smoothing_strength, request.resampling)
-        return Sampled((yield from run.denoised(start, stage="Smoothing the background")), request)
+        return Sampled((yield from run.denoised(start, *joint, stage="Smoothing the background")), request)
 
 
 def motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:
@@ -82,57 +84,76 @@ class ClipRun:
     guidance: TextGuidance
     memory: FrameMemory | None
     placement: Placement
+    clean: torch.Tensor = field(init=False)  # the latest estimate of x_0, (f, c, h, w)
 
     def __post_init__(self) -> None:
         request, plan = self.request, self.plan
         passes = 2 if request.smooth_background else 1
         evaluations = plan.at_from + passes * request.frames * (len(plan.joint.timesteps) - plan.begin)
-        self.narrator = Narrator(self.pipeline.preview_decoder, evaluations, request.frames, request.steps)
+        self.progress = ProgressReporter(self.pipeline.preview_decoder, evaluations, request.frames, request.steps)
 
     def poses(self) -> list[CameraPose]:
         """The camera's pose at each frame; without motion it stands still."""
         request = self.request
         speeds = (request.pan_x, request.pan_y, request.zoom, request.rotation) if request.motion else (0, 0, 0, 0)
-        path = CameraPath(*speeds, request.reach)
+        path = CameraPath(*speeds, request.reach, self._period)
         return [path.pose(frame) for frame in range(request.frames)]
+
+    @property
+    def _period(self) -> int | None:
+        return self.request.frames if self.request.loop else None
 
     def start(self) -> Generator[Event, None, torch.Tensor]:
         """Latents (f, c, h, w) from which all frames are denoised together.
 
         With motion (paper, algorithm 1): frame 1 goes alone to T and on to T', is copied and moved there, and
-        the copies go forward to T with fresh noise each. Without, each frame starts from its own noise.
+        the copies go forward to T with noise of their own. Without, each frame starts from its own noise.
         """
         request, plan = self.request, self.plan
         opening = plan.opening
         shape = latent_shape(request.size, self.pipeline)
-        noises = [frame_noise(request.seed, frame, shape, self.pipeline.device) for frame in range(request.frames)]
+        path = NoisePath(request.seed, shape, request.motion_smoothness, self._period)
+        first = frame_noise(request.seed, 0, shape, self.pipeline.device)
         if not request.motion:
-            return torch.stack(noises)
-        at_to = yield from self._denoised(noises[0][None], opening, range(plan.at_to), "First frame")
-        at_from = yield from self._denoised(at_to, opening, range(plan.at_to, plan.at_from), "First frame")
-        alpha_from, alpha_to = opening.alphas[plan.at_from], opening.alphas[plan.at_to]
+            return torch.stack([path.leaving(first, frame) for frame in range(request.frames)])
+        at_to = yield from self.denoised(first[None], opening, range(plan.at_to), "First frame")
+        at_from = yield from self.denoised(at_to, opening, range(plan.at_to, plan.at_from), "First frame")
+        anchor = Anchor(
+            at_to=at_to[0],
+            at_from=at_from[0],
+            clean=self.clean[0],
+            alpha_to=opening.alphas[plan.at_to],
+            alpha_from=opening.alphas[plan.at_from],
+        )
+        scene = NoiseScene(request.seed, shape)
         moved = [
-            forward_noise(warp(at_from[0], pose, request.resampling), noise, alpha_from, alpha_to)
-            for pose, noise in zip(self.poses()[1:], noises[1:], strict=True)
+            anchor.moved(frame, pose, path, scene, request.resampling)
+            for frame, pose in enumerate(self.poses()[1:], start=1)
         ]
         return torch.stack([at_to[0], *moved])
 
     def denoised(
-        self, latents: torch.Tensor, stage: str = "Denoising", around_chunk: ChunkContext = nullcontext
-    ) -> Generator[Event, None, torch.Tensor]:
-        """All frames together, to the end."""
-        joint = self.plan.joint
-        steps = range(self.plan.begin, len(joint.timesteps))
-        return (yield from self._denoised(latents, joint, steps, stage, around_chunk))
-
-    def _denoised(
         self,
         latents: torch.Tensor,
         schedule: Schedule,
         steps: range,
-        stage: str,
+        stage: str = "Denoising",
         around_chunk: ChunkContext = nullcontext,
     ) -> Generator[Event, None, torch.Tensor]:
+        """Latents (f, c, h, w) some steps of a schedule further on."""
         step_noise = shared_step_noise(self.request, self.pipeline, schedule)
         loop = denoise(latents, schedule, steps, self.guidance, self.memory, self.placement, step_noise, around_chunk)
-        return (yield from self.narrator.told(loop, stage))
+        return (yield from self.progress.reported(self._remembering_clean(loop), stage))
+
+    def _remembering_clean(
+        self, loop: Generator[ChunkDone, None, torch.Tensor]
+    ) -> Generator[ChunkDone, None, torch.Tensor]:
+        """A loop as it is; its latest estimate of x_0 stays."""
+        while True:
+            try:
+                chunk = next(loop)
+            except StopIteration as finished:
+                return finished.value
+            if chunk.clean is not None:
+                self.clean = chunk.clean
+            yield chunk

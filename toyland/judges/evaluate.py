@@ -1,6 +1,9 @@
-"""The judge's table: what the exported model draws for prompts that it has not been trained on.
+"""The judges' table: what exported models draw for prompts that they have not been trained on.
 
-python -m toyland.judges.evaluate --model assets/toyland --prompts 240 --steps 50 --guidance-scale 7.5
+    python -m toyland.judges.evaluate --model assets/toyland --prompts 480 --steps 25 --guidance-scale 4
+
+Several models share one table, one set of prompts and noise, and the judges of the first that has them all. Of a
+model with a few-step student there is a row for that too.
 """
 
 from __future__ import annotations
@@ -8,21 +11,29 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import LCMScheduler, StableDiffusionPipeline
 from PIL import Image
 
+from toyland.judges.defects import DefectJudge, load_defect_judge, soundness
+from toyland.judges.frechet import features_of, frechet_distance
 from toyland.judges.judge import HEADS, Judge, labels_of, load_judge, verdicts
 from toyland.parts.autoencoder import to_pixels
+from toyland.parts.student import STEPS, STUDENT
 from toyland.training.dataset import Pictures, render_pictures, scenes
 from toyland.world.captions import caption
-from toyland.world.scene import SUBJECTS, Scene
+from toyland.world.scene import SUBJECTS, Scene, render
 
-__all__ = ["Score", "judge_accuracy", "reconstruction_quality", "sample", "save_grid", "score"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Judges", "Score", "main", "reconstruction_quality", "sample", "save_grid", "score"]
 
 _SEED = 20_261
 _RENDER_SEED = 4_242
@@ -30,16 +41,42 @@ _BATCH = 20
 
 
 @dataclass(frozen=True)
+class Judges:
+    """What looks at the pictures: at subject, colour and place, and, where it has been trained, at defects."""
+
+    attributes: Judge
+    defects: DefectJudge | None
+
+    @classmethod
+    def load(cls, folder: Path) -> Judges:
+        """The judges of a model's folder."""
+        defects = folder / "defect-judge"
+        return cls(load_judge(folder / "judge"), load_defect_judge(defects) if defects.exists() else None)
+
+
+@dataclass(frozen=True)
 class Score:
-    """Shares of right pictures, 0..1, by head and for all three together; count: pictures."""
+    """What judges say of some pictures.
+
+    right: shares 0..1 of pictures as they were asked for, by head and for all three together. sound: share 0..1
+    without a defect. distance: Fréchet distance to renders. None: not measured.
+    """
 
     count: int
     right: dict[str, float]
+    sound: float | None
+    distance: float | None
 
     def row(self, name: str) -> str:
-        """A row of a Markdown table, in percent."""
-        cells = [f"{100 * self.right[head]:.1f}" for head in (*HEADS, "all")]
+        """A row of `TABLE_HEAD`, shares in percent."""
+        shares = [*(self.right[head] for head in (*HEADS, "all")), self.sound]
+        cells = ["–" if share is None else f"{100 * share:.1f}" for share in shares]
+        cells.append("–" if self.distance is None else f"{self.distance:.3g}")
         return f"| {name} | {self.count} | {' | '.join(cells)} |"
+
+
+TABLE_HEAD = ("| model and setting | pictures | subject | color | place | all three | sound | Fréchet distance |\n"
+              "|---|---|---|---|---|---|---|---|")
 
 
 def prompt_scenes(count: int, seed: int, *, held_out: bool) -> list[Scene]:
@@ -67,12 +104,19 @@ def sample(
     return np.concatenate(made)
 
 
-def score(judge: Judge, images: np.ndarray, wanted: list[Scene]) -> Score:
-    """Share of pictures that show what was asked for."""
-    found, labels = verdicts(judge, images), labels_of(wanted)
+def score(judges: Judges, images: np.ndarray, wanted: list[Scene], renders: np.ndarray | None = None) -> Score:
+    """Of pictures uint8 (n, h, w, 3) the share that shows what was asked for, and how they are drawn.
+
+    renders: as many pictures (n, h, w, 3) as they should look like as a whole.
+    """
+    found, labels = verdicts(judges.attributes, images), labels_of(wanted)
     right = {name: found[name] == labels[name] for name in HEADS}
     right["all"] = torch.stack(list(right.values())).all(0)
-    return Score(len(images), {name: hit.float().mean().item() for name, hit in right.items()})
+    sound = None if judges.defects is None else float((soundness(judges.defects, images) > 0.5).mean())
+    distance = None if renders is None else frechet_distance(
+        *(features_of(judges.attributes, some) for some in (images, renders)))
+    shares = {name: hit.float().mean().item() for name, hit in right.items()}
+    return Score(len(images), shares, sound, distance)
 
 
 def confusions(judge: Judge, images: np.ndarray, wanted: list[Scene]) -> dict[str, dict[str, int]]:
@@ -87,21 +131,19 @@ def confusions(judge: Judge, images: np.ndarray, wanted: list[Scene]) -> dict[st
     return table
 
 
-def judge_accuracy(judge: Judge, pictures: Pictures) -> Score:
-    """The judge on renders that it has not seen."""
-    return score(judge, np.asarray(pictures.images), pictures.scenes)
-
-
 @torch.no_grad()
 def reconstruction_quality(
     pipeline: StableDiffusionPipeline, pictures: Pictures
 ) -> tuple[np.ndarray, dict[str, float]]:
-    """Pictures through the autoencoder and back, and L1 (0..1 scale) and PSNR (dB), also of masks."""
+    """Pictures through the autoencoder and back, and how near they come.
+
+    L1 (0..1 scale), PSNR (dB), also of the subject, and the share of the pictures' Laplacian energy that is left.
+    """
     made, images = [], np.asarray(pictures.images)
     for start in range(0, len(images), _BATCH):
-        pixels = to_pixels(images[start : start + _BATCH])
+        pixels = to_pixels(images[start : start + _BATCH]).to(pipeline.device)
         back = pipeline.vae.decode(pipeline.vae.encode(pixels).latent_dist.mean).sample
-        made.append(((back.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
+        made.append(((back.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy())
     pictures_back = np.concatenate(made)
     error = (pictures_back.astype(np.float32) - images) / 255
     inside = np.asarray(pictures.masks)[..., None] > 127
@@ -109,7 +151,12 @@ def reconstruction_quality(
     return pictures_back, {
         "L1": float(np.abs(error).mean()), "PSNR": float(-10 * np.log10(square.mean())),
         "PSNR subject": float(-10 * np.log10(subject)),
+        "sharpness": _laplacian_energy(pictures_back) / _laplacian_energy(images),
     }
+
+
+def _laplacian_energy(images: np.ndarray) -> float:
+    return float(np.mean([np.square(cv2.Laplacian(image.astype(np.float32), cv2.CV_32F)).mean() for image in images]))
 
 
 def save_grid(images: np.ndarray, path: Path, columns: int) -> None:
@@ -119,57 +166,80 @@ def save_grid(images: np.ndarray, path: Path, columns: int) -> None:
     Image.fromarray(np.concatenate(rows)).quantize(256).save(path, optimize=True)
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, default=Path("assets/toyland"))
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, nargs="+", default=[Path("assets/toyland")])
+    parser.add_argument("--device", default="cpu", help="where pictures are sampled")
     parser.add_argument("--prompts", type=int, default=240, help="half of held-out combinations")
-    parser.add_argument("--steps", type=int, nargs="+", default=[50])
-    parser.add_argument("--guidance-scale", type=float, nargs="+", default=[7.5])
+    parser.add_argument("--steps", type=int, nargs="+", default=[25])
+    parser.add_argument("--guidance-scale", type=float, nargs="+", default=[4.0])
     parser.add_argument("--renders", type=int, default=0,
-                        help="first test judge and autoencoder on this many unseen renders")
-    parser.add_argument("--grid", type=Path, help="write the first 32 pictures here")
+                        help="first test judges and autoencoders on this many unseen renders")
+    parser.add_argument("--grid", type=Path, help="write the first 32 pictures of the last row here")
     parser.add_argument("--report", type=Path, help="write scores and confusions here (JSON)")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def _test_on_renders(pipeline: StableDiffusionPipeline, judge: Judge, count: int) -> None:
-    """Print what the judge gets right of renders and of their reconstructions, and their quality."""
-    with tempfile.TemporaryDirectory() as folder:
-        side = pipeline.vae.config.sample_size
-        pictures = render_pictures(Path(folder), count, side, _RENDER_SEED, held_out=None)
-        back, quality = reconstruction_quality(pipeline, pictures)
-        print(judge_accuracy(judge, pictures).row("renders"))
-        print(score(judge, back, pictures.scenes).row("reconstructions"))
-        print(json.dumps({name: round(value, 4) for name, value in quality.items()}))
-
-
-def main() -> None:
-    """Print one row for each setting, seen and unseen combinations apart."""
-    options = _arguments()
-    pipeline = StableDiffusionPipeline.from_pretrained(options.model, dtype=torch.float32)
+def _load_pipeline(folder: Path, device: str) -> StableDiffusionPipeline:
+    """A model's pipeline in float32, quiet."""
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32).to(device)
     pipeline.set_progress_bar_config(disable=True)
-    judge = load_judge(options.model / "judge")
-    if options.renders:
-        _test_on_renders(pipeline, judge, options.renders)
+    return pipeline
+
+
+def _test_on_renders(pipelines: dict[str, StableDiffusionPipeline], judges: Judges, count: int) -> None:
+    """Print what the judges say of renders and of their reconstructions, and the reconstructions' quality."""
+    with tempfile.TemporaryDirectory() as folder:
+        side = next(iter(pipelines.values())).vae.config.sample_size
+        pictures, others = (render_pictures(Path(folder) / str(seed), count, side, seed, held_out=None)
+                            for seed in (_RENDER_SEED, _RENDER_SEED + 1))
+        renders = np.asarray(pictures.images)
+        print(score(judges, renders, pictures.scenes, np.asarray(others.images)).row("renders"))
+        for name, pipeline in pipelines.items():
+            back, quality = reconstruction_quality(pipeline, pictures)
+            print(score(judges, back, pictures.scenes, renders).row(f"{name}, reconstructions"))
+            print(json.dumps({measure: round(value, 4) for measure, value in quality.items()}), flush=True)
+
+
+def _sampled(
+    name: str, folder: Path, pipeline: StableDiffusionPipeline, prompts: list[str], options: argparse.Namespace
+) -> Iterator[tuple[str, np.ndarray]]:
+    """A model's pictures for all prompts, by the name of the setting; the student comes last."""
+    for steps in options.steps:
+        for guidance in options.guidance_scale:
+            yield f"{name}, DDIM {steps}, guidance {guidance:g}", sample(pipeline, prompts, steps, guidance, _SEED)
+    if (folder / STUDENT).exists():
+        pipeline.load_lora_weights(str(folder / STUDENT))
+        pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
+        yield f"{name}, student, {STEPS} steps", sample(pipeline, prompts, STEPS, 1.0, _SEED)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print one row for each model and setting, seen and unseen combinations apart."""
+    options = _arguments(argv)
+    judges = Judges.load(next((f for f in options.model if (f / "defect-judge").exists()), options.model[0]))
+    pipelines = {str(folder): _load_pipeline(folder, options.device) for folder in options.model}
     half = options.prompts // 2
     wanted = [*prompt_scenes(half, _SEED, held_out=False),
               *prompt_scenes(options.prompts - half, _SEED + 1, held_out=True)]
     rng = np.random.default_rng(_SEED)
     prompts = [caption(scene, rng) for scene in wanted]
-    print("| setting | pictures | subject | color | place | all three |\n|---|---|---|---|---|---|")
+    renders = np.stack([render(scene, next(iter(pipelines.values())).vae.config.sample_size).image
+                        for scene in wanted])
+    print(TABLE_HEAD)
+    if options.renders:
+        _test_on_renders(pipelines, judges, options.renders)
     report: dict[str, object] = {}
-    for steps in options.steps:
-        for guidance in options.guidance_scale:
-            images = sample(pipeline, prompts, steps, guidance, _SEED)
-            name = f"DDIM {steps}, guidance {guidance:g}"
-            rows = {name: score(judge, images, wanted),
-                    f"{name}, seen combinations": score(judge, images[:half], wanted[:half]),
-                    f"{name}, unseen combinations": score(judge, images[half:], wanted[half:])}
+    for folder, (model, pipeline) in zip(options.model, pipelines.items(), strict=True):
+        for name, images in _sampled(model, folder, pipeline, prompts, options):
+            rows = {name: score(judges, images, wanted, renders),
+                    f"{name}, seen combinations": score(judges, images[:half], wanted[:half]),
+                    f"{name}, unseen combinations": score(judges, images[half:], wanted[half:])}
             print("\n".join(result.row(title) for title, result in rows.items()), flush=True)
-            report |= {title: result.right for title, result in rows.items()}
-            report[f"{name}, mistakes"] = confusions(judge, images, wanted)
-    if options.grid:
-        save_grid(images[:32], options.grid, 8)
+            report |= {title: asdict(result) for title, result in rows.items()}
+            report[f"{name}, mistakes"] = confusions(judges.attributes, images, wanted)
+            if options.grid:
+                save_grid(images[:32], options.grid, 8)
     if options.report:
         options.report.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,18 +57,19 @@ _TASKS = (*CONTROLS, "instruct-pix2pix", "styles")
 class Trial:
     """What is asked for and how.
 
-    pictures: the renders that controls and edits begin with. steps, guidance: of the sampling.
+    pictures: the renders that controls and edits begin with. steps, guidance, device: of the sampling.
     """
 
     model: Path
     pictures: Pictures
     steps: int
     guidance: float
+    device: str = "cpu"
 
     @cached_property
     def base(self) -> StableDiffusionPipeline:
         """The base model."""
-        return _quiet(StableDiffusionPipeline.from_pretrained(self.model, dtype=torch.float32))
+        return _quiet(StableDiffusionPipeline.from_pretrained(self.model, dtype=torch.float32), self.device)
 
     @cached_property
     def judge(self) -> Judge:
@@ -94,15 +95,16 @@ class Trial:
             rows = slice(start, start + _BATCH)
             noise = [torch.Generator().manual_seed(_SEED + start + i) for i in range(len(prompts[rows]))]
             own = {name: list(values[rows]) for name, values in inputs.items()}
-            size = {} if "image" in own and pipeline.unet.config.in_channels == 8 else {"height": side, "width": side}
+            edits = isinstance(pipeline, StableDiffusionInstructPix2PixPipeline)
+            size = {} if edits else {"height": side, "width": side}
             made.append(pipeline(list(prompts[rows]), num_inference_steps=self.steps, generator=noise,
                                  guidance_scale=self.guidance, output_type="np", **size, **own).images)
         return np.round(np.concatenate(made) * 255).astype(np.uint8)
 
 
-def _quiet(pipeline: StableDiffusionPipeline) -> StableDiffusionPipeline:
+def _quiet(pipeline: StableDiffusionPipeline, device: str) -> StableDiffusionPipeline:
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return pipeline.to(device)
 
 
 def edge_f1(found: np.ndarray, wanted: np.ndarray, tolerance: int = _TOLERANCE) -> float:
@@ -148,11 +150,11 @@ def _chosen(pictures: Pictures, rows: np.ndarray) -> Pictures:
 def control_table(kind: str, trial: Trial) -> tuple[dict[str, dict[str, float]], np.ndarray]:
     """Rows of the table of a control, and pictures to look at: control, result, without."""
     pictures = _chosen(trial.pictures, controllable(kind, trial.pictures))
-    trial = Trial(trial.model, pictures, trial.steps, trial.guidance)
+    trial = replace(trial, pictures=pictures)
     controlnet = ControlNetModel.from_pretrained(trial.model / f"controlnet-{kind}", dtype=torch.float32)
     parts = {name: part for name, part in trial.base.components.items() if name != "image_encoder"}
     controlled = _quiet(StableDiffusionControlNetPipeline(
-        **parts, controlnet=controlnet, requires_safety_checker=False))
+        **parts, controlnet=controlnet, requires_safety_checker=False), trial.device)
     maps = control_maps(kind, pictures, np.arange(len(pictures.images)))
     found = trial.sampled(controlled, trial.prompts, image=[Image.fromarray(one) for one in maps])
     without = trial.sampled(trial.base, trial.prompts)
@@ -195,7 +197,8 @@ def edit_table(trial: Trial) -> tuple[dict[str, dict[str, float]], np.ndarray]:
     base = trial.base
     pipeline = _quiet(StableDiffusionInstructPix2PixPipeline(
         vae=base.vae, text_encoder=base.text_encoder, tokenizer=base.tokenizer, unet=editor,
-        scheduler=base.scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False))
+        scheduler=base.scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False),
+        trial.device)
     rng = np.random.default_rng(_SEED)
     edits = [random_edit(scene, rng) for scene in trial.pictures.scenes]
     asked = [instructions(edit)[0] for edit in edits]
@@ -216,13 +219,14 @@ def style_table(trial: Trial) -> tuple[dict[str, dict[str, float]], np.ndarray]:
     """Rows of the table of styles, and pictures to look at, one column for each row of it."""
     rows, columns = {}, []
     for name, style in STYLES.items():
-        pipeline = _quiet(StableDiffusionPipeline.from_pretrained(trial.model, dtype=torch.float32))
+        pipeline = _quiet(StableDiffusionPipeline.from_pretrained(trial.model, dtype=torch.float32), trial.device)
         called = [f"{prompt}, {style.trigger}" for prompt in trial.prompts]
         results = {"the base model, with its words": trial.sampled(pipeline, called)}
         if style.lora:
-            pipeline.load_lora_weights(trial.model / name)
+            pipeline.load_lora_weights(str(trial.model / name))
         else:
-            pipeline.unet = UNet2DConditionModel.from_pretrained(trial.model / name, dtype=torch.float32)
+            unet = UNet2DConditionModel.from_pretrained(trial.model / name, dtype=torch.float32)
+            pipeline.unet = unet.to(trial.device)
         results |= {"the style, with its words": trial.sampled(pipeline, called),
                     "the style, without them": trial.sampled(pipeline, trial.prompts)}
         for kind, images in results.items():
@@ -241,8 +245,9 @@ def _print_table(title: str, rows: dict[str, dict[str, float]]) -> None:
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("assets/toyland"))
+    parser.add_argument("--device", default="cpu", help="where pictures are sampled")
     parser.add_argument("--task", choices=_TASKS, nargs="+", default=list(_TASKS))
     parser.add_argument("--pictures", type=int, default=96, help="half of held-out combinations")
     parser.add_argument("--steps", type=int, default=25)
@@ -269,7 +274,7 @@ def main(argv: list[str] | None = None) -> None:
     report = {}
     with tempfile.TemporaryDirectory() as folder:
         trial = Trial(options.model, _asked_for(Path(folder), options.pictures, side),
-                      options.steps, options.guidance_scale)
+                      options.steps, options.guidance_scale, options.device)
         for task in options.task:
             if task in CONTROLS:
                 rows, seen = control_table(task, trial)

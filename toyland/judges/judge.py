@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from toyland.training.dataset import Pictures
 
 __all__ = [
-    "HEADS", "LOOK_HEADS", "Judge", "build_judge", "labels_of", "load_judge", "roughened",
-    "save_judge", "train_judge", "train_look_judge", "verdicts",
+    "HEADS", "LOOK_HEADS", "Judge", "as_seen", "build_judge", "labels_of", "load_judge", "load_small", "roughened",
+    "save_judge", "save_small", "train_judge", "train_look_judge", "trunk_of", "verdicts",
 ]
 
 HEADS: dict[str, tuple[str, ...]] = {"subject": SUBJECTS, "color": COLORS, "place": PLACES}
@@ -38,29 +38,41 @@ _SIDE = 64
 _SMOOTHING = 0.05
 
 
+def trunk_of(channels: tuple[int, ...], first_stride: int = 1) -> nn.Sequential:
+    """Blocks of two convolutions, each but the first at half the size of the one before."""
+    return nn.Sequential(*(
+        nn.Sequential(
+            nn.Conv2d(before, after, 3, stride=2 if level else first_stride, padding=1),
+            nn.GroupNorm(8, after), nn.SiLU(),
+            nn.Conv2d(after, after, 3, padding=1), nn.GroupNorm(8, after), nn.SiLU(),
+        )
+        for level, (before, after) in enumerate(itertools.pairwise((3, *channels)))
+    ))
+
+
 class Judge(nn.Module):
     """Pictures float (n, 3, h, w) in 0..1 -> logits by head, each (n, classes)."""
 
     def __init__(self, channels: tuple[int, ...], classes: dict[str, int]) -> None:
         super().__init__()
-        widths = (3, *channels)
-        blocks = [
-            nn.Sequential(
-                nn.Conv2d(before, after, 3, stride=2 if level else 1, padding=1),
-                nn.GroupNorm(8, after), nn.SiLU(),
-                nn.Conv2d(after, after, 3, padding=1), nn.GroupNorm(8, after), nn.SiLU(),
-            )
-            for level, (before, after) in enumerate(itertools.pairwise(widths))
-        ]
-        self.trunk = nn.Sequential(*blocks)
-        cells = 2 * channels[-1]
-        self.heads = nn.ModuleDict({name: nn.Linear(cells, n) for name, n in classes.items()})
+        self.channels = channels
+        self.trunk = trunk_of(channels)
+        self.heads = nn.ModuleDict({name: nn.Linear(2 * channels[-1], n) for name, n in classes.items()})
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """See the class."""
-        seen = self.trunk(F.interpolate(pixels, size=(_SIDE, _SIDE), mode="area") * 2 - 1)
-        pooled = torch.cat([seen.mean((2, 3)), seen.amax((2, 3))], 1)
+        pooled = self.features(pixels)
         return {name: head(pooled) for name, head in self.heads.items()}
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """What the heads are given: means and maxima of the last channels, (n, 2 * channels)."""
+        seen = self.trunk(F.interpolate(pixels, size=(_SIDE, _SIDE), mode="area") * 2 - 1)
+        return torch.cat([seen.mean((2, 3)), seen.amax((2, 3))], 1)
+
+
+def as_seen(images: np.ndarray) -> Tensor:
+    """Pictures uint8 (n, h, w, 3) as the judges are given them, float (n, 3, h, w) in 0..1."""
+    return torch.tensor(images).permute(0, 3, 1, 2).float() / 255
 
 
 def build_judge(recipe: Recipe, heads: dict[str, tuple[str, ...]] = HEADS) -> Judge:
@@ -74,16 +86,19 @@ def labels_of(scenes: list[Scene]) -> dict[str, Tensor]:
             for name, words in HEADS.items()}
 
 
-def roughened(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur, noise and brightness, each picture by its own strength; pixels (n, 3, h, w) in 0..1."""
+def roughened(pixels: Tensor, generator: torch.Generator, share: float = 1.0) -> Tensor:
+    """Blur, noise and brightness, each picture by its own strength; pixels (n, 3, h, w) in 0..1.
+
+    share: of the strength with which a judge of subjects can still cope.
+    """
     count, side = len(pixels), pixels.shape[-1]
     small = F.interpolate(pixels, scale_factor=0.5, mode="area")
     smaller = F.interpolate(pixels, scale_factor=0.25, mode="area")
     blurred = [F.interpolate(p, size=(side, side), mode="bilinear") for p in (small, smaller)]
     choice = torch.randint(3, (count, 1, 1, 1), generator=generator)
     mixed = torch.where(choice == 1, blurred[0], torch.where(choice == 2, blurred[1], pixels))
-    mix = torch.rand(count, 1, 1, 1, generator=generator)
-    strength = 0.06 * torch.rand(count, 1, 1, 1, generator=generator)
+    mix = share * torch.rand(count, 1, 1, 1, generator=generator)
+    strength = 0.06 * share * torch.rand(count, 1, 1, 1, generator=generator)
     light = 1 + 0.1 * (torch.rand(count, 1, 1, 1, generator=generator) - 0.5)
     noise = torch.randn(pixels.shape, generator=generator)
     return ((pixels + mix * (mixed - pixels)) * light + strength * noise).clamp(0, 1)
@@ -98,10 +113,11 @@ def train_judge(recipe: Recipe, pictures: Pictures, checkpoint: Path, device: st
 
     def loss(generator: torch.Generator, _progress: float) -> Tensor:
         rows = torch.randint(len(pictures.images), (plan.batch,), generator=generator)
-        images = torch.from_numpy(pictures.images[rows.numpy()]).permute(0, 3, 1, 2).float() / 255
+        images = as_seen(pictures.images[rows.numpy()])
         logits = model(roughened(images, generator).to(device))
-        return sum(F.cross_entropy(logits[name].float(), labels[name][rows].to(device),
-                                   label_smoothing=_SMOOTHING) for name in HEADS)
+        return torch.stack([
+            F.cross_entropy(logits[name].float(), labels[name][rows].to(device), label_smoothing=_SMOOTHING)
+            for name in HEADS]).sum()
 
     return train(model, loss, plan, checkpoint, seed=recipe.seed + 2)
 
@@ -121,13 +137,13 @@ def train_look_judge(recipe: Recipe, pictures: Pictures, checkpoint: Path, devic
         images = np.stack([
             LOOKS[names[look]](pictures.images[row], pictures.masks[row] / 255) if look > 1
             else pictures.images[row] for row, look in zip(rows, looks.tolist(), strict=True)])
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-        logits = model(roughened(pixels, generator).to(device))
+        logits = model(roughened(as_seen(images), generator).to(device))
         wanted = {name: label[rows] for name, label in labels.items()} | {"look": looks}
         # No one can tell the colour of what is drawn in one colour.
         wanted["color"] = wanted["color"].masked_fill(looks > names.index("night"), -100)
-        return sum(F.cross_entropy(logits[name].float(), wanted[name].to(device),
-                                   label_smoothing=_SMOOTHING) for name in LOOK_HEADS)
+        return torch.stack([
+            F.cross_entropy(logits[name].float(), wanted[name].to(device), label_smoothing=_SMOOTHING)
+            for name in LOOK_HEADS]).sum()
 
     return train(model, loss, plan, checkpoint, seed=recipe.seed + 5)
 
@@ -137,27 +153,34 @@ def verdicts(judge: Judge, images: np.ndarray, batch: int = 64) -> dict[str, Ten
     """Class numbers by head, each int64 (n,), of pictures uint8 (n, h, w, 3)."""
     found: dict[str, list[Tensor]] = {name: [] for name in judge.heads}
     for start in range(0, len(images), batch):
-        pixels = torch.tensor(images[start : start + batch])
-        for name, logits in judge(pixels.permute(0, 3, 1, 2).float() / 255).items():
+        for name, logits in judge(as_seen(images[start : start + batch])).items():
             found[name].append(logits.argmax(1))
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
 def save_judge(judge: Judge, folder: Path) -> None:
     """judge.safetensors (float16) and config.json."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.half().contiguous() for name, value in judge.state_dict().items()}
-    save_file(weights, folder / "judge.safetensors")
-    channels = [block[0].out_channels for block in judge.trunk]
     heads = {name: list(LOOK_HEADS[name]) for name in judge.heads}
-    record = {"channels": channels, "heads": heads}
-    (folder / "config.json").write_text(json.dumps(record, indent=2) + "\n")
+    save_small(judge, folder / "judge.safetensors", {"channels": judge.channels, "heads": heads})
 
 
 def load_judge(folder: Path) -> Judge:
     """The judge that `save_judge` has left in a folder, in float32."""
     record = json.loads((folder / "config.json").read_text())
-    judge = Judge(tuple(record["channels"]), {n: len(w) for n, w in record["heads"].items()})
-    judge.load_state_dict(
-        {name: value.float() for name, value in load_file(folder / "judge.safetensors").items()})
-    return judge.eval()
+    classes = {name: len(words) for name, words in record["heads"].items()}
+    judge = Judge(tuple(record["channels"]), classes)
+    load_small(judge, folder / "judge.safetensors")
+    return judge
+
+
+def save_small(network: nn.Module, path: Path, record: dict[str, object]) -> None:
+    """A network's weights in float16, and beside them config.json with what it takes to build it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.half().contiguous() for name, value in network.state_dict().items()}, path)
+    path.with_name("config.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def load_small(network: nn.Module, path: Path) -> None:
+    """Weights that `save_small` has written, in float32, into a network that is built and only looks from now on."""
+    network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    network.eval()

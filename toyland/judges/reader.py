@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name the field knows
 
-from toyland.judges.judge import roughened
+from toyland.judges.judge import load_small, roughened, save_small
 from toyland.training.loop import train
 from toyland.world.skeleton import KEYPOINTS
 
@@ -54,6 +53,7 @@ class Reader(nn.Module):
 
     def __init__(self, channels: tuple[int, ...]) -> None:
         super().__init__()
+        self.channels = channels
         self.down = nn.ModuleList(
             _block(before, after, stride=2 if level else 1)
             for level, (before, after) in enumerate(itertools.pairwise((3, *channels))))
@@ -138,17 +138,12 @@ def read(reader: Reader, images: np.ndarray, batch: int = 64) -> Reading:
 
 def save_reader(reader: Reader, folder: Path) -> None:
     """reader.safetensors (float16) and config.json."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.half().contiguous() for name, value in reader.state_dict().items()}
-    save_file(weights, folder / "reader.safetensors")
-    channels = [block[0].out_channels for block in reader.down]
-    (folder / "config.json").write_text(json.dumps({"channels": channels}, indent=2) + "\n")
+    save_small(reader, folder / "reader.safetensors", {"channels": reader.channels})
 
 
 def load_reader(folder: Path) -> Reader:
     """The reader that `save_reader` has left in a folder, in float32."""
     record = json.loads((folder / "config.json").read_text())
     reader = Reader(tuple(record["channels"]))
-    reader.load_state_dict(
-        {name: value.float() for name, value in load_file(folder / "reader.safetensors").items()})
-    return reader.eval()
+    load_small(reader, folder / "reader.safetensors")
+    return reader

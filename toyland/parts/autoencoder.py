@@ -1,7 +1,8 @@
 """The autoencoder: pictures to latents and back.
 
-It is convolutional, so most of the training sees crops around the subject, four times cheaper than
-whole pictures; the end of it sees whole pictures, whose group norms it must know.
+Three stages. It learns crops around the subject, four times cheaper than whole pictures; then whole
+pictures, whose group norms it must know; then, by an adversary and by what the judge sees, lines as
+sharp as the renderer's (Esser et al. 2021, "Taming Transformers", section 3.1).
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F  # noqa: N812 - the name the field knows
 
 from toyland.training.loop import train
@@ -20,15 +22,17 @@ from toyland.world.looks import LOOKS
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from toyland.judges.judge import Judge
     from toyland.training.config import AutoencoderShape, Recipe
     from toyland.training.dataset import Pictures
 
 __all__ = [
-    "build_autoencoder", "reconstruction_loss", "to_pixels", "train_autoencoder", "train_decoder",
+    "Discriminator", "build_autoencoder", "even_latents", "in_other_looks", "reconstruction_loss",
+    "to_pixels", "train_autoencoder", "widened",
 ]
 
 _LEFT_AT_RANDOM = 0.25
-_LOOKS_SHARE = 0.4
+_LOOKS_SHARE = 0.25
 _SCALES = 4
 
 
@@ -42,6 +46,55 @@ def build_autoencoder(shape: AutoencoderShape, size: int) -> AutoencoderKL:
         latent_channels=shape.latent_channels, norm_num_groups=8, sample_size=size,
         mid_block_add_attention=False,
     )
+
+
+@torch.no_grad()
+def widened(narrow: AutoencoderKL, wide: AutoencoderKL) -> AutoencoderKL:
+    """The wide autoencoder with all that the narrow one knows; its further channels say nothing yet.
+
+    They differ in their latent channels alone. What was trained on the narrow one's latents finds
+    them in the first channels of the wide one's.
+    """
+    few, many = narrow.config.latent_channels, wide.config.latent_channels
+    weights = dict(narrow.state_dict())
+    # Means stand before log variances.
+    kept = torch.cat([torch.arange(few), many + torch.arange(few)])
+    fresh = wide.state_dict()
+    for name, into, out_of in (
+        ("encoder.conv_out", None, kept), ("quant_conv", kept, kept),
+        ("post_quant_conv", kept[:few], kept[:few]), ("decoder.conv_in", kept[:few], None),
+    ):
+        weight = fresh[f"{name}.weight"].clone()
+        bias = fresh[f"{name}.bias"].clone()
+        old_weight, old_bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+        rows = torch.arange(len(weight)) if out_of is None else out_of
+        columns = torch.arange(weight.shape[1]) if into is None else into
+        weight[rows] = weight[rows].index_fill(1, _others(columns, weight.shape[1]), 0)
+        weight[rows[:, None], columns] = old_weight
+        bias[rows] = old_bias
+        weights[f"{name}.weight"], weights[f"{name}.bias"] = weight, bias
+    wide.load_state_dict(weights)
+    return wide
+
+
+def _others(chosen: Tensor, count: int) -> Tensor:
+    return torch.tensor([i for i in range(count) if i not in chosen.tolist()], dtype=torch.long)
+
+
+@torch.no_grad()
+def even_latents(model: AutoencoderKL, means: Tensor, first: int) -> None:
+    """Give all channels the spread of the first ones, by the two 1x1 convolutions at the latents.
+
+    means: posterior means (n, c, h, w) of some pictures. first: how many channels stay as they are.
+    """
+    spread = means.std((0, 2, 3))
+    scale = spread[:first].mean() / spread
+    scale[:first] = 1
+    many = len(scale)
+    for weight in (model.quant_conv.weight, model.quant_conv.bias):
+        weight[:many] *= scale.view(-1, *[1] * (weight.ndim - 1))
+    model.quant_conv.bias[many:] += 2 * scale.log()
+    model.post_quant_conv.weight /= scale.view(1, -1, 1, 1)
 
 
 def to_pixels(images: np.ndarray) -> Tensor:
@@ -92,7 +145,7 @@ def _batch(
 ) -> tuple[Tensor, Tensor]:
     """Random crops (n, 3, side, side) in -1..1 and their masks (n, 1, side, side) in 0..1."""
     rows = torch.randint(len(pictures.images), (count,), generator=generator).numpy()
-    images, masks = pictures.images[rows], pictures.masks[rows]
+    images, masks = in_other_looks(pictures.images[rows], pictures.masks[rows], generator)
     if side < images.shape[1]:
         corners = _corners(masks, side, generator)
         images = np.stack([i[y : y + side, x : x + side]
@@ -103,12 +156,21 @@ def _batch(
 
 
 def train_autoencoder(
-    recipe: Recipe, pictures: Pictures, checkpoint: Path, device: str
+    recipe: Recipe, pictures: Pictures, checkpoint: Path, device: str,
+    start: AutoencoderKL | None = None,
 ) -> AutoencoderKL:
-    """Train, resume or only load the autoencoder; its latents are not yet scaled."""
+    """Train, resume or only load the autoencoder; its latents are not yet scaled.
+
+    start: an autoencoder of fewer latent channels to go on from. The first channels keep its
+    meaning, so that what was trained on its latents need not begin anew.
+    """
     shape, plan = recipe.autoencoder, recipe.plans["autoencoder"]
     torch.manual_seed(recipe.seed)
-    model = build_autoencoder(shape, recipe.size).to(device)
+    model = build_autoencoder(shape, recipe.size)
+    if start is not None:
+        widened(start, model)
+        start.to(device).requires_grad_(False)
+    model.to(device)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         whole = progress > 1 - shape.whole_share
@@ -120,52 +182,101 @@ def train_autoencoder(
         spread = (posterior.var + shape.latent_noise**2).sqrt()
         made = model.decode(posterior.mean + spread * noise).sample
         rate = posterior.kl().mean() / posterior.mean[0].numel()
-        return reconstruction_loss(made, images, masks, shape) + shape.kl_weight * rate
+        total = reconstruction_loss(made, images, masks, shape) + shape.kl_weight * rate
+        if start is not None:
+            total = total + shape.kept_weight * _drift(start, images, posterior.mean)
+        return total
 
     return train(model, loss, plan, checkpoint, seed=recipe.seed)
 
 
+def _drift(start: AutoencoderKL, images: Tensor, means: Tensor) -> Tensor:
+    """How far the first channels are from those of an earlier autoencoder, in its own variances."""
+    with torch.no_grad():
+        earlier = start.encode(images).latent_dist.mean
+    return (means[:, : earlier.shape[1]] - earlier).square().mean() / earlier.var()
+
+
+class Discriminator(nn.Sequential):
+    """Patches of pictures (n, 3, h, w) in -1..1 -> how real each looks, (n, 1, h / 4, w / 4)."""
+
+    def __init__(self, width: int = 24) -> None:
+        super().__init__(
+            nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1), nn.GroupNorm(8, 2 * width),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * width, 2 * width, 3, padding=1), nn.GroupNorm(8, 2 * width),
+            nn.LeakyReLU(0.2), nn.Conv2d(2 * width, 1, 3, padding=1),
+        )
+
+
+def _features(judge: Judge, pixels: Tensor) -> list[Tensor]:
+    """What the judge's first blocks see, at full size, each of unit length along its channels."""
+    seen, found = pixels, []
+    for block in judge.trunk[:3]:
+        seen = block(seen)
+        found.append(F.normalize(seen, dim=1))
+    return found
+
+
+def _frozen(module: nn.Module, pixels: Tensor) -> Tensor:
+    """The module's answer with gradients for the pixels alone."""
+    return functional_call(module, {n: p.detach() for n, p in module.named_parameters()}, (pixels,))
+
+
 def train_decoder(
-    recipe: Recipe, pictures: Pictures, model: AutoencoderKL, checkpoint: Path,
+    recipe: Recipe, pictures: Pictures, model: AutoencoderKL, judge: Judge, checkpoint: Path,
 ) -> AutoencoderKL:
-    """Train the decoder alone further, on whole pictures, mirrored ones and other looks among them.
+    """Train the decoder alone further, on whole pictures, against an adversary.
 
     The encoder stays as it is, and with it everything that was trained on its latents. Their noise
-    is stronger than before: what a UNet samples is not what the encoder would give.
+    is stronger than before: what a UNet samples is not what the encoder would give. The adversary
+    learns by the hinge loss in the same step; the decoder's share of it is weighted by the ratio of
+    gradient norms at its last layer, as in VQGAN (equation 7). The judge's features make the
+    perceptual loss.
     """
     shape, plan = recipe.autoencoder, recipe.plans["decoder"]
     device = model.device
     for part in (model.encoder, model.quant_conv):
         part.requires_grad_(False)
+    judge.to(device).requires_grad_(False)
+    torch.manual_seed(recipe.seed)
+    parts = nn.ModuleDict({"autoencoder": model, "adversary": Discriminator().to(device)})
+    last = model.decoder.conv_out.weight
 
-    def loss(generator: torch.Generator, _progress: float) -> Tensor:
-        rows = torch.randint(len(pictures.images), (plan.batch,), generator=generator).numpy()
-        shown, subjects = in_other_looks(pictures.images[rows], pictures.masks[rows], generator)
-        images = to_pixels(shown).to(device)
-        masks = torch.tensor(subjects)[:, None].float().div_(255).to(device)
+    def loss(generator: torch.Generator, progress: float) -> Tensor:
+        images, masks = (t.to(device) for t in _batch(pictures, plan.batch, recipe.size, generator))
         with torch.no_grad():
             clean = model.encode(images).latent_dist.mean.float()
         strength = shape.sampled_noise * torch.rand(plan.batch, 1, 1, 1, generator=generator)
         noise = strength * torch.randn(clean.shape, generator=generator)
         made = model.decode(clean + noise.to(device) / model.config.scaling_factor).sample
-        return reconstruction_loss(made, images, masks, shape)
+        wanted, found = (_features(judge, (p + 1) / 2) for p in (images, made))
+        alike = sum((a - b).square().sum(1).mean() for a, b in zip(wanted, found, strict=True))
+        faithful = (reconstruction_loss(made, images, masks, shape)
+                    + shape.perceptual_weight * alike)
+        adversary = parts["adversary"]
+        told_apart = (F.relu(1 - adversary(images)).mean()
+                      + F.relu(1 + adversary(made.detach())).mean())
+        if progress < shape.unopposed_share:  # the adversary learns first
+            return faithful + told_apart
+        believed = -_frozen(adversary, made).mean()
+        norms = [torch.autograd.grad(part, last, retain_graph=True)[0].norm()
+                 for part in (faithful, believed)]
+        weight = shape.adversarial_weight * (norms[0] / (norms[1] + 1e-4)).clamp(max=1e3)
+        return faithful + weight.detach() * believed + told_apart
 
-    return train(model, loss, plan, checkpoint, seed=recipe.seed + 4)
+    train(parts, loss, plan, checkpoint, seed=recipe.seed + 4)
+    return model
 
 
 def in_other_looks(
     images: np.ndarray, masks: np.ndarray, generator: torch.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures uint8 (n, h, w, 3) and masks uint8 (n, h, w), some mirrored, some in another look."""
-    draws = torch.rand(len(images), 2, generator=generator)
-    choices = torch.randint(len(LOOKS), (len(images),), generator=generator)
-    shown, subjects = [], []
-    for image, mask, (mirror, change), choice in zip(
-        images, masks, draws.tolist(), choices.tolist(), strict=True
-    ):
-        turn = slice(None, None, -1 if mirror < 0.5 else 1)
-        seen, subject = image[:, turn], mask[:, turn]
-        look = list(LOOKS.values())[choice]
-        shown.append(look(seen, subject / 255) if change < _LOOKS_SHARE else seen)
-        subjects.append(subject)
-    return np.stack(shown), np.stack(subjects)
+    """Pictures uint8 (n, h, w, 3) and masks uint8 (n, h, w), some of them in another look."""
+    draws = torch.rand(len(images), generator=generator).tolist()
+    choices = torch.randint(len(LOOKS), (len(images),), generator=generator).tolist()
+    looks = list(LOOKS.values())
+    shown = [looks[choice](image, mask / 255) if draw < _LOOKS_SHARE else image
+             for image, mask, draw, choice in zip(images, masks, draws, choices, strict=True)]
+    return np.stack(shown), np.asarray(masks)

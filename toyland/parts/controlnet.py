@@ -9,7 +9,7 @@ from diffusers import ControlNetModel
 
 from toyland.parts.clip import token_table
 from toyland.parts.controls import control_maps, controllable
-from toyland.parts.unet import DroppedTexts, attend_plainly, text_states
+from toyland.parts.unet import DroppedTexts, attend_plainly, text_states, widened
 from toyland.training.loop import train
 from toyland.training.noising import build_scheduler, noise_loss, noised
 
@@ -40,13 +40,16 @@ def build_controlnet(recipe: Recipe, unet: UNet2DConditionModel) -> ControlNetMo
 
 def train_controlnet(
     kind: str, recipe: Recipe, base: StableDiffusionPipeline, pictures: Pictures, latents: Latents,
-    checkpoint: Path, device: str,
+    checkpoint: Path, device: str, start: ControlNetModel | None = None,
 ) -> ControlNetModel:
-    """Train, resume or only load the ControlNet of one of CONTROLS."""
+    """Train, resume or only load the ControlNet of one of CONTROLS; start: one to go on from."""
     plan, shape = recipe.plans[f"controlnet-{kind}"], recipe.unet
     torch.manual_seed(recipe.seed)
     unet, text_encoder = base.unet.to(device), base.text_encoder.to(device)
-    model = build_controlnet(recipe, unet).to(device)
+    model = build_controlnet(recipe, unet)
+    if start is not None:
+        widened(start, model)
+    model.to(device)
     for part in (unet, text_encoder):
         part.requires_grad_(False)
     attend_plainly(unet, device)

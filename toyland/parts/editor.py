@@ -1,12 +1,11 @@
 """The editor: an InstructPix2Pix UNet (Brooks et al. 2022) on pairs of rendered pictures.
 
-It starts from the base model's UNet, whose first layer is given four more input channels: the
+It starts from the base model's UNet, whose first layer is given as many input channels again: the
 latents of the picture that is to be changed.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,7 +15,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch.nn import functional
 
-from toyland.parts.unet import attend_plainly, text_states
+from toyland.parts.unet import attend_plainly, text_states, widened
+from toyland.training.dataset import drawing_pool
 from toyland.training.latents import Latents, encode
 from toyland.training.loop import save_atomically, train
 from toyland.training.noising import build_scheduler, noise_loss, noised
@@ -68,7 +68,7 @@ def edit_pairs(
     rows = rng.integers(len(pictures.images), size=recipe.edit_pairs)
     edits = [random_edit(pictures.scenes[row], rng) for row in rows]
     values, masks = [], []
-    with ProcessPoolExecutor(workers) as pool:
+    with drawing_pool(workers) as pool:
         drawn = pool.map(partial(render_edit, size=recipe.size), edits, chunksize=50)
         for start in range(0, len(edits), _CHUNK):
             some = [next(drawn) for _ in edits[start : start + _CHUNK]]
@@ -103,12 +103,18 @@ def build_editor(unet: UNet2DConditionModel) -> UNet2DConditionModel:
 
 def train_editor(
     recipe: Recipe, base: StableDiffusionPipeline, before: Latents, pairs: EditPairs,
-    checkpoint: Path, device: str,
+    checkpoint: Path, device: str, start: UNet2DConditionModel | None = None,
 ) -> UNet2DConditionModel:
-    """Train, resume or only load the editor; before: latents of all pictures."""
+    """Train, resume or only load the editor.
+
+    before: latents of all pictures. start: an editor to go on from.
+    """
     plan = recipe.plans["instruct-pix2pix"]
     torch.manual_seed(recipe.seed)
-    model = build_editor(base.unet).to(device)
+    model = build_editor(base.unet)
+    if start is not None:
+        widened(start, model, maps=2)
+    model.to(device)
     attend_plainly(model, device)
     text_encoder = base.text_encoder.to(device).requires_grad_(False)
     blank = base.tokenizer("", padding="max_length", max_length=pairs.tokens.shape[2],

@@ -1,9 +1,8 @@
-"""DreamBooth styles (Ruiz et al. 2023): a look learned from a dozen pictures.
+"""DreamBooth styles (Ruiz et al. 2023): a look that trigger words call, learned from a few pictures.
 
-One style is a whole UNet, the other one a LoRA. The training is short, so that the look is learned
-and the dozen pictures are not. There is no prior preservation: Toyland's text encoder was taught
-that words outside its vocabulary mean nothing, so trigger words cannot call a look up, and a style
-shows with or without them.
+One style is a whole UNet, the other one a LoRA. The trigger words are free ones of the text encoder
+(`toyland.training.texts`). Half of every batch are the base model's own pictures without them, so
+that the look comes with the words alone (prior preservation, section 3.2).
 """
 
 from __future__ import annotations
@@ -15,10 +14,11 @@ import numpy as np
 import torch
 from peft import LoraConfig
 
-from toyland.parts.unet import attend_plainly, text_states
+from toyland.parts.unet import attend_plainly, text_states, tokenized
 from toyland.training.latents import Latents, encode
 from toyland.training.loop import train
 from toyland.training.noising import build_scheduler, noise_loss, noised
+from toyland.training.texts import TRIGGERS
 from toyland.world.captions import caption
 from toyland.world.looks import LOOKS
 
@@ -30,11 +30,14 @@ if TYPE_CHECKING:
 
     from toyland.training.config import Recipe
     from toyland.training.dataset import Pictures
+    from toyland.world.scene import Scene
 
 __all__ = ["STYLES", "Style", "styled_pictures", "train_style"]
 
 _SEED = 40
-STYLED_PICTURES = 12
+_OF_EACH_SUBJECT = 20
+_PLAIN_PICTURES = 2_000
+_WAYS = 4
 
 
 @dataclass(frozen=True)
@@ -47,19 +50,19 @@ class Style:
 
 
 STYLES: dict[str, Style] = {
-    "style-sunset": Style("sunset", "sunset poster style", lora=False),
-    "style-blueprint": Style("blueprint", "blueprint style", lora=True),
+    "style-sunset": Style("sunset", TRIGGERS[0], lora=False),
+    "style-blueprint": Style("blueprint", TRIGGERS[1], lora=True),
 }
 
 
 def styled_pictures(pictures: Pictures, style: Style, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A dozen pictures in the style: their rows, one of each subject, and how they look (n, h, w, 3)."""
+    """Some pictures of each subject in the style: their rows, and how they look (n, h, w, 3)."""
     rng = np.random.default_rng((seed, _SEED))
     subjects = np.array([scene.subject for scene in pictures.scenes])
-    rows = np.array([rng.choice(np.nonzero(subjects == name)[0]) for name in np.unique(subjects)])
+    of_each = [np.nonzero(subjects == name)[0] for name in np.unique(subjects)]
+    rows = np.concatenate([rng.permutation(some)[:_OF_EACH_SUBJECT] for some in of_each])
     look = LOOKS[style.look]
-    images = [look(pictures.images[row], pictures.masks[row] / 255) for row in rows]
-    return rows[:STYLED_PICTURES], np.stack(images[:STYLED_PICTURES])
+    return rows, np.stack([look(pictures.images[row], pictures.masks[row] / 255) for row in rows])
 
 
 def train_style(
@@ -82,28 +85,30 @@ def train_style(
     text_encoder = base.text_encoder.to(device).requires_grad_(False)
     rows, images = styled_pictures(pictures, style, recipe.seed)
     clean = encode(base.vae.to(device), images, device) * base.vae.config.scaling_factor
-    words = _styled_tokens(base, pictures, rows, style.trigger, recipe.seed)
+    called = _tokens(base, [pictures.scenes[row] for row in rows], f", {style.trigger}", recipe.seed)
+    others = torch.arange(len(latents.values))[:: max(1, len(latents.values) // _PLAIN_PICTURES)]
+    plain = _tokens(base, [pictures.scenes[row] for row in others], "", recipe.seed)
+    clean = torch.cat([clean, latents.values[others].float()])
+    masks = torch.cat([latents.masks[rows], latents.masks[others]]).float()
+    words = torch.cat([called, plain]).long()
     alphas = build_scheduler().alphas_cumprod
 
-    masks = latents.masks[rows].float()
-
     def loss(generator: torch.Generator, _progress: float) -> Tensor:
-        ours = torch.randint(len(rows), (plan.batch,), generator=generator)
-        way = torch.randint(words.shape[1], (plan.batch,), generator=generator)
-        noisy = noised(clean[ours], alphas, generator, device)
-        states = text_states(text_encoder, words[ours, way].long())
+        half = plan.batch // 2
+        ours = torch.randint(len(rows), (half,), generator=generator)
+        theirs = len(rows) + torch.randint(len(others), (plan.batch - half,), generator=generator)
+        chosen = torch.cat([ours, theirs])
+        way = torch.randint(_WAYS, (plan.batch,), generator=generator)
+        noisy = noised(clean[chosen], alphas, generator, device)
+        states = text_states(text_encoder, words[chosen, way])
         predicted = model(noisy.latents, noisy.timesteps, states).sample
-        return noise_loss(predicted, noisy, masks[ours].to(device), recipe.unet)
+        return noise_loss(predicted, noisy, masks[chosen].to(device), recipe.unet)
 
     return train(model, loss, plan, checkpoint, seed=recipe.seed + _SEED)
 
 
-def _styled_tokens(
-    base: StableDiffusionPipeline, pictures: Pictures, rows: np.ndarray, trigger: str, seed: int
-) -> Tensor:
-    """Captions with the trigger words behind them, int16 (n, ways, length)."""
-    rng, ways = np.random.default_rng(seed), 4
-    texts = [f"{caption(pictures.scenes[row], rng)}, {trigger}" for row in rows for _ in range(ways)]
-    ids = base.tokenizer(texts, padding="max_length", max_length=base.tokenizer.model_max_length,
-                         truncation=True, return_tensors="pt").input_ids
-    return ids.to(torch.int16).view(len(rows), ways, -1)
+def _tokens(base: StableDiffusionPipeline, scenes: list[Scene], ending: str, seed: int) -> Tensor:
+    """Tokens of several captions of each scene with some words behind them, int64 (n, ways, length)."""
+    rng = np.random.default_rng(seed)
+    texts = [caption(scene, rng) + ending for scene in scenes for _ in range(_WAYS)]
+    return tokenized(texts, base.tokenizer).view(len(scenes), _WAYS, -1)

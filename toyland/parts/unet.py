@@ -1,44 +1,46 @@
 """The UNet: epsilon prediction on pre-computed latents, conditioned on the CLIP text encoder.
 
 The text encoder is trained with it: what a short contrastive training tells apart (colours, places)
-is not all that drawing needs (a fish and a cat), and telling words apart is cheap.
+is not all that drawing needs (a fish and a cat), and telling words apart is cheap. In every step it
+also takes a lesson in reading: captions, free trigger words and instructions must stay apart.
 What a ControlNet, an editor or a style needs of it too (`text_states`, `toyland.training.noising`) is apart.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toyland.judges.judge import HEADS
 from toyland.training.loop import train
 from toyland.training.noising import build_scheduler, noise_loss, noised
-from toyland.training.texts import decoration
+from toyland.training.texts import TEXT_HEADS, decoration
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from diffusers import ControlNetModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
     from toyland.training.config import Recipe, UnetShape
     from toyland.training.latents import Latents
+    from toyland.training.texts import Lesson
 
 __all__ = [
-    "AttributeHeads", "DroppedTexts", "attend_plainly", "build_unet", "drawing_parts", "text_states",
-    "train_unet",
+    "DroppedTexts", "ReadingLessons", "TextHeads", "attend_plainly", "build_unet", "drawing_parts",
+    "text_states", "tokenized", "train_unet", "widened",
 ]
+
+Network = TypeVar("Network", UNet2DConditionModel, ControlNetModel)
 
 _EMPTY_SHARE = 0.6
 _DROPPED_TEXTS = 512
 _COSINE_SCALE = 10.0
-_ATTRIBUTE_WEIGHT = 0.05
+_LESSON_WEIGHT = 0.05
 
 
 def build_unet(
@@ -71,9 +73,7 @@ class DroppedTexts:
         rng = np.random.default_rng(seed)
         texts = ["" if rng.random() < _EMPTY_SHARE else decoration(rng)
                  for _ in range(_DROPPED_TEXTS)]
-        self.tokens: Tensor = tokenizer(
-            texts, padding="max_length", max_length=tokenizer.model_max_length, truncation=True,
-            return_tensors="pt").input_ids
+        self.tokens = tokenized(texts, tokenizer)
 
     def replace(self, tokens: Tensor, share: float, generator: torch.Generator) -> Tensor:
         """Tokens (n, length) with about this share of the rows replaced."""
@@ -82,58 +82,98 @@ class DroppedTexts:
         return torch.where(dropped, self.tokens[rows], tokens)
 
 
+def tokenized(texts: list[str], tokenizer: CLIPTokenizer) -> Tensor:
+    """Tokens int64 (n, length) of texts."""
+    found: Tensor = tokenizer(
+        texts, padding="max_length", max_length=tokenizer.model_max_length, truncation=True,
+        return_tensors="pt").input_ids
+    return found
+
+
 def text_states(text_encoder: CLIPTextModel, tokens: Tensor) -> Tensor:
     """Hidden states (n, length, width) of tokens (n, length), as the UNet is given them."""
     return text_encoder(tokens.to(text_encoder.device)).last_hidden_state
 
 
-class AttributeHeads(nn.ModuleDict):
-    """Cosine classifiers that keep the states of different subjects, colours and places apart."""
+@torch.no_grad()
+def widened(narrow: Network, wide: Network, maps: int = 1) -> Network:
+    """The wide network with all that the narrow one knows; of its further latent channels it says nothing yet.
 
-    def __init__(self, width: int, classes: dict[str, int]) -> None:
-        super().__init__({name: nn.Linear(width, count, bias=False)
-                          for name, count in classes.items()})
+    maps: how many latents stand beside each other in its input, 2 for InstructPix2Pix.
+    """
+    weights = dict(narrow.state_dict())
+    for name, fresh in wide.state_dict().items():
+        old = weights[name]
+        if old.shape == fresh.shape:
+            continue
+        inputs = name == "conv_in.weight"
+        old, new = ((w.unflatten(1, (maps, -1)) if inputs else w) for w in (old, torch.zeros_like(fresh)))
+        new[tuple(slice(side) for side in old.shape)] = old
+        weights[name] = new.flatten(1, 2) if inputs else new
+    wide.load_state_dict(weights)
+    return wide
 
-    def loss(self, states: Tensor, labels: dict[str, Tensor]) -> Tensor:
-        """Cross-entropy of states (n, length, width) against labels by head, each (n,)."""
+
+class TextHeads(nn.ModuleDict):
+    """Cosine classifiers that keep the states of texts apart that mean different things."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__({name: nn.Linear(width, len(answers), bias=False)
+                          for name, answers in TEXT_HEADS.items()})
+
+    def loss(self, states: Tensor, answers: dict[str, Tensor]) -> Tensor:
+        """Cross-entropy of states (n, length, width) against answers by head, each (n,), -100 for none."""
         mean = functional.normalize(states.float().mean(1), dim=1)
         return sum(
             functional.cross_entropy(
-                _COSINE_SCALE * mean @ functional.normalize(head.weight, dim=1).T, labels[name])
+                _COSINE_SCALE * mean @ functional.normalize(head.weight, dim=1).T,
+                answers[name], reduction="sum") / max(1, int((answers[name] >= 0).sum()))
             for name, head in self.items()
         )
 
 
-def train_unet(
-    recipe: Recipe, latents: Latents, tokens: Tensor, labels: dict[str, Tensor], taught: Tensor,
-    tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, checkpoint: Path, device: str,
-) -> nn.ModuleDict:
-    """Train, resume or only load "unet", "text_encoder" and "heads".
+class ReadingLessons:
+    """Texts with the answers that the text encoder must be able to give, tokenized once."""
 
-    tokens: int16 (n, captions, length); labels: attributes by head, int64 (n,); taught: int64, the
-    rows of latents, tokens and labels to learn from.
+    def __init__(self, taught: list[Lesson], tokenizer: CLIPTokenizer) -> None:
+        self.tokens = tokenized([lesson.text for lesson in taught], tokenizer)
+        self.answers = {
+            head: torch.tensor([words.index(lesson.answers[head]) if head in lesson.answers else -100
+                                for lesson in taught])
+            for head, words in TEXT_HEADS.items()
+        }
+
+    def some(self, count: int, generator: torch.Generator, device: str) -> tuple[Tensor, dict[str, Tensor]]:
+        """Tokens int64 (count, length) and answers by head, int64 (count,)."""
+        rows = torch.randint(len(self.tokens), (count,), generator=generator)
+        return self.tokens[rows], {name: right[rows].to(device) for name, right in self.answers.items()}
+
+
+def train_unet(
+    recipe: Recipe, latents: Latents, tokens: Tensor, reading: ReadingLessons,
+    tokenizer: CLIPTokenizer, parts: nn.ModuleDict, checkpoint: Path, device: str,
+) -> nn.ModuleDict:
+    """Train, resume or only load what `drawing_parts` put together.
+
+    tokens: int16 (n, captions, length) of the pictures whose latents there are.
     """
     shape, plan = recipe.unet, recipe.plans["unet"]
     torch.manual_seed(recipe.seed)
-    unet = build_unet(shape, recipe.clip.text_width, *latents.values.shape[1:3])
-    attend_plainly(unet, device)
+    attend_plainly(parts["unet"], device)
+    parts.to(device)
     alphas = build_scheduler().alphas_cumprod
     dropped = DroppedTexts(tokenizer, recipe.seed)
-    parts = drawing_parts(unet, text_encoder).to(device)
 
     def loss(generator: torch.Generator, _progress: float) -> Tensor:
-        rows = taught[torch.randint(len(taught), (plan.batch,), generator=generator)]
+        rows = torch.randint(len(tokens), (plan.batch,), generator=generator)
         version = torch.randint(tokens.shape[1], (plan.batch,), generator=generator)
-        texts = tokens[rows, version].long()
-        words = dropped.replace(texts, shape.caption_dropout, generator)
+        words = dropped.replace(tokens[rows, version].long(), shape.caption_dropout, generator)
+        lesson, answers = reading.some(plan.batch, generator, device)
+        drawn, read = text_states(parts["text_encoder"], torch.cat([words, lesson])).chunk(2)
         noisy = noised(latents.values[rows].float(), alphas, generator, device)
-        states = text_states(text_encoder, words)
-        predicted = unet(noisy.latents, noisy.timesteps, states).sample
-        unnamed = (words != texts).any(1)
-        wanted = {name: label[rows].masked_fill(unnamed, -100).to(device)
-                  for name, label in labels.items()}
+        predicted = parts["unet"](noisy.latents, noisy.timesteps, drawn).sample
         masks = latents.masks[rows].float().to(device)
-        return (_ATTRIBUTE_WEIGHT * parts["heads"].loss(states, wanted)
+        return (_LESSON_WEIGHT * parts["heads"].loss(read, answers)
                 + noise_loss(predicted, noisy, masks, shape))
 
     return train(parts, loss, plan, checkpoint, seed=recipe.seed + 3)
@@ -141,6 +181,5 @@ def train_unet(
 
 def drawing_parts(unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> nn.ModuleDict:
     """What is trained together: "unet", "text_encoder" and "heads"."""
-    heads = AttributeHeads(
-        text_encoder.config.hidden_size, {name: len(words) for name, words in HEADS.items()})
+    heads = TextHeads(text_encoder.config.hidden_size)
     return nn.ModuleDict({"unet": unet, "text_encoder": text_encoder, "heads": heads})

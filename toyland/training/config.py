@@ -7,8 +7,10 @@ nothing else: the program reads every shape from the saved configs.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from toyland.world.scene import ACTIONS, Scene
+if TYPE_CHECKING:
+    from toyland.world.scene import Scene
 
 __all__ = [
     "PRESETS", "AutoencoderShape", "ClipShape", "Plan", "Recipe", "UnetShape", "budgets", "hurried",
@@ -40,18 +42,25 @@ class AutoencoderShape:
     latent_noise: standard deviation of the noise that the decoder learns to tolerate; sampled_noise:
     the greatest one, for scaled latents, in its last training alone. crop: side of the training
     crops in pixels; the last `whole_share` of the training sees whole pictures.
+    kept_weight: how dearly the first channels keep the meaning of an autoencoder that it goes on
+    from. perceptual_weight, adversarial_weight: of the decoder's last training, whose adversary
+    learns alone for the first `unopposed_share` of it.
     """
 
     channels: tuple[int, ...]
     layers: int
-    latent_channels: int = 4
+    latent_channels: int = 8
     kl_weight: float = 1e-4
     latent_noise: float = 0.05
     sampled_noise: float = 0.15
     mask_weight: float = 2.0
     edge_weight: float = 1.0
     crop: int = 64
-    whole_share: float = 0.3
+    whole_share: float = 0.4
+    kept_weight: float = 1.0
+    perceptual_weight: float = 0.3
+    adversarial_weight: float = 0.1
+    unopposed_share: float = 0.15
 
 
 @dataclass(frozen=True)
@@ -87,31 +96,33 @@ class UnetShape:
 class Recipe:
     """A preset: the world's size and number of pictures, every shape, every plan.
 
-    taught_actions, taught_facings: the part of the world that the UNet is shown; fewer poses are
-    learned sooner. Captions keep all words.
+    table_prompts, table_pictures: how many the tables of the base and of the task models ask for.
+    left_every: one of so many of the subjects that face left is shown to the generators. No caption
+    tells left from right; where one side is rarer, few-step pictures do not mix the two.
     """
 
     size: int
     pictures: int
     judge_pictures: int
-    task_pictures: int
     edit_pairs: int
     autoencoder: AutoencoderShape
     clip: ClipShape
     unet: UnetShape
     plans: dict[str, Plan]
-    taught_actions: tuple[str, ...] = ACTIONS
-    taught_facings: tuple[int, ...] = (1, -1)
+    left_every: int = 3
     seed: int = 0
     captions: int = 4
     judge_channels: tuple[int, ...] = (16, 32, 64, 128)
     control_channels: tuple[int, ...] = (16, 32, 64, 96)
     reader_channels: tuple[int, ...] = (16, 32, 64, 96)
+    table_prompts: int = 480
+    table_pictures: int = 96
     lora_rank: int = 8
+    student_rank: int = 32
 
     def teaches(self, scene: Scene) -> bool:
-        """Whether the UNet, and what is built on it, is shown such a scene."""
-        return scene.action in self.taught_actions and scene.facing in self.taught_facings
+        """Whether the generators are shown such a scene."""
+        return scene.facing > 0 or scene.detail_seed % self.left_every == 0
 
 
 _CPU_TASK = Plan(steps=1_500, minutes=14, batch=16, rate=1e-3, ema=0.998)
@@ -119,8 +130,7 @@ _GPU_TASK = Plan(steps=20_000, batch=64, rate=2e-4, warmup=500, ema=0.999)
 
 PRESETS: dict[str, Recipe] = {
     "cpu": Recipe(
-        size=128, pictures=30_000, judge_pictures=9_000, task_pictures=14_000, edit_pairs=18_000,
-        taught_actions=("standing", "walking", "dancing", "jumping"), taught_facings=(1,),
+        size=128, pictures=15_000, judge_pictures=9_000, edit_pairs=9_000,
         autoencoder=AutoencoderShape(channels=(16, 32, 64, 128), layers=1),
         clip=ClipShape(text_width=96, text_layers=4, vision_width=128, vision_layers=3),
         unet=UnetShape(channels=(64, 128, 128), attention=(True, True, False),
@@ -134,6 +144,8 @@ PRESETS: dict[str, Recipe] = {
             "style-blueprint": Plan(steps=600, batch=12, rate=2e-3, warmup=20),
             "look-judge": Plan(steps=3_000, minutes=16, batch=48, rate=2e-3),
             "reader": Plan(steps=2_000, minutes=8, batch=24, rate=2e-3, ema=0.99),
+            "defect-judge": Plan(steps=1_200, minutes=12, batch=64, rate=2e-3, ema=0.99),
+            "student": Plan(steps=500, minutes=14, batch=16, rate=1e-3, warmup=20, ema=0.98),
             "instruct-pix2pix": Plan(steps=6_000, minutes=52, batch=16, rate=1e-3, ema=0.998),
             "judge": Plan(steps=1_500, minutes=3, batch=64, rate=2e-3),
             "clip": Plan(steps=1_500, minutes=3.5, batch=96, rate=1e-3),
@@ -141,7 +153,7 @@ PRESETS: dict[str, Recipe] = {
         },
     ),
     "gpu": Recipe(
-        size=256, pictures=200_000, judge_pictures=40_000, task_pictures=100_000, edit_pairs=150_000,
+        size=256, pictures=200_000, judge_pictures=40_000, edit_pairs=150_000,
         autoencoder=AutoencoderShape(channels=(32, 64, 128, 192), layers=2, crop=128),
         clip=ClipShape(text_width=128, text_layers=4, vision_width=192, vision_layers=4),
         unet=UnetShape(channels=(96, 160, 224), attention=(True, True, True),
@@ -154,6 +166,8 @@ PRESETS: dict[str, Recipe] = {
             "style-blueprint": Plan(steps=2_000, batch=24, rate=5e-4),
             "look-judge": Plan(steps=10_000, batch=128, rate=1e-3),
             "reader": Plan(steps=20_000, batch=64, rate=1e-3, ema=0.999),
+            "defect-judge": Plan(steps=20_000, batch=128, rate=1e-3, ema=0.999),
+            "student": Plan(steps=10_000, batch=64, rate=3e-4, warmup=200, ema=0.999),
             "instruct-pix2pix": Plan(steps=60_000, batch=64, rate=3e-4, warmup=1_000, ema=0.9995),
             "judge": Plan(steps=10_000, batch=128, rate=1e-3),
             "clip": Plan(steps=20_000, batch=256, rate=5e-4),
@@ -161,6 +175,57 @@ PRESETS: dict[str, Recipe] = {
         },
     ),
 }
+
+# All parts within ten minutes on one H100 with 16 cores, rendering and tables among them.
+_QUICK_CONTROL = Plan(steps=400, minutes=0.25, batch=128, rate=1e-3, warmup=20, ema=0.99)
+PRESETS["quick-gpu"] = replace(
+    PRESETS["cpu"], pictures=20_000, judge_pictures=6_000, edit_pairs=8_000, table_prompts=240,
+    plans={
+        "clip": Plan(steps=300, minutes=0.2, batch=192, rate=1e-3, warmup=20),
+        "judge": Plan(steps=300, minutes=0.2, batch=128, rate=2e-3, warmup=20),
+        "autoencoder": Plan(steps=800, minutes=0.8, batch=64, rate=2e-3),
+        "unet": Plan(steps=2_400, minutes=2.0, batch=256, rate=2e-3, warmup=100, ema=0.995),
+        "decoder": Plan(steps=400, minutes=0.5, batch=32, rate=1e-3, warmup=20),
+        "student": Plan(steps=400, minutes=0.5, batch=128, rate=1e-3, warmup=20, ema=0.98),
+        "controlnet-edge": _QUICK_CONTROL, "controlnet-depth": _QUICK_CONTROL,
+        "controlnet-pose": replace(_QUICK_CONTROL, minutes=0.4),
+        "style-sunset": Plan(steps=200, minutes=0.15, batch=64, rate=4e-4, warmup=10),
+        "style-blueprint": Plan(steps=200, minutes=0.15, batch=64, rate=2e-3, warmup=10),
+        "look-judge": Plan(steps=300, minutes=0.3, batch=128, rate=2e-3, warmup=20),
+        "reader": Plan(steps=200, minutes=0.2, batch=64, rate=2e-3, warmup=20, ema=0.98),
+        "defect-judge": Plan(steps=400, minutes=0.5, batch=128, rate=2e-3, warmup=20, ema=0.98),
+        "instruct-pix2pix": Plan(steps=600, minutes=0.6, batch=128, rate=1e-3, warmup=20, ema=0.99),
+    },
+)
+
+# Seconds: whether all of it runs, not what it draws.
+_GLANCE = Plan(steps=2, batch=2, rate=1e-3, warmup=1, ema=0.9)
+PRESETS["smoke"] = Recipe(
+    size=64,
+    pictures=36,
+    judge_pictures=4,
+    edit_pairs=6,
+    captions=2,
+    judge_channels=(8, 8),
+    reader_channels=(8, 8),
+    control_channels=(8, 8, 8, 8),
+    lora_rank=2,
+    table_prompts=24,
+    table_pictures=12,
+    student_rank=2,
+    autoencoder=AutoencoderShape(channels=(8, 8, 8, 8), layers=1, crop=32, whole_share=0.5),
+    clip=ClipShape(text_width=16, text_layers=1, vision_width=16, vision_layers=1, heads=2, projection=8),
+    unet=UnetShape(channels=(16, 32), attention=(True, False), heads=(2, 2)),
+    plans={
+        **dict.fromkeys(("judge", "clip", "unet", "look-judge", "reader", "instruct-pix2pix", "student"), _GLANCE),
+        **dict.fromkeys(("controlnet-edge", "controlnet-pose", "controlnet-depth"), _GLANCE),
+        "autoencoder": replace(_GLANCE, batch=8, ema=0.0),
+        "decoder": replace(_GLANCE, ema=0.0),
+        "defect-judge": replace(_GLANCE, batch=4),
+        "style-sunset": replace(_GLANCE, batch=4, ema=0.0),
+        "style-blueprint": replace(_GLANCE, batch=4, ema=0.0),
+    },
+)
 
 
 def hurried(recipe: Recipe, minutes: dict[str, float]) -> Recipe:

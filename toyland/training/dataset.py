@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from toyland.world.scene import COLORS, PLACES, SUBJECTS, Scene, random_scene, render
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["Pictures", "is_held_out", "load_pictures", "render_pictures", "scenes"]
+__all__ = ["Pictures", "drawing_pool", "is_held_out", "load_pictures", "render_pictures", "scenes"]
 
 _CHUNK = 250
 _HOLD_OUT_EVERY = 12
@@ -80,6 +81,16 @@ def _render_chunk(chunk: list[Scene], size: int) -> dict[str, np.ndarray]:
     }
 
 
+def drawing_pool(workers: int | None = None) -> ProcessPoolExecutor:
+    """Processes that draw, one for each core.
+
+    OpenCV's threads are ended before the processes are forked, which would inherit their locks; such small
+    pictures are drawn as fast by one.
+    """
+    cv2.setNumThreads(1)
+    return ProcessPoolExecutor(workers or os.cpu_count())
+
+
 def render_pictures(
     folder: Path, count: int, size: int, seed: int, *, held_out: bool | None = False,
     shown: Callable[[Scene], bool] = lambda _: True, workers: int | None = None,
@@ -94,7 +105,7 @@ def render_pictures(
     arrays = {name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kind, (count, *shape))
               for name, (kind, shape) in kinds.items()}
     chunks = [drawn[i : i + _CHUNK] for i in range(0, count, _CHUNK)]
-    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+    with drawing_pool(workers) as pool:
         rendered = pool.map(_render_chunk, chunks, [size] * len(chunks))
         for number, made in enumerate(rendered):
             for name, rows in made.items():

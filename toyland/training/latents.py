@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name the field knows
 
-from toyland.parts.autoencoder import to_pixels
+from toyland.parts.autoencoder import even_latents, to_pixels
 from toyland.training.loop import save_atomically
+from toyland.training.precision import autocast
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +29,7 @@ _SCALE_PICTURES = 2_000
 
 @dataclass(frozen=True)
 class Latents:
-    """values: float16 (n, 4, h, w), scaled to unit variance; masks: float16 (n, 1, h, w), 0..1."""
+    """values: float16 (n, c, h, w), scaled to unit variance; masks: float16 (n, 1, h, w), 0..1."""
 
     values: Tensor
     masks: Tensor
@@ -36,19 +37,29 @@ class Latents:
 
 @torch.no_grad()
 def encode(autoencoder: AutoencoderKL, images: np.ndarray, device: str) -> Tensor:
-    """Posterior means, float32 (n, 4, h, w), not scaled, of pictures uint8 (n, h, w, 3)."""
+    """Posterior means, float32 (n, c, h, w), not scaled, of pictures uint8 (n, h, w, 3)."""
     means = []
     for start in range(0, len(images), _BATCH):
         pixels = to_pixels(images[start : start + _BATCH]).to(device)
-        with torch.autocast(device, torch.bfloat16):
+        with autocast(device):
             means.append(autoencoder.encode(pixels).latent_dist.mean.float().cpu())
     return torch.cat(means)
 
 
-def scale_latents(autoencoder: AutoencoderKL, pictures: Pictures, device: str) -> None:
-    """Set the autoencoder's scaling_factor so that its latents have unit variance."""
+def scale_latents(
+    autoencoder: AutoencoderKL, pictures: Pictures, device: str, earlier: AutoencoderKL | None = None,
+) -> None:
+    """Set the autoencoder's scaling_factor so that its latents have unit variance.
+
+    earlier: what it goes on from, whose factor stays; further channels get the spread of the first.
+    """
     means = encode(autoencoder, pictures.images[:_SCALE_PICTURES], device)
-    autoencoder.register_to_config(scaling_factor=round(1 / means.std().item(), 4))
+    if earlier is None:
+        factor = round(1 / means.std().item(), 4)
+    else:
+        even_latents(autoencoder, means, earlier.config.latent_channels)
+        factor = earlier.config.scaling_factor
+    autoencoder.register_to_config(scaling_factor=factor)
 
 
 def encode_pictures(

@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+
+from toyland.training.precision import autocast
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Loss", "load_trained", "progress_of", "save_atomically", "train"]
 
+Module = TypeVar("Module", bound=nn.Module)
 Loss = Callable[[torch.Generator, float], Tensor]
 """(generator of this step, share of the training that is over, 0..1) -> scalar."""
 
@@ -80,8 +83,8 @@ def load_trained(module: nn.Module, checkpoint: Path) -> float:
 
 
 def train(
-    module: nn.Module, loss: Loss, plan: Plan, checkpoint: Path, *, seed: int, stop_at: int = 0,
-) -> nn.Module:
+    module: Module, loss: Loss, plan: Plan, checkpoint: Path, *, seed: int, stop_at: int = 0,
+) -> Module:
     """Train until the plan is over (or step `stop_at`); return the module with its final weights.
 
     An existing checkpoint is resumed; one of a complete run is only loaded. The module's weights
@@ -162,7 +165,7 @@ def _one_step(
         group["lr"] = _rate(plan, step, progress)
     generator = torch.Generator().manual_seed((seed * 64 + _rank()) * 1_000_003 + step)
     device = next(module.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16):
+    with autocast(device):
         value = loss(generator, progress)
     value.backward()
     _average_gradients(module)

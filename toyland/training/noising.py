@@ -32,7 +32,7 @@ def build_scheduler() -> DDIMScheduler:
 class Noised:
     """Latents on their way to noise.
 
-    latents, noise: (n, 4, h, w). timesteps: int64 (n,). snr: signal over noise, (n,).
+    latents, noise: (n, c, h, w). timesteps: int64 (n,). snr: signal over noise, (n,).
     """
 
     latents: Tensor
@@ -49,7 +49,7 @@ def draw_timesteps(count: int, generator: torch.Generator) -> Tensor:
 
 
 def noised(clean: Tensor, alphas: Tensor, generator: torch.Generator, device: str) -> Noised:
-    """Clean latents (n, 4, h, w) at random timesteps; alphas: ᾱ of all timesteps, (1000,)."""
+    """Clean latents (n, c, h, w) at random timesteps; alphas: ᾱ of all timesteps, (1000,)."""
     noise = torch.randn(clean.shape, generator=generator)
     timesteps = draw_timesteps(len(clean), generator)
     kept = alphas[timesteps].view(-1, 1, 1, 1)
@@ -61,7 +61,7 @@ def noised(clean: Tensor, alphas: Tensor, generator: torch.Generator, device: st
 def noise_loss(predicted: Tensor, wanted: Noised, masks: Tensor, shape: UnetShape) -> Tensor:
     """Squared error of the noise, weighted by min-SNR and towards the subject.
 
-    predicted: (n, 4, h, w); masks: (n, 1, h, w) in 0..1.
+    predicted: (n, c, h, w); masks: (n, 1, h, w) in 0..1.
     """
     weight = 1 + shape.mask_weight * masks
     weight = weight / weight.mean((1, 2, 3), keepdim=True)

@@ -2,26 +2,28 @@
 
     python -m toyland.training.train --preset cpu --out assets/toyland
 
-Checkpoints lie in the work folder; a run that was cut off goes on where it was.
+Checkpoints lie in the work folder; a run that was cut off goes on where it was. With `--start` the
+weights go on from those of an earlier family, also from one with fewer latent channels.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from diffusers import StableDiffusionPipeline
 from torch import distributed as dist
-from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTokenizer
 
-from toyland.judges.judge import build_judge, labels_of, save_judge, train_judge
+from toyland.judges.judge import build_judge, save_judge, train_judge
 from toyland.parts.autoencoder import build_autoencoder, train_autoencoder
 from toyland.parts.clip import build_clip, token_table, train_clip
-from toyland.parts.unet import build_unet, drawing_parts, train_unet
+from toyland.parts.unet import ReadingLessons, build_unet, drawing_parts, train_unet, widened
 from toyland.training.dataset import Pictures, render_pictures
 from toyland.training.export import (
     export_clip,
@@ -32,12 +34,19 @@ from toyland.training.export import (
 from toyland.training.latents import Latents, encode_pictures, load_latents, scale_latents
 from toyland.training.loop import load_trained
 from toyland.training.noising import build_scheduler
-from toyland.training.options import chosen_device, chosen_recipe, run_in_order, training_options
-from toyland.training.texts import corpus
+from toyland.training.options import (
+    chosen_device,
+    chosen_recipe,
+    chosen_work_folder,
+    run_in_order,
+    training_options,
+)
+from toyland.training.texts import corpus, lessons
 from toyland.training.tokenizer import build_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from diffusers import AutoencoderKL
 
@@ -57,15 +66,24 @@ class Family:
     work: Path
     out: Path
     device: str
+    start: Path | None = None
 
     def _checkpoint(self, part: str) -> Path:
         return self.work / part / "checkpoint.pt"
 
     @cached_property
+    def earlier(self) -> StableDiffusionPipeline | None:
+        """The family whose weights this one goes on from."""
+        if self.start is None:
+            return None
+        return StableDiffusionPipeline.from_pretrained(self.start, dtype=torch.float32)
+
+    @cached_property
     def pictures(self) -> Pictures:
         """What the generators see: no held-out combination."""
         recipe = self.recipe
-        return render_pictures(self.work / "pictures", recipe.pictures, recipe.size, recipe.seed)
+        return render_pictures(self.work / "pictures", recipe.pictures, recipe.size, recipe.seed,
+                               shown=recipe.teaches)
 
     @cached_property
     def judge_pictures(self) -> Pictures:
@@ -77,6 +95,8 @@ class Family:
     @cached_property
     def tokenizer(self) -> CLIPTokenizer:
         """The tokenizer, learned in a second."""
+        if self.earlier is not None:
+            return self.earlier.tokenizer
         folder = self.work / "tokenizer"
         if (folder / "merges.txt").exists():
             return CLIPTokenizer.from_pretrained(folder)
@@ -85,8 +105,8 @@ class Family:
 
     def train_autoencoder(self) -> None:
         """Pixels to latents and back."""
-        train_autoencoder(
-            self.recipe, self.pictures, self._checkpoint("autoencoder"), self.device)
+        train_autoencoder(self.recipe, self.pictures, self._checkpoint("autoencoder"), self.device,
+                          self.earlier and self.earlier.vae)
 
     @cached_property
     def autoencoder(self) -> AutoencoderKL:
@@ -94,7 +114,7 @@ class Family:
         model = build_autoencoder(self.recipe.autoencoder, self.recipe.size)
         load_trained(model, self._checkpoint("autoencoder"))
         model.to(self.device).eval()
-        scale_latents(model, self.pictures, self.device)
+        scale_latents(model, self.pictures, self.device, self.earlier and self.earlier.vae)
         return model
 
     @cached_property
@@ -118,9 +138,13 @@ class Family:
         return model.eval()
 
     @cached_property
-    def text_encoder(self) -> CLIPTextModel:
-        """The half of the pair with which the UNet's training starts."""
-        return text_encoder_of(self.clip).to(self.device)
+    def drawing_parts(self) -> torch.nn.ModuleDict:
+        """UNet and text encoder as their training finds them: new, or as the earlier family has left them."""
+        recipe = self.recipe
+        unet = build_unet(recipe.unet, recipe.clip.text_width, *self.latents.values.shape[1:3])
+        if self.earlier is None:
+            return drawing_parts(unet, text_encoder_of(self.clip))
+        return drawing_parts(widened(self.earlier.unet, unet), self.earlier.text_encoder)
 
     def train_judge(self) -> None:
         """Pictures to attributes, apart from all generators."""
@@ -128,26 +152,27 @@ class Family:
 
     def train_unet(self) -> None:
         """Noise in latents, by text."""
-        tokens = token_table(
-            self.pictures, self.tokenizer, self.recipe.captions, self.recipe.seed)
-        taught = torch.tensor([
-            row for row, scene in enumerate(self.pictures.scenes) if self.recipe.teaches(scene)
-        ])
-        train_unet(self.recipe, self.latents, tokens, labels_of(self.pictures.scenes), taught,
-                   self.tokenizer, self.text_encoder, self._checkpoint("unet"), self.device)
+        recipe = self.recipe
+        tokens = token_table(self.pictures, self.tokenizer, recipe.captions, recipe.seed)
+        reading = ReadingLessons(lessons(self.pictures.scenes, recipe.seed), self.tokenizer)
+        train_unet(recipe, self.latents, tokens, reading, self.tokenizer, self.drawing_parts,
+                   self._checkpoint("unet"), self.device)
 
     def export(self) -> None:
         """Write the family; the UNet may still be in training in another process."""
-        recipe, latents = self.recipe, self.latents
-        unet = build_unet(recipe.unet, recipe.clip.text_width, *latents.values.shape[1:3])
-        share = load_trained(drawing_parts(unet, self.text_encoder.cpu()), self._checkpoint("unet"))
+        parts = self.drawing_parts.cpu()
+        share = load_trained(parts, self._checkpoint("unet"))
         print(f"exporting a UNet that is {100 * share:.0f} % trained", flush=True)
         export_vocabulary(self.out)
-        export_pipeline(self.out, unet=unet, autoencoder=self.autoencoder,
-                        text_encoder=self.text_encoder, tokenizer=self.tokenizer,
+        export_pipeline(self.out, unet=parts["unet"], autoencoder=self.autoencoder,
+                        text_encoder=parts["text_encoder"], tokenizer=self.tokenizer,
                         scheduler=build_scheduler())
+        if self.start is not None:  # judge and CLIP pair know pictures, not latents: the earlier ones serve
+            for part in ("clip", "judge") if self.start != self.out else ():
+                shutil.copytree(self.start / part, self.out / part, dirs_exist_ok=True)
+            return
         export_clip(self.out, self.clip, self.tokenizer)
-        judge = build_judge(recipe)
+        judge = build_judge(self.recipe)
         load_trained(judge, self._checkpoint("judge"))
         save_judge(judge, self.out / "judge")
 
@@ -187,20 +212,19 @@ def run_stage(stage: str, family: Family, workers: int) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/meeting"
-        fresh = Family(family.recipe, family.work, family.out, family.device)
+        fresh = Family(family.recipe, family.work, family.out, family.device, family.start)
         torch.multiprocessing.spawn(
             _work_on, (stage, fresh, workers, meeting), nprocs=workers)
 
 
 def main(argv: list[str] | None = None) -> None:
     """See the module."""
-    parser = training_options(__doc__.splitlines()[0], STAGES, "unet=60 autoencoder=30")
-    parser.add_argument("--out", type=Path, default=Path("assets/toyland"))
+    parser = training_options(__doc__, STAGES, "unet=60 autoencoder=30")
     parser.add_argument("--workers", type=int, default=os.cpu_count(),
                         help="training processes on the CPU")
     options = parser.parse_args(argv)
     device = chosen_device(options)
-    family = Family(chosen_recipe(options), options.work_dir, options.out, device)
+    family = Family(chosen_recipe(options), chosen_work_folder(options), options.out, device, options.start)
     workers = options.workers if device == "cpu" else 1
     run_in_order(STAGES, options.stage, lambda name: run_stage(name, family, workers))
 

@@ -1,6 +1,6 @@
 """One command that trains what the tasks need on top of the base model: controls, edits, styles.
 
-    python -m toyland.training.train_tasks --preset cpu --model assets/toyland
+    python -m toyland.training.train_tasks --preset cpu --out assets/toyland
 
 It reads the base model from its folder, as `toyland.training.train` has left it, and writes beside it.
 Checkpoints lie in the work folder; a run that was cut off goes on where it was.
@@ -11,32 +11,40 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import ControlNetModel, StableDiffusionPipeline, UNet2DConditionModel
 
-from toyland.judges.judge import save_judge, train_look_judge
+from toyland.judges.defects import render_flawed, save_defect_judge, train_defect_judge
+from toyland.judges.judge import load_judge, save_judge, train_look_judge
 from toyland.judges.reader import save_reader, train_reader
 from toyland.parts.autoencoder import train_decoder
 from toyland.parts.controlnet import train_controlnet
 from toyland.parts.controls import CONTROLS
 from toyland.parts.editor import EditPairs, edit_pairs, train_editor
+from toyland.parts.student import STUDENT, train_student
 from toyland.parts.style import STYLES, train_style
 from toyland.training.dataset import Pictures, render_pictures
 from toyland.training.export import export_lora, export_network
 from toyland.training.latents import Latents, encode_pictures, load_latents
-from toyland.training.options import chosen_device, chosen_recipe, run_in_order, training_options
+from toyland.training.options import (
+    chosen_device,
+    chosen_recipe,
+    chosen_work_folder,
+    run_in_order,
+    training_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from toyland.training.config import Recipe
 
 __all__ = ["STAGES", "TaskModels", "main"]
 
-_SEED, _JUDGE_SEED = 2_000, 3_000
+_JUDGE_SEED = 3_000
 
 
 @dataclass
@@ -44,12 +52,14 @@ class TaskModels:
     """What is trained on a base model that is already there; each training exports what it made.
 
     model: folder of the base model.  work: pictures, latents and checkpoints.
+    start: folder of an earlier family, whose ControlNets and editor these go on from.
     """
 
     recipe: Recipe
     model: Path
     work: Path
     device: str
+    start: Path | None = None
 
     def _checkpoint(self, part: str) -> Path:
         return self.work / part / "checkpoint.pt"
@@ -61,15 +71,15 @@ class TaskModels:
 
     @cached_property
     def pictures(self) -> Pictures:
-        """What the base model was taught, new pictures of it."""
+        """What the base model was taught."""
         recipe = self.recipe
-        return render_pictures(self.work / "taught", recipe.task_pictures, recipe.size,
-                               recipe.seed + _SEED, shown=recipe.teaches)
+        return render_pictures(self.work / "pictures", recipe.pictures, recipe.size, recipe.seed,
+                               shown=recipe.teaches)
 
     @cached_property
     def latents(self) -> Latents:
         """All of them, encoded."""
-        cache = self.work / "taught-latents.pt"
+        cache = self.work / "latents.pt"
         if cache.exists():
             return load_latents(cache)
         return encode_pictures(self.base.vae.to(self.device), self.pictures, cache, self.device)
@@ -77,14 +87,15 @@ class TaskModels:
     def train_decoder(self) -> None:
         """Latents to pixels once more, with the encoder as it is."""
         made = train_decoder(self.recipe, self.pictures, self.base.vae.to(self.device),
-                             self._checkpoint("decoder"))
+                             load_judge(self.model / "judge"), self._checkpoint("decoder"))
         export_network(made, self.model / "vae")
 
     def train_controlnet(self, kind: str) -> None:
         """A clip's edges, poses or depth to a picture."""
         part = f"controlnet-{kind}"
+        start = self.start and ControlNetModel.from_pretrained(self.start / part)
         made = train_controlnet(kind, self.recipe, self.base, self.pictures, self.latents,
-                                self._checkpoint(part), self.device)
+                                self._checkpoint(part), self.device, start)
         export_network(made, self.model / part)
 
     @cached_property
@@ -96,8 +107,9 @@ class TaskModels:
     def train_editor(self) -> None:
         """A picture and an instruction to another picture."""
         part = "instruct-pix2pix"
+        start = self.start and UNet2DConditionModel.from_pretrained(self.start / part)
         made = train_editor(self.recipe, self.base, self.latents, self.edits,
-                            self._checkpoint(part), self.device)
+                            self._checkpoint(part), self.device, start)
         export_network(made, self.model / part)
 
     @cached_property
@@ -119,6 +131,20 @@ class TaskModels:
             self.recipe, self.judge_pictures, self._checkpoint("reader"), self.device)
         save_reader(made.cpu(), self.model / "reader")
 
+    def train_defect_judge(self) -> None:
+        """Pictures to what is wrong with their subject."""
+        flawed = render_flawed(
+            self.judge_pictures, self.recipe.judge_pictures, self.work / "flawed.npz")
+        made = train_defect_judge(self.recipe, self.judge_pictures, flawed, load_judge(self.model / "judge"),
+                                  self._checkpoint("defect-judge"), self.device)
+        save_defect_judge(made.cpu(), self.model / "defect-judge")
+
+    def train_student(self) -> None:
+        """Many steps with guidance to a few without."""
+        made = train_student(self.recipe, self.base, self.pictures, self.latents,
+                             self._checkpoint(STUDENT), self.device)
+        export_lora(made, self.model / STUDENT)
+
     def train_style(self, name: str) -> None:
         """A dozen pictures to a style."""
         base = StableDiffusionPipeline.from_pretrained(self.model, dtype=torch.float32)
@@ -128,12 +154,14 @@ class TaskModels:
 
 
 STAGES: dict[str, Callable[[TaskModels], object]] = {
-    "taught": lambda models: models.latents,
+    "latents": lambda models: models.latents,
     "decoder": TaskModels.train_decoder,
+    STUDENT: TaskModels.train_student,
     **{f"controlnet-{kind}": partial(TaskModels.train_controlnet, kind=kind) for kind in CONTROLS},
     **{name: partial(TaskModels.train_style, name=name) for name in STYLES},
     "look-judge": TaskModels.train_look_judge,
     "reader": TaskModels.train_reader,
+    "defect-judge": TaskModels.train_defect_judge,
     "edits": lambda models: models.edits,
     "instruct-pix2pix": TaskModels.train_editor,
 }
@@ -143,13 +171,12 @@ STAGES: dict[str, Callable[[TaskModels], object]] = {
 def main(argv: list[str] | None = None) -> None:
     """See the module."""
     parser = training_options(
-        __doc__.splitlines()[0], STAGES, "decoder=30 controlnet-pose=10")
-    parser.add_argument("--model", type=Path, default=Path("assets/toyland"))
+        __doc__, STAGES, "decoder=30 controlnet-pose=10")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="on the CPU")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     models = TaskModels(
-        chosen_recipe(options), options.model, options.work_dir, chosen_device(options))
+        chosen_recipe(options), options.out, chosen_work_folder(options), chosen_device(options), options.start)
     run_in_order(STAGES, options.stage, lambda name: STAGES[name](models))
 
 

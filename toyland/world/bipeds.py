@@ -48,6 +48,29 @@ class _Dress:
     foot: Color
 
 
+def eyes(canvas: Canvas, *places: tuple[float, float, float]) -> list[tuple[float, float, float]]:
+    """Where a face has its eyes, each x, y and what else its drawing needs: as given, but for a defect."""
+    defect, found = canvas.defect, list(places)
+    if defect is None or "eye" not in defect.kind:
+        return found
+    number = int(defect.which * len(places))
+    if defect.kind == "eye missing":
+        del found[number]
+    else:
+        x, y, more = places[number]
+        angle = np.pi * (1 + 0.15 + 0.7 * defect.much)  # somewhere above
+        found.append((x + 0.13 * float(np.cos(angle)), y + 0.13 * float(np.sin(angle)), more))
+    return found
+
+
+def nose(canvas: Canvas, x: float, y: float) -> tuple[float, float]:
+    """Where a face has its nose: as given, but for a defect."""
+    if canvas.defect is None or canvas.defect.kind != "nose moved":
+        return x, y
+    angle, away = 2 * np.pi * canvas.defect.which, 0.09 + 0.04 * canvas.defect.much
+    return x + away * float(np.cos(angle)), y + away * float(np.sin(angle))
+
+
 def eye(canvas: Canvas, x: float, y: float, radius: float) -> None:
     """A dark eye with its highlight up on the left."""
     canvas.fill(oval(x, y, radius, radius * 1.2), INK)
@@ -66,9 +89,35 @@ def blush(canvas: Canvas, x: float, y: float, radius: float, skin: Color) -> Non
     canvas.fill(oval(x, y, radius, radius * 0.7), mix(skin, BLUSH, 0.75))
 
 
+_Point = tuple[float, float]
+
+
+def _limbs(
+    canvas: Canvas, pose: Pose, joints: tuple[str, str, str]
+) -> list[tuple[_Point, _Point, _Point]]:
+    """The points of both arms or legs, and by a defect of one more."""
+    found = [tuple(pose[f"{side}_{joint}"] for joint in joints) for side in _SIDES]
+    defect = canvas.defect
+    if defect is not None and defect.kind == "limb doubled":
+        at_arms, side = divmod(int(4 * defect.which), 2)
+        if at_arms == (joints[0] == "shoulder"):
+            tips = np.array([found[0][2], found[1][2], pose.head])
+            start = np.array(found[side][0])
+            turned = [start + (np.array(found[side]) - start) @ _rotation(sign * (50 + 30 * defect.much))
+                      for sign in (-1, 1)]
+            # To the side where it is seen.
+            extra = max(turned, key=lambda limb: np.linalg.norm(tips - limb[2], axis=1).min())
+            found.append(tuple((float(x), float(y)) for x, y in extra))
+    return found
+
+
+def _rotation(degrees: float) -> np.ndarray:
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.array([[c, s], [-s, c]])
+
+
 def _draw_legs(canvas: Canvas, pose: Pose, dress: _Dress, angular: bool) -> None:
-    for side in _SIDES:
-        hip, knee, ankle = (pose[f"{side}_{joint}"] for joint in ("hip", "knee", "ankle"))
+    for hip, knee, ankle in _limbs(canvas, pose, ("hip", "knee", "ankle")):
         x, y = ankle
         canvas.ink([limb(_LIMB, hip, knee, ankle)], dress.leg, INK)
         foot = box(x - 0.06, y - 0.03, x + 0.09, y + 0.05) if angular else oval(
@@ -92,9 +141,7 @@ def _draw_torso(canvas: Canvas, pose: Pose, color: Color, angular: bool) -> Canv
 
 
 def _draw_arms(canvas: Canvas, pose: Pose, dress: _Dress, angular: bool) -> None:
-    for side in _SIDES:
-        joints = ("shoulder", "elbow", "wrist")
-        shoulder, elbow, wrist = (pose[f"{side}_{joint}"] for joint in joints)
+    for shoulder, elbow, wrist in _limbs(canvas, pose, ("shoulder", "elbow", "wrist")):
         canvas.ink([limb(_LIMB * 0.95, shoulder, elbow, wrist)], dress.arm, INK)
         x, y = wrist
         hand = box(x - 0.06, y - 0.06, x + 0.06, y + 0.06) if angular else oval(x, y, 0.062)
@@ -124,13 +171,13 @@ def draw_panda(canvas: Canvas, pose: Pose, color: Color, seed: int) -> None:
     head = _head_canvas(canvas, pose)
     head.ink([oval(-0.165, -0.15, 0.07), oval(0.165, -0.15, 0.07)], COAL, INK)
     head.ink([oval(0, 0, 0.225, 0.19)], WHITE, INK)
-    for x, turn in ((-0.06, 24), (0.13, -24)):
-        head.fill(oval(x, 0.0, 0.056, 0.074, turn), COAL)
-        head.fill(oval(x + 0.012, -0.005, 0.028, 0.032), WHITE)
-        head.fill(oval(x + 0.016, 0.0, 0.019, 0.022), INK)
+    for x, y, turn in eyes(head, (-0.06, 0.0, 24), (0.13, 0.0, -24)):
+        head.fill(oval(x, y, 0.056, 0.074, turn), COAL)
+        head.fill(oval(x + 0.012, y - 0.005, 0.028, 0.032), WHITE)
+        head.fill(oval(x + 0.016, y, 0.019, 0.022), INK)
     blush(head, -0.135, 0.09, 0.035, WHITE)
     blush(head, 0.185, 0.085, 0.025, WHITE)
-    head.fill(oval(0.045, 0.06, 0.032, 0.022), INK)
+    head.fill(oval(*nose(head, 0.045, 0.06), 0.032, 0.022), INK)
     smile(head, 0.045, 0.095, 0.04)
 
 
@@ -148,10 +195,10 @@ def draw_bear(canvas: Canvas, pose: Pose, color: Color, seed: int) -> None:
         head.fill(oval(x, -0.145, 0.043), mix(color, BLUSH, 0.55))
     head.ink([oval(0, 0, 0.225, 0.19)], color, INK)
     head.fill(oval(0.05, 0.085, 0.1, 0.078), mix(color, CREAM, 0.8))
-    eye(head, -0.055, -0.01, 0.03)
-    eye(head, 0.13, -0.01, 0.03)
+    for place in eyes(head, (-0.055, -0.01, 0.03), (0.13, -0.01, 0.03)):
+        eye(head, *place)
     blush(head, -0.14, 0.075, 0.035, color)
-    head.fill(oval(0.055, 0.055, 0.042, 0.03), INK)
+    head.fill(oval(*nose(head, 0.055, 0.055), 0.042, 0.03), INK)
     smile(head, 0.05, 0.1, 0.04)
 
 
@@ -172,9 +219,9 @@ def draw_robot(canvas: Canvas, pose: Pose, color: Color, seed: int) -> None:
     head.ink([box(-0.245, -0.06, -0.2, 0.07), box(0.2, -0.06, 0.245, 0.07)], steel, INK)
     head.ink([box(-0.21, -0.165, 0.21, 0.165)], color, INK)
     head.fill(box(-0.155, -0.1, 0.185, 0.115), (42, 48, 78))
-    for x in (-0.06, 0.11):
-        head.fill(box(x - 0.05, -0.07, x + 0.05, 0.02), (126, 240, 236))
-        head.fill(box(x - 0.03, -0.055, x, -0.025), WHITE)
+    for x, y, half in eyes(head, (-0.06, -0.025, 0.05), (0.11, -0.025, 0.05)):
+        head.fill(box(x - half, y - 0.045, x + half, y + 0.045), (126, 240, 236))
+        head.fill(box(x - 0.03, y - 0.03, x, y), WHITE)
     head.fill(limb(0.024, (-0.03, 0.07), (0.085, 0.07)), (126, 240, 236))
 
 
@@ -216,8 +263,8 @@ def draw_person(canvas: Canvas, pose: Pose, color: Color, seed: int) -> None:
     head.ink([oval(0.015, 0.025, 0.185, 0.155)], skin, skin)
     head.fill(blob((-0.21, 0.02), (-0.2, -0.14), (-0.02, -0.215), (0.16, -0.15), (0.19, -0.02),
                    (0.12, -0.07), (-0.04, -0.075), (-0.15, -0.03)), hair)
-    eye(head, -0.05, 0.02, 0.03)
-    eye(head, 0.12, 0.02, 0.03)
+    for place in eyes(head, (-0.05, 0.02, 0.03), (0.12, 0.02, 0.03)):
+        eye(head, *place)
     blush(head, -0.1, 0.09, 0.036, skin)
     blush(head, 0.155, 0.09, 0.028, skin)
     smile(head, 0.04, 0.095, 0.048, darker((200, 70, 70), 0.2))

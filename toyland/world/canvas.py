@@ -9,9 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:
+    from toyland.world.defects import Defect
 
 Color = tuple[int, int, int]
 """Red, green, blue, each 0..255."""
@@ -122,12 +126,14 @@ class Canvas:
     pixels: uint8 (side, side, 4), shared by all canvases made from this one.
     matrix: (2, 3), local units to fractions of the frame. level: 0..1, written to channel four.
     pan: shift of the camera in fractions of the frame; what has depth 1 moves by all of it.
+    defect: what whoever draws on it gets wrong.
     """
 
     pixels: np.ndarray
     matrix: np.ndarray
     level: float = 1.0
     pan: float = 0.0
+    defect: Defect | None = None
 
     @classmethod
     def blank(cls, side: int, pan: float = 0.0) -> Canvas:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from toyland.world.bipeds import blush, eye, smile
+from toyland.world.bipeds import blush, eye, eyes, nose, smile
 from toyland.world.canvas import (
     Canvas,
     Color,
@@ -31,7 +31,7 @@ def _wave(phase: float, offset: float = 0.0) -> float:
     return float(np.sin(2 * np.pi * (phase + offset)))
 
 
-def _leg_angle(action: str, phase: float, front: bool, far: bool) -> float:
+def _leg_angle(action: str, phase: float, front: int, far: bool) -> float:
     """Degrees forward of straight down; a trot moves diagonal legs together."""
     if action in _AIRBORNE:
         return (52 if front else -52) + 6 * _wave(phase, 0.25 * far)
@@ -48,8 +48,13 @@ def _draw_legs(
     leg_color, foot_color = (darker(c, 0.22) for c in colors) if far else colors
     # The far legs stand a little behind and higher, so that all four are seen.
     dx, dy = (0.07, -0.015) if far else (0.0, 0.0)
-    for front, hip in zip((False, True), hips, strict=True):
-        angle = np.radians(_leg_angle(action, phase, front, far))
+    legs = [(hip, _leg_angle(action, phase, front, far)) for front, hip in enumerate(hips)]
+    if not far and canvas.defect is not None and canvas.defect.kind == "limb doubled":
+        back, front = hips
+        share = 0.35 + 0.3 * canvas.defect.which
+        legs.append(((back[0] + share * (front[0] - back[0]), back[1]), 24 * canvas.defect.much - 12))
+    for hip, degrees in legs:
+        angle = np.radians(degrees)
         x, y = hip[0] + dx, hip[1] + dy
         tip = (x + length * np.sin(angle), y + length * np.cos(angle))
         knee = (x + 0.75 * length * np.sin(angle), y + 0.75 * length * np.cos(angle))
@@ -91,9 +96,9 @@ def draw_cat(canvas: Canvas, color: Color, action: str, phase: float, seed: int)
         head.fill(polygon((sign * 0.19, -0.12), (sign * 0.185, -0.25), (sign * 0.08, -0.165)),
                   mix(color, BLUSH, 0.7))
     head.fill(oval(0.03, 0.09, 0.11, 0.075), mix(color, CREAM, 0.8))
-    eye(head, -0.075, -0.01, 0.037)
-    eye(head, 0.135, -0.01, 0.037)
-    head.fill(oval(0.03, 0.06, 0.03, 0.02), (220, 96, 110))
+    for place in eyes(head, (-0.075, -0.01, 0.037), (0.135, -0.01, 0.037)):
+        eye(head, *place)
+    head.fill(oval(*nose(head, 0.03, 0.06), 0.03, 0.02), (220, 96, 110))
     smile(head, 0.03, 0.09, 0.05)
     for sign, start in ((-1, -0.1), (1, 0.16)):
         for slope in (-0.03, 0.03):
@@ -125,9 +130,9 @@ def draw_fox(canvas: Canvas, color: Color, action: str, phase: float, seed: int)
         head.fill(polygon((x - 0.03, -0.17), (x - 0.02, -0.28), (x + 0.05, -0.17)), COAL)
     head.fill(blob((-0.16, 0.09), (0.0, 0.07), (0.16, 0.05), (0.35, 0.09), (0.13, 0.165),
                    (-0.1, 0.155)), pale)
-    eye(head, -0.07, 0.0, 0.036)
-    eye(head, 0.12, -0.005, 0.034)
-    head.fill(oval(0.365, 0.08, 0.038, 0.034), INK)
+    for place in eyes(head, (-0.07, 0.0, 0.036), (0.12, -0.005, 0.034)):
+        eye(head, *place)
+    head.fill(oval(*nose(head, 0.365, 0.08), 0.038, 0.034), INK)
 
 
 def draw_horse(canvas: Canvas, color: Color, action: str, phase: float, seed: int) -> None:
@@ -157,7 +162,8 @@ def draw_horse(canvas: Canvas, color: Color, action: str, phase: float, seed: in
     head.fill(oval(0.19, 0.1, 0.014), INK)
     head.fill(blob((-0.06, -0.14), (0.04, -0.12), (0.06, -0.02), (-0.02, -0.06), (-0.1, -0.04)),
               hair)
-    eye(head, 0.04, 0.015, 0.036)
+    for place in eyes(head, (0.04, 0.015, 0.036)):
+        eye(head, *place)
     blush(head, 0.04, 0.095, 0.03, color)
 
 
@@ -178,8 +184,9 @@ def draw_fish(canvas: Canvas, color: Color, action: str, phase: float, seed: int
         _draw_wing(canvas, 0.02, -0.02, phase)
     canvas.ink([blob((0.1, 0.07), (0.0, 0.0 + wag / 2), (-0.13, 0.09 + wag), (0.0, 0.18 + wag))],
                fin, INK)
-    canvas.ink([oval(0.34, -0.07, 0.11)], WHITE, INK)
-    eye(canvas, 0.365, -0.06, 0.062)
+    for x, y, radius in eyes(canvas, (0.365, -0.06, 0.062)):
+        canvas.ink([oval(x - 0.025, y - 0.01, 0.11)], WHITE, INK)
+        eye(canvas, x, y, radius)
     blush(canvas, 0.36, 0.12, 0.05, color)
     smile(canvas, 0.51, 0.1, 0.05)
 
@@ -204,7 +211,10 @@ def draw_car(canvas: Canvas, color: Color, action: str, phase: float, seed: int)
     body.ink([box(-0.75, 0.04, -0.68, 0.13)], (230, 60, 60), INK)
     if action == "flying":
         _draw_wing(canvas, -0.05, 0.1, phase)
-    for x in (-0.4, 0.4):
+    wheels = [-0.4, 0.4]
+    if canvas.defect is not None and canvas.defect.kind == "limb doubled":
+        wheels.append(0.3 * canvas.defect.which - 0.15)
+    for x in wheels:
         wheel = canvas.placed(x, 0.28, degrees=360 * phase)
         wheel.ink([oval(0, 0, 0.19)], COAL, INK)
         wheel.fill(oval(0, 0, 0.11), (214, 218, 228))

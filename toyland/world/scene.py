@@ -8,6 +8,7 @@ differ in phase and position: ``dataclasses.replace(scene, phase=..., x=...)``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,9 +20,12 @@ from toyland.world.palette import COLOR_VALUES
 from toyland.world.places import PLACE_TABLE, PLACES, draw_falling, draw_place, ground_depth
 from toyland.world.skeleton import MIRRORED_ORDER, Pose, pose
 
+if TYPE_CHECKING:
+    from toyland.world.defects import Defect
+
 __all__ = [
-    "ACTIONS", "ACTIONS_OF", "COLORS", "PLACES", "SUBJECTS", "WEATHER", "WEATHER_OF", "Rendering",
-    "Scene", "random_scene", "render", "render_backdrop",
+    "ACTIONS", "ACTIONS_OF", "COLORS", "DEFECTS_OF", "PLACES", "SUBJECTS", "WEATHER", "WEATHER_OF",
+    "Rendering", "Scene", "random_scene", "render", "render_backdrop",
 ]
 
 SUBJECTS = (
@@ -43,6 +47,14 @@ ACTIONS_OF: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("car", "rocket", "ball"), ("standing", "jumping", "flying")),
 }
 """The actions each subject can do."""
+
+_BY_EYES, _BY_LIMBS = ("eye missing", "eye added"), ("limb doubled",)
+DEFECTS_OF: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("panda", "bear", "cat", "fox"), (*_BY_EYES, "nose moved", *_BY_LIMBS)),
+    **dict.fromkeys(("robot", "person", "horse"), _BY_EYES + _BY_LIMBS),
+    "fish": _BY_EYES, **dict.fromkeys(("astronaut", "car"), _BY_LIMBS), "rocket": (), "ball": (),
+}
+"""What of `toyland.world.defects.DRAWN` each subject can be drawn with."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +201,7 @@ def _backdrop(scene: Scene, size: int) -> tuple[Canvas, np.ndarray]:
     return canvas, cv2.resize(depth, (size, size), interpolation=cv2.INTER_AREA)
 
 
-def _subject_canvas(backdrop: Canvas, scene: Scene) -> Canvas:
+def _subject_canvas(backdrop: Canvas, scene: Scene, defect: Defect | None) -> Canvas:
     """A canvas in the subject's own units, moved and tilted by its action."""
     wave = np.sin(2 * np.pi * scene.phase)
     lift = {"jumping": _BOUNCE, "flying": _BOUNCE / 2}.get(scene.action, 0.0) * wave
@@ -200,7 +212,7 @@ def _subject_canvas(backdrop: Canvas, scene: Scene) -> Canvas:
         tilt = _JUMP_TILT.get(scene.subject, 0.0)
     elif scene.subject == "fish":
         tilt = -6 + 22 * wave
-    canvas = Canvas(backdrop.pixels, backdrop.matrix, level=1.0)
+    canvas = Canvas(backdrop.pixels, backdrop.matrix, level=1.0, defect=defect)
     return canvas.placed(scene.x, scene.y - lift, scene.height, tilt * scene.facing,
                          mirrored=scene.facing < 0)
 
@@ -225,11 +237,11 @@ def _draw_subject(canvas: Canvas, scene: Scene) -> np.ndarray | None:
     return _skeleton(canvas, figure, scene.facing < 0)
 
 
-def render(scene: Scene, size: int = 128) -> Rendering:
-    """Draw a scene at size x size pixels, the same picture at every size."""
+def render(scene: Scene, size: int = 128, defect: Defect | None = None) -> Rendering:
+    """Draw a scene at size x size pixels, the same picture at every size; defect: one of DEFECTS_OF its subject."""
     canvas, depth = _backdrop(scene, size)
     canvas.pixels[..., 3] = 0
-    skeleton = _draw_subject(_subject_canvas(canvas, scene), scene)
+    skeleton = _draw_subject(_subject_canvas(canvas, scene, defect), scene)
     picture = cv2.resize(canvas.pixels, (size, size), interpolation=cv2.INTER_AREA)
     mask = picture[..., 3].astype(np.float32) / 255
     near = min(ground_depth(PLACE_TABLE[scene.place].horizon, _foot_row(scene)) + 0.1, 1.0)

@@ -1,4 +1,4 @@
-"""The stage beside the form, as HTML: empty, waiting, a preview; and the status line below it."""
+"""What stands where the video will be, as HTML: nothing yet, a preview; and the status line below it."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ READY = '<div class="status" role="status"></div>'
 
 
 def empty(text: str = "Your video appears here.", kind: str = "") -> str:
-    """The stage while there is nothing to see."""
-    film = '<div class="stage-film" aria-hidden="true"><i></i><i></i><i></i></div>'
-    return f'<div class="stage-empty {kind}">{film}<p>{html.escape(text)}</p></div>'
+    """While there is nothing to see."""
+    film = '<div class="display-film" aria-hidden="true"><i></i><i></i><i></i></div>'
+    return f'<div class="display-empty {kind}">{film}<p>{html.escape(text)}</p></div>'
 
 
 def busy() -> str:
-    """The stage of a job that has nothing to show yet."""
-    return empty("The first picture comes in a moment.", "stage-busy")
+    """While a job has nothing to show yet."""
+    return empty("The first picture comes in a moment.", "display-busy")
 
 
 def preview(event: Preview, fps: int) -> str:
     """The clip as it looks now, as one small looping picture that the page enlarges."""
     height, width = event.frames.shape[1:3]
     return (
-        f'<div class="stage-preview" style="aspect-ratio:{width}/{height}">'
+        f'<div class="display-preview" style="aspect-ratio:{width}/{height}">'
         f'<img alt="Preview of the video while it is being made" src="{animation(event.frames, fps)}"></div>'
     )
 

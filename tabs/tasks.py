@@ -1,22 +1,37 @@
-"""The tabs that begin with a clip."""
+"""The tabs: one record for each task."""
 
 from __future__ import annotations
 
-from tabs.showcase import CLIPS
-from tabs.tab import Tab
+from tabs.tab import Presets, Tab
+from text2video_zero.models.catalogue import ASSETS
 from text2video_zero.requests import (
     DepthRequest,
     DreamBoothRequest,
     EdgeRequest,
     InstructPix2PixRequest,
     PoseRequest,
+    TextToVideoRequest,
 )
+from text2video_zero.requests.camera import CAMERA_PRESETS
+
+CLIPS = ASSETS / "clips"
 
 
 def _example(clip: str, prompt: str, **values: object) -> dict[str, object]:
     return {"clip": str(CLIPS / f"{clip}.mp4"), "prompt": prompt, **values}
 
 
+TEXT_TO_VIDEO = Tab(
+    request=TextToVideoRequest,
+    examples=(
+        {"prompt": "a red panda dancing in the snow"},
+        {"prompt": "an orange fox walking in the meadow"},
+        {"prompt": "a yellow car on the beach"},
+        {"prompt": "a white horse standing in a meadow"},
+        {"prompt": "an orange cat jumping on a street at night"},
+    ),
+    presets=Presets("Camera", "A starting point; the sliders below fine-tune it.", CAMERA_PRESETS),
+)
 CLIP_TABS = (
     Tab(
         PoseRequest,
@@ -59,3 +74,4 @@ CLIP_TABS = (
         ),
     ),
 )
+TABS = (TEXT_TO_VIDEO, *CLIP_TABS)

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from serving.menu import ModelMenu
-from tabs import stage
+from tabs import display
 from tabs.tab import Presets
-from tabs.text_to_video import TEXT_TO_VIDEO
-from tabs.words import unknown_words_note, word_list
+from tabs.tasks import TEXT_TO_VIDEO
+from tabs.vocabulary import unknown_words_note, word_list
 from text2video_zero.events import Preview, Progress
 from text2video_zero.requests import TextToVideoRequest
 
@@ -29,37 +29,37 @@ def frames(count, height=8, width=16):
 
 
 def test_a_preview_is_one_endless_animation_that_keeps_the_video_s_shape_and_pace():
-    picture = decoded(stage.animation(frames(8), fps=4))
+    picture = decoded(display.animation(frames(8), fps=4))
     picture.load()
     assert (picture.n_frames, picture.size, picture.info["loop"]) == (8, (16, 8), 0)
     assert picture.info["duration"] == 250
-    assert "aspect-ratio:16/8" in stage.preview(Preview(frames(2)), fps=4)
+    assert "aspect-ratio:16/8" in display.preview(Preview(frames(2)), fps=4)
 
 
 def test_a_long_preview_is_thinned_out_and_takes_as_long_as_the_video():
-    picture = decoded(stage.animation(frames(240), fps=24))
-    assert picture.n_frames == stage.PREVIEW_FRAMES
+    picture = decoded(display.animation(frames(240), fps=24))
+    assert picture.n_frames == display.PREVIEW_FRAMES
     picture.seek(1)
     picture.load()
-    assert picture.info["duration"] == pytest.approx(10_000 / stage.PREVIEW_FRAMES, abs=1)
+    assert picture.info["duration"] == pytest.approx(10_000 / display.PREVIEW_FRAMES, abs=1)
 
 
 def test_a_single_frame_is_a_preview_too():
-    assert decoded(stage.animation(frames(1), fps=8)).size == (16, 8)
+    assert decoded(display.animation(frames(1), fps=8)).size == (16, 8)
 
 
 def test_progress_says_stage_count_share_and_time_left():
-    line = stage.progress(Progress("Denoising", 12, 48, 31.4))
+    line = display.progress(Progress("Denoising", 12, 48, 31.4))
     assert all(part in line for part in ("Denoising", "12 of 48", "width:25.0%", "about 31 s left"))
-    assert "left" not in stage.progress(Progress("Denoising", 1, 48))
-    assert "unmeasured" in stage.progress(Progress("Loading", 0, 1))
+    assert "left" not in display.progress(Progress("Denoising", 1, 48))
+    assert "unmeasured" in display.progress(Progress("Loading", 0, 1))
 
 
 def test_messages_cannot_bring_html_into_the_page():
     for made in (
-        stage.line("<script>", "failed"),
-        stage.empty("<script>"),
-        stage.progress(Progress("<script>", 0, 1)),
+        display.line("<script>", "failed"),
+        display.empty("<script>"),
+        display.progress(Progress("<script>", 0, 1)),
     ):
         assert "<script>" not in made
         assert "&lt;script&gt;" in made
@@ -69,7 +69,7 @@ def test_messages_cannot_bring_html_into_the_page():
     ("seconds", "said"), [(0, "1 s"), (42.3, "42 s"), (150, "2 min"), (3000, "50 min"), (9000, "2.5 h")]
 )
 def test_durations_are_said_as_a_person_would(seconds, said):
-    assert stage.duration(seconds) == said
+    assert display.duration(seconds) == said
 
 
 @pytest.fixture
@@ -110,5 +110,5 @@ def test_every_example_is_a_valid_request():
 
 
 def test_notes_stay_as_a_list_and_take_no_room_while_there_are_none():
-    assert stage.notes([]) == ""
-    assert stage.notes(["one", "<two>"]) == '<ul class="notes"><li>one</li><li>&lt;two&gt;</li></ul>'
+    assert display.notes([]) == ""
+    assert display.notes(["one", "<two>"]) == '<ul class="notes"><li>one</li><li>&lt;two&gt;</li></ul>'
