@@ -25,10 +25,10 @@ from text2video_zero.generate import sample
 from text2video_zero.models.catalogue import TOYLAND_FOLDER, known_model
 from text2video_zero.models.selection import find_checkpoint
 from text2video_zero.requests import TextToVideoRequest
-from text2video_zero.requests.camera import CAMERA_PRESETS
+from text2video_zero.requests.camera import CAMERA_PRESETS, CameraPose
 from text2video_zero.requests.text_to_video import RESAMPLING
 from text2video_zero.sampling.decoding import decoded_frames
-from text2video_zero.sampling.motion import CameraPath, CameraPose, sample_positions, warp
+from text2video_zero.sampling.motion import CameraPath, sample_positions, warp
 from text2video_zero.sampling.noise import NoiseScene, frame_noise
 from toyland.judges.evaluate import score
 from toyland.judges.judge import Judge, load_judge

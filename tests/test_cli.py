@@ -243,8 +243,9 @@ class TestRuns:
             finally:
                 closed.append(True)
 
-        def interrupt(*_):
-            raise KeyboardInterrupt
+        def interrupt(_, progress):
+            if progress.stage == "Denoising":
+                raise KeyboardInterrupt
 
         monkeypatch.setattr("text2video_zero.generate.generate", endless)
         monkeypatch.setattr(cli.ProgressLine, "show", interrupt)

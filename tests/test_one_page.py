@@ -57,17 +57,14 @@ def test_the_engine_makes_the_same_latents(page, pipeline, frames, steps):
 
 
 def test_the_engine_smooths_the_same_background(page, pipeline, monkeypatch):
-    found = []
-    find = CrossAttentionDetector.masks
+    def left_column(_, latents):  # what the tiny network finds is everywhere, and would leave no background
+        masks = torch.zeros(len(latents), *latents.shape[-2:])
+        masks[:, :, 0] = 1
+        return masks
 
-    def overheard(detector, latents):
-        found.append(find(detector, latents))
-        return found[-1]
-
-    monkeypatch.setattr(CrossAttentionDetector, "masks", overheard)
+    monkeypatch.setattr(CrossAttentionDetector, "masks", left_column)
     ours = sampled(paper_request(page, frames=4, steps=10, smooth_background=True), pipeline)
-    masks = found[0]
-    assert 0 < masks.mean() < 0.9
+    masks = left_column(None, ours)
     theirs = page.text_to_video(pipeline.components, PROMPT, SEED, 4, 10, find_foreground=lambda _: masks)
     assert distance(ours, theirs) < 1e-5
     assert distance(ours, page.text_to_video(pipeline.components, PROMPT, SEED, 4, 10)) > 1e-2

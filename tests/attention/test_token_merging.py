@@ -46,7 +46,7 @@ def test_merges_the_share_that_is_asked_for_and_spreads_out_again(ratio, rows, c
     assert spread.shape == cells.shape
     block = 2 if ratio <= 0.75 else 4
     most = rows * columns - (rows // block) * (columns // block)
-    assert counting.cells == [rows * columns - min(int(ratio * rows * columns), most)]
+    assert counting.cells == [rows * columns - min(int(ratio * (rows * columns)), most)]
 
 
 def test_equal_cells_lose_nothing_when_they_merge():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.time_axis import camera_flow, following, jitter, parsed, row, scenes, settings
-from text2video_zero.sampling.motion import CameraPose
+from text2video_zero.requests.camera import CameraPose
 from toyland.world.bipeds import BIPEDS
 
 STILL = CameraPose(0, 0, 1, 0)

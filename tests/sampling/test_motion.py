@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from text2video_zero.requests import TextToVideoRequest
-from text2video_zero.requests.camera import CAMERA_PRESETS
-from text2video_zero.sampling.motion import CameraPath, CameraPose, forward_noise, sample_positions, warp
+from text2video_zero.requests.camera import CAMERA_PRESETS, CameraPose
+from text2video_zero.sampling.motion import CameraPath, forward_noise, sample_positions, warp
 
 STILL = CameraPose(0, 0, 1, 0)
 speeds = st.floats(-0.2, 0.2)

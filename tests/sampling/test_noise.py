@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from text2video_zero.requests.camera import CAMERA_PRESETS
-from text2video_zero.sampling.motion import CameraPath, CameraPose, warp
+from text2video_zero.requests.camera import CAMERA_PRESETS, CameraPose
+from text2video_zero.sampling.motion import CameraPath, warp
 from text2video_zero.sampling.noise import NoisePath, NoiseScene, frame_noise
 
 SHAPE = (4, 16, 12)

@@ -29,7 +29,6 @@ from text2video_zero.requests import (
 )
 from text2video_zero.sampling.noise import frame_noise
 from text2video_zero.tasks import instructed
-from text2video_zero.tasks.instructed import noise_of_step
 
 CLIPS = Path(__file__).resolve().parents[2] / "assets" / "clips"
 CONTROLLED = {"edge": EdgeRequest, "pose": PoseRequest, "depth": DepthRequest}
@@ -96,19 +95,6 @@ class TestInstructed:
         parts = sampled(order(InstructPix2PixRequest, clip, **changes, chunk_size=3), editor).latents
         assert torch.allclose(parts, whole, atol=1e-4)
 
-    def test_the_start_and_each_step_but_the_last_have_noise_of_their_own(self, editor, clip, monkeypatch):
-        draws = []
-
-        def watched(request, pipeline, draw):
-            draws.append(draw)
-            return noise_of_step(request, pipeline, draw)
-
-        monkeypatch.setattr(instructed, "noise_of_step", watched)
-        request = order(InstructPix2PixRequest, clip)
-        assert request.sampler == "Euler ancestral"
-        sampled(request, editor)
-        assert draws == list(range(request.steps))
-
     @pytest.fixture
     def still_clip(self, tmp_path):
         picture = tmp_path / "still.mp4"
@@ -157,7 +143,7 @@ class TestInstructed:
         request = order(InstructPix2PixRequest, clip, frames=3, shared_noise=False, seed=7, size=Size(64, 64))
         for draw in (0, 2):
             drawn = [frame_noise(7, frame, (4, 8, 8), "cpu", draw) for frame in range(3)]
-            assert torch.equal(noise_of_step(request, editor, draw), torch.stack(drawn))
+            assert torch.equal(instructed.noise_of_step(request, editor, draw), torch.stack(drawn))
 
     def test_a_model_without_instructions_is_refused(self, pipeline, clip):
         with pytest.raises(UserError, match="takes no instructions"):

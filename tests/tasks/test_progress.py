@@ -26,8 +26,8 @@ def chunks(steps, frames):
 
 
 def test_a_step_counts_when_its_last_chunk_is_done(pipeline):
-    narrator = ProgressReporter(pipeline.preview_decoder, evaluations=12, frames=4, steps=3)
-    events = narrator.reported(loop(chunks(3, 4)), "Denoising")
+    reporter = ProgressReporter(pipeline.preview_decoder, evaluations=12, frames=4, steps=3)
+    events = reporter.reported(loop(chunks(3, 4)), "Denoising")
     assert [event.step for event in events if isinstance(event, Progress)] == [0, 1, 1, 2, 2, 3]
 
 
@@ -42,9 +42,9 @@ def test_about_ten_previews_a_run(pipeline, steps, previews):
 
 def test_at_even_speed_the_estimate_is_what_comes_and_what_decoding_takes(pipeline, monkeypatch):
     """A second per frame that goes through the UNet."""
-    narrator = ProgressReporter(pipeline.preview_decoder, evaluations=12, frames=4, steps=3, began=0.0)
-    monkeypatch.setattr(progress.time, "monotonic", lambda: float(narrator.done))
-    events = narrator.reported(loop(chunks(3, 4)), "Denoising")
+    reporter = ProgressReporter(pipeline.preview_decoder, evaluations=12, frames=4, steps=3, began=0.0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(reporter.done))
+    events = reporter.reported(loop(chunks(3, 4)), "Denoising")
     left = [event.seconds_left for event in events if isinstance(event, Progress)]
     decoding = DECODE_COST * 4
     assert left == pytest.approx([decoding + 12 - done for done in (1, 4, 5, 8, 9, 12)])
@@ -57,15 +57,15 @@ def test_a_text_to_video_run_counts_all_its_evaluations_beforehand(pipeline, smo
     request = TextToVideoRequest(
         "a red fox", frames=3, steps=5, size=Size(64, 64), seed=1, smooth_background=smooth_background, motion=motion
     )
-    narrators = []
+    reporters = []
 
     class Recorded(ProgressReporter):
-        def told(self, *arguments):
-            narrators.append(self)
+        def reported(self, *arguments):
+            reporters.append(self)
             return super().reported(*arguments)
 
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
         patch.setattr(text_to_video, "ProgressReporter", Recorded)
         for _ in text_to_video.sample_text_to_video(request, pipeline):
             pass
-    assert narrators[0].done == narrators[0].evaluations > 0
+    assert reporters[0].done == reporters[0].evaluations > 0

@@ -183,7 +183,7 @@ def test_reconstructions_are_measured(family):
     back, quality = reconstruction_quality(_load(family.out), family.pictures)
     assert back.shape == family.pictures.images.shape
     assert 0 < quality["L1"] < 1
-    assert 0 <= quality["sharpness"] < 1
+    assert quality["sharpness"] > 0  # 1 is as sharp as the renders; an untrained decoder makes noise
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from text2video_zero.media.frames import Frames
-    from text2video_zero.sampling.motion import CameraPose
+    from text2video_zero.requests.camera import CameraPose
 
 
 def iou(mask: np.ndarray, truth: np.ndarray) -> float:

@@ -1,7 +1,8 @@
-"""Camera movements by name: values for the motion fields of a text-to-video request."""
+"""The camera: where it is, and its movements by name, values for the motion fields of a text-to-video request."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -24,3 +25,17 @@ CAMERA_PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
         }.items()
     }
 )
+
+
+@dataclass(frozen=True)
+class CameraPose:
+    """Where the camera is, against frame 0.
+
+    x, y: shift in widths and heights of the frame.  scale: magnification of the picture, > 0.
+    angle: clockwise turn in radians.
+    """
+
+    x: float
+    y: float
+    scale: float
+    angle: float

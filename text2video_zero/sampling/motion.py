@@ -16,24 +16,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from text2video_zero.requests.camera import CameraPose
+
 if TYPE_CHECKING:
     from text2video_zero.sampling.noise import NoisePath, NoiseScene
 
 LANCZOS_RADIUS = 4
-
-
-@dataclass(frozen=True)
-class CameraPose:
-    """Where the camera is, against frame 0.
-
-    x, y: shift in widths and heights of the frame.  scale: magnification of the picture, > 0.
-    angle: clockwise turn in radians.
-    """
-
-    x: float
-    y: float
-    scale: float
-    angle: float
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 if TYPE_CHECKING:
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests import Size, VideoRequest
-    from text2video_zero.sampling.motion import CameraPose
+    from text2video_zero.requests.camera import CameraPose
     from text2video_zero.sampling.schedule import Schedule
     from text2video_zero.sampling.solvers import StepNoise
 

@@ -12,7 +12,7 @@ from text2video_zero.sampling.motion import warp
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from text2video_zero.sampling.motion import CameraPose
+    from text2video_zero.requests.camera import CameraPose
 
 # The authors dilate their masks by 5x5 on a grid of 64x64 cells.
 DILATION_RADIUS_PER_SIDE = 2 / 64

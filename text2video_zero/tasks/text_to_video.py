@@ -15,7 +15,7 @@ from text2video_zero.foreground.attention_maps import CrossAttentionDetector
 from text2video_zero.foreground.salient_object import SalientObjectDetector
 from text2video_zero.sampling.denoising import Sampled, denoise
 from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts, negative_branch
-from text2video_zero.sampling.motion import Anchor, CameraPath, CameraPose
+from text2video_zero.sampling.motion import Anchor, CameraPath
 from text2video_zero.sampling.motion_plan import MotionPlan
 from text2video_zero.sampling.noise import NoisePath, NoiseScene, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.sampling.smoothing import smoothed_latents
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from text2video_zero.events import Event
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests import TextToVideoRequest
+    from text2video_zero.requests.camera import CameraPose
     from text2video_zero.sampling.denoising import ChunkContext, ChunkDone
     from text2video_zero.sampling.schedule import Schedule
 
