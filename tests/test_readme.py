@@ -30,7 +30,7 @@ def commands():
     """Those of the blocks, and those that stand within a sentence."""
     lines = [line for block in blocks("sh") for line in block.splitlines() if line]
     prose = re.sub(r"^```.*?^```", "", README, flags=re.MULTILINE | re.DOTALL)
-    lines += re.findall(r"`((?:make|\.venv/bin/\S+) [^`]+)`", prose)
+    lines += re.findall(r"`((?:make|\.venv/bin/[^\s`]+) [^`]+)`", prose)
     return [re.sub(r"\s+# .*", "", line) for line in lines]
 
 

@@ -116,7 +116,7 @@ def test_the_control_map_is_seen_first_and_then_plays_in_step_with_the_video(pag
     ask(page, prompt="")
     page.locator("#edge-show-maps").click()
     page.wait_for_function(playing("#edge-guide"))
-    assert "The control map is ready" in page.locator("#edge-status").inner_text()
+    sync_api.expect(page.locator("#edge-status")).to_contain_text("The control map is ready")
     sync_api.expect(page.locator("#edge-video video")).to_have_count(0)
     sync_api.expect(page.locator("#edge-run")).to_be_enabled()
     keep(page, "control-map")
@@ -128,7 +128,7 @@ def test_the_control_map_is_seen_first_and_then_plays_in_step_with_the_video(pag
         page.wait_for_function(IN_STEP)
         page.wait_for_timeout(150)
     keep(page, "in-step")
-    assert "96x64 -> 80x64" in page.locator("#edge-notes").inner_text()
+    sync_api.expect(page.locator("#edge-notes")).to_contain_text("96x64 -> 80x64")
     assert page.errors == []
 
 

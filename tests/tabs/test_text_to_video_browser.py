@@ -57,7 +57,7 @@ def test_a_prompt_becomes_a_playing_video_after_a_preview(page):
     page.wait_for_function(PLAYING)
     began = page.evaluate(MOVING)
     page.wait_for_function(f"before => ({MOVING})() !== before", arg=began)
-    assert "Done in" in page.locator(f"{TASK}-status").inner_text()
+    sync_api.expect(page.locator(f"{TASK}-status")).to_contain_text("Done in")
     keep(page, "video")
     hosts = {urlparse(url).hostname for url in page.requested if url.startswith(("http:", "https:", "ws:", "wss:"))}
     assert hosts == {"127.0.0.1"}
@@ -88,7 +88,7 @@ def test_stop_keeps_the_last_preview_and_the_next_run_works(page):
     sync_api.expect(page.locator(f"{TASK}-status")).to_have_text("Stopped.", timeout=PATIENCE)
     sync_api.expect(page.locator(f"{TASK}-run")).to_be_enabled()
     page.wait_for_timeout(1000)  # nothing of the stopped run may still arrive
-    assert page.locator(f"{TASK}-status").inner_text().strip() == "Stopped."
+    sync_api.expect(page.locator(f"{TASK}-status")).to_have_text("Stopped.")
     assert page.locator(".display-preview img").is_visible()
     keep(page, "stopped")
     page.locator(f"{TASK}-steps input").fill("4")
