@@ -13,6 +13,18 @@ if TYPE_CHECKING:
 
     from gradio.components import Component
 
+QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""How listeners are connected that follow a field: at once, and nothing for programs."""
+
+PLAIN = {"prompt", "frames", "fps", "seed"}
+"""Fields whose label says it all to whoever sees them among the others."""
+
+TYPED = {"fps"}
+"""Numbers that are typed, however few there are to choose from."""
+
+IN_TURN: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+"""How listeners are connected that others follow, by a state that they set, or that wait; any number at once."""
+
 LONGEST_SLIDER = 100
 """Whole numbers to choose from, above which a slider is too coarse to hit one and a number is typed instead."""
 
@@ -21,7 +33,8 @@ MOST_RADIO_BUTTONS = 3
 CLIP_TYPES = ("video", "image", ".mkv", ".zip")
 """What a browser offers to choose as a clip; whether it can be read turns out when it is."""
 
-SIZES = ("128x128", "192x128", "128x192", "512x512", "768x512", "512x768")
+SHAPES = {"square": (1, 1), "wide 16:9": (16, 9), "wide 4:3": (4, 3), "tall 9:16": (9, 16), "tall 3:4": (3, 4)}
+SIDES_DIVIDE_BY = 8
 
 
 def widget(  # noqa: PLR0911 - one for each kind
@@ -31,7 +44,8 @@ def widget(  # noqa: PLR0911 - one for each kind
 
     buttons: small buttons in the corner of a number that is typed.
     """
-    shared = {"label": spec.label, "info": spec.help, "elem_id": f"{task}-{name}", "interactive": True}
+    info = None if name in PLAIN else spec.help
+    shared = {"label": spec.label, "info": info, "elem_id": f"{task}-{name}", "interactive": True}
     match spec.kind:
         case Kind.CLIP:
             del shared["info"]  # a file has no room for it
@@ -39,7 +53,7 @@ def widget(  # noqa: PLR0911 - one for each kind
             return gr.File(file_types=list(CLIP_TYPES), height=140, **(shared | kinds))
         case Kind.TEXT:
             return gr.Textbox(default, lines=spec.lines, max_lines=max(spec.lines, 6), **shared)
-        case Kind.INTEGER if spec.maximum - spec.minimum > LONGEST_SLIDER:
+        case Kind.INTEGER if name in TYPED or spec.maximum - spec.minimum > LONGEST_SLIDER:
             bounds = {"minimum": spec.minimum, "maximum": spec.maximum, "step": spec.step}
             return gr.Number(default, precision=0, buttons=buttons, **bounds, **shared)
         case Kind.INTEGER:
@@ -53,8 +67,21 @@ def widget(  # noqa: PLR0911 - one for each kind
         case Kind.CHOICE:
             return gr.Dropdown(list(spec.choices), value=default, **shared)
         case Kind.SIZE:
-            choices = [("automatic", ""), *((size, size) for size in SIZES)]
-            return gr.Dropdown(choices, value=shown(default), allow_custom_value=True, **shared)
+            return gr.Dropdown(sizes(), value=shown(default), allow_custom_value=True, **shared)
+
+
+def sizes(side: int = 512) -> list[tuple[str, str]]:
+    """Sizes of several shapes to choose from, with the area that a model draws best; label and value.
+
+    side: of the model's own square, in pixels.
+    """
+    offered = [("automatic", "")]
+    for name, (wide, high) in SHAPES.items():
+        width, height = (
+            round(side * (ratio**0.5) / SIDES_DIVIDE_BY) * SIDES_DIVIDE_BY for ratio in (wide / high, high / wide)
+        )
+        offered.append((f"{name}, {width}x{height}", f"{width}x{height}"))
+    return offered
 
 
 def optional(spec: FieldSpec) -> Component:
