@@ -19,9 +19,9 @@ from diffusers import ControlNetModel, StableDiffusionPipeline, UNet2DConditionM
 from toyland.judges.defects import render_flawed, save_defect_judge, train_defect_judge
 from toyland.judges.judge import load_judge, save_judge, train_look_judge
 from toyland.judges.reader import save_reader, train_reader
-from toyland.parts.autoencoder import train_decoder
 from toyland.parts.controlnet import train_controlnet
 from toyland.parts.controls import CONTROLS
+from toyland.parts.decoder import train_decoder
 from toyland.parts.editor import EditPairs, edit_pairs, train_editor
 from toyland.parts.student import STUDENT, train_student
 from toyland.parts.style import STYLES, train_style
@@ -86,7 +86,7 @@ class TaskModels:
 
     def train_decoder(self) -> None:
         """Latents to pixels once more, with the encoder as it is."""
-        made = train_decoder(self.recipe, self.pictures, self.base.vae.to(self.device),
+        made = train_decoder(self.recipe, self.pictures, self.latents.values, self.base.vae.to(self.device),
                              load_judge(self.model / "judge"), self._checkpoint("decoder"))
         export_network(made, self.model / "vae")
 
