@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from text2video_zero.errors import UserError
 
@@ -32,12 +32,12 @@ class Schedule:
     """
 
     sampler: str
-    training: Mapping[str, object]
+    training: Mapping[str, Any]
     timesteps: tuple[float, ...]
     alphas: tuple[float, ...]
 
     @property
-    def prediction_type(self) -> object:
+    def prediction_type(self) -> str:
         """What the UNet was trained to predict, "epsilon" or "v_prediction"."""
         return self.training.get("prediction_type", "epsilon")
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 import torch
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
@@ -20,8 +20,7 @@ from text2video_zero.sampling.schedule import (
     trailing_timesteps,
 )
 
-if TYPE_CHECKING:
-    from diffusers import SchedulerMixin
+AnyLibraryScheduler = EulerDiscreteScheduler | DPMSolverMultistepScheduler | UniPCMultistepScheduler
 
 TRAINING_OPTIONS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
 DATA_DEVIATION, TIMESTEP_SCALE = 0.5, 10.0  # of LCM's boundary condition, as it was trained
@@ -30,14 +29,28 @@ DATA_DEVIATION, TIMESTEP_SCALE = 0.5, 10.0  # of LCM's boundary condition, as it
 StepNoise = Callable[[int], torch.Tensor]
 
 
+class TrainedNoise(Protocol):
+    """A model's own scheduler of diffusers, as far as the schedules look at it: the noise it was trained with.
+
+    config: a FrozenDict of diffusers.  alphas_cumprod: ᾱ by timestep.
+    """
+
+    @property
+    def config(self) -> Any: ...  # noqa: D102
+
+    alphas_cumprod: torch.Tensor
+
+
 class Solver(Protocol):
     """Steps through one segment; made anew for each, because multistep samplers remember earlier steps."""
 
     def model_input(self, latents: torch.Tensor, index: int) -> torch.Tensor:
         """What the UNet is shown."""
+        ...
 
     def step(self, model_output: torch.Tensor, index: int, latents: torch.Tensor) -> torch.Tensor:
         """Latents at timestep number index + 1 from those at index."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -112,7 +125,7 @@ class ConsistencySolver:
 class LibrarySolver:
     """A scheduler of diffusers, which keeps its own count of steps."""
 
-    scheduler: SchedulerMixin
+    scheduler: AnyLibraryScheduler
 
     def model_input(self, latents: torch.Tensor, index: int) -> torch.Tensor:
         """What the UNet is shown: the latents scaled as the scheduler asks."""
@@ -120,17 +133,17 @@ class LibrarySolver:
 
     def step(self, model_output: torch.Tensor, index: int, latents: torch.Tensor) -> torch.Tensor:
         """Latents at timestep number index + 1 from those at index."""
-        return self.scheduler.step(model_output, self.scheduler.timesteps[index], latents).prev_sample
+        return self.scheduler.step(model_output, self.scheduler.timesteps[index], latents, return_dict=False)[0]
 
 
 @dataclass(frozen=True)
 class LibraryScheduler:
     """A class of diffusers' schedulers, and with which options it is made."""
 
-    scheduler_class: type[SchedulerMixin]
-    options: Mapping[str, object]
+    scheduler_class: type[AnyLibraryScheduler]
+    options: Mapping[str, Any]
 
-    def made(self, training: Mapping[str, object], steps: int) -> SchedulerMixin:
+    def made(self, training: Mapping[str, Any], steps: int) -> AnyLibraryScheduler:
         """A new one for the noise levels that a model was trained with, spaced over the whole range."""
         # At any number of steps, which the spacing "leading" does not do.
         scheduler = self.scheduler_class(**training, **self.options, timestep_spacing="linspace")
@@ -209,7 +222,7 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
 )
 
 
-def schedule_of(sampler: str, steps: int, scheduler: SchedulerMixin) -> Schedule:
+def schedule_of(sampler: str, steps: int, scheduler: TrainedNoise) -> Schedule:
     """The schedule of `steps` >= 1 steps for the noise levels that the model's own scheduler records."""
     spacing = SAMPLERS[sampler].timesteps
     if not isinstance(spacing, LibraryScheduler):
@@ -221,7 +234,7 @@ def schedule_of(sampler: str, steps: int, scheduler: SchedulerMixin) -> Schedule
     return Schedule(sampler, training, timesteps, alphas)
 
 
-def schedule_at(timesteps: tuple[int, ...], sampler: str, scheduler: SchedulerMixin) -> Schedule:
+def schedule_at(timesteps: tuple[int, ...], sampler: str, scheduler: TrainedNoise) -> Schedule:
     """The schedule of a sampler that can step from any timestep to any lower one: DDIM and LCM."""
     levels = scheduler.alphas_cumprod
     end = 1.0 if SAMPLERS[sampler].ends_clean else levels[0].item()
@@ -229,5 +242,5 @@ def schedule_at(timesteps: tuple[int, ...], sampler: str, scheduler: SchedulerMi
     return Schedule(sampler, _training(scheduler), tuple(map(float, timesteps)), alphas)
 
 
-def _training(scheduler: SchedulerMixin) -> dict[str, object]:
+def _training(scheduler: TrainedNoise) -> dict[str, Any]:
     return {name: scheduler.config[name] for name in TRAINING_OPTIONS if name in scheduler.config}
