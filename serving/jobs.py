@@ -9,15 +9,18 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Protocol
 
-from serving.store import FORMS
-from text2video_zero.events import ClipFrames, ControlMaps, Finished, Progress
+from serving.store import FORMS, Guide, Stored
+from text2video_zero.events import ClipFrames, ControlMaps, Finished, Notice, Preview, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
-    from serving.store import Guide, Stored, VideoStore
+    from serving.store import VideoStore
     from text2video_zero.events import Event
     from text2video_zero.job import Job
+
+# What a page or a program is told: of maps and videos that are kept, where they lie.
+Shown = Progress | Preview | Notice | Guide | Stored
 
 
 class Runner(Protocol):
@@ -26,17 +29,20 @@ class Runner(Protocol):
     @property
     def slots(self) -> int:
         """Jobs that may run at once."""
+        ...
 
-    def run(self, job: Job) -> Iterator[Event]:
+    def run(self, job: Job) -> Generator[Event]:
         """Run a job; closing the iterator stops it within one step and frees its slot."""
+        ...
 
     def describe_device(self) -> str:
         """The device that jobs run on, fit to be shown; blank while it is not known."""
+        ...
 
 
 def complete(
     job: Job, runner: Runner, store: VideoStore, forms: tuple[str, ...] = tuple(FORMS), *, keep_guide: bool = True
-) -> Iterator[Event | Guide | Stored]:
+) -> Generator[Shown]:
     """Run a job and keep what it makes. The runner is free for the next job before the video's files are written.
 
     keep_guide: write what shapes the video too, as soon as it is known.

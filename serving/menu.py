@@ -79,15 +79,18 @@ class ModelMenu:
         model = self._known(name)
         if model:
             return speeds_of(model.family)
-        own = self.free and isinstance(name, str) and name.strip()
-        return speeds_of(family_of(find_checkpoint(name)) if own else "")
+        own = self._own(name)
+        return speeds_of(family_of(find_checkpoint(own)) if own else "")
 
     def vocabulary(self, name: str | None) -> Vocabulary | None:
         """The words that a model knows, where somebody wrote them down."""
         model = self._known(name)
-        if model is None and not (self.free and isinstance(name, str) and name.strip()):
-            return None
-        return Vocabulary.read(Path(find_checkpoint(name).source))
+        named = model.name if model else self._own(name)
+        return Vocabulary.read(Path(find_checkpoint(named).source)) if named else None
+
+    def _own(self, name: str | None) -> str:
+        """The name of a model that may be the person's own; blank where there is none, or none may be named."""
+        return name.strip() if self.free and isinstance(name, str) else ""
 
     def _known(self, name: str | None) -> KnownModel | None:
         return next((model for model in self.models if name and model.name == name.strip()), None)

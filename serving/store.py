@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from text2video_zero.events import ControlMaps
 from text2video_zero.media.files import unique_path
-from text2video_zero.media.video import Video, save_or_keep_frames
+from text2video_zero.media.video import FramesKeptError, Video, save_or_keep_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +71,11 @@ class VideoStore:
         if not self._keep_settings:
             video = dataclasses.replace(video, settings={})
         first, *others = forms
-        path = save_or_keep_frames(video, unique_path(self.folder, request.task, first))
+        try:
+            path = save_or_keep_frames(video, unique_path(self.folder, request.task, first))
+        except FramesKeptError as error:
+            self._record(error.path)
+            raise
         self._record(path)
         files = {first: path}
         yield Stored(dict(files), settings)
@@ -90,8 +94,8 @@ class VideoStore:
         return Guide(path)
 
     def _record(self, path: Path) -> None:
-        """Remember a file that was just written, if it is to be removed one day."""
-        if self._keep_seconds is not None:
+        """Remember a file that was just written, if it is to be removed one day; what lies elsewhere is not."""
+        if self._keep_seconds is not None and path.parent == self.folder:
             (self._records / path.name).write_text(_state(path), encoding="ascii")
 
     def _remove_old(self) -> None:

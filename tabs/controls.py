@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import gradio as gr
-    from gradio.components import Component
 
     from tabs.clip_source import ClipSource
+    from tabs.form import Field
 
 
 @dataclass(frozen=True)
@@ -23,20 +23,20 @@ class Controls:
 
     model: gr.Dropdown
     loras: gr.Textbox | None
-    fields: dict[str, Component]
+    fields: dict[str, Field]
     run: gr.Button
     show_maps: gr.Button | None
     stop: gr.Button
     clip_source: ClipSource | None
 
     @property
-    def inputs(self) -> dict[str, Component]:
-        """Every value of a run by its name."""
+    def inputs(self) -> dict[str, Any]:
+        """Every value of a run by its name: widgets, in a dict that all of Gradio's annotations agree with."""
         loras = {} if self.loras is None else {"loras": self.loras}
         return {"model": self.model, **loras, **self.fields}
 
     @property
-    def inputs_of_page(self) -> dict[str, Component]:
+    def inputs_of_page(self) -> dict[str, Any]:
         """The same, and what only the person at the serving machine may give: a path of it."""
         folder = self.clip_source and self.clip_source.folder
         return {**self.inputs, "clip_path": folder} if folder else self.inputs

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs.form import shown
+from tabs.form import QUIETLY, shown
 from text2video_zero.job import defaults_of, preset_values
 from text2video_zero.models.speeds import FULL_QUALITY, SPEED_FIELDS
 from text2video_zero.requests.presets import BALANCED, PRESETS, preset_fields
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gradio.components import Component
 
     from serving.menu import ModelMenu
+    from tabs.form import Field
     from text2video_zero.requests import Request
 
 
@@ -24,7 +25,7 @@ def connect_model_defaults(
     request: type[Request],
     menu: ModelMenu,
     model: gr.Dropdown,
-    fields: Mapping[str, Component],
+    fields: Mapping[str, Field],
     info: Callable[[str], str],
 ) -> None:
     """Choosing a model or a speed fills in its defaults, and takes back those of the one before.
@@ -34,7 +35,6 @@ def connect_model_defaults(
     speed = fields.get("speed")
     by_speed = [name for name in SPEED_FIELDS if speed and name in fields]
     by_model = [name for name in fields if any(name in known.defaults for known in menu.models)]
-    quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
     def defaults(names: list[str], model_name: str, chosen: str) -> dict[Component, Any]:
         values = defaults_of(request.task, model_name or "", chosen)
@@ -49,14 +49,14 @@ def connect_model_defaults(
 
     filled = [fields[name] for name in dict.fromkeys(by_model + by_speed)]
     chosen = [speed] if speed else []
-    model.change(fill_for_model, [model, *chosen], [model, *chosen, *filled], **quiet)
-    if speed:
+    model.change(fill_for_model, [model, *chosen], [model, *chosen, *filled], **QUIETLY)
+    if isinstance(speed, gr.Radio | gr.Dropdown):
         speed.visible = len(menu.speeds(menu.default)) > 1
         speed.input(
             lambda name, chosen: defaults(by_speed, name, chosen),
             [model, speed],
             [fields[name] for name in by_speed],
-            **quiet,
+            **QUIETLY,
         )
 
 
@@ -78,7 +78,6 @@ def connect_presets(task: str, radio: gr.Radio, model: gr.Dropdown, fields: Mapp
     """A preset fills its fields; a field that moves, by hand or with the model, shows which preset still fits."""
     names = preset_fields(task)
     filled = [fields[name] for name in names]
-    quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
     def fill(preset: str, model_name: str) -> list[Any]:
         values = preset_values(task, model_name or "", preset)
@@ -87,5 +86,5 @@ def connect_presets(task: str, radio: gr.Radio, model: gr.Dropdown, fields: Mapp
     def fitting(model_name: str, *values: Any) -> str | None:
         return next((preset for preset in PRESETS if fill(preset, model_name) == list(values)), None)
 
-    radio.input(fill, [radio, model], filled, **quiet)
-    gr.on([field.change for field in filled], fitting, [model, *filled], radio, trigger_mode="always_last", **quiet)
+    radio.input(fill, [radio, model], filled, **QUIETLY)
+    gr.on([field.change for field in filled], fitting, [model, *filled], radio, trigger_mode="always_last", **QUIETLY)

@@ -25,7 +25,7 @@ from tabs.form import given, optional
 from text2video_zero.errors import UserError
 from text2video_zero.events import Notice, Preview, Progress
 from text2video_zero.job import build_job, fields_with_defaults
-from text2video_zero.requests import REQUESTS
+from text2video_zero.requests import REQUESTS, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from serving.store import VideoStore
     from tabs.controls import Controls
     from tabs.result import Result
-    from text2video_zero.events import Event
     from text2video_zero.job import Job
     from text2video_zero.requests import Request
 
@@ -72,7 +71,7 @@ class Run:
     """The handlers of one tab.
 
     maps_only: whether a run ends with the control maps.
-    running: session of a page -> set when its run has ended.
+    running: session of a page, None for one without, -> set when its run has ended.
     """
 
     request: type[Request]
@@ -82,13 +81,13 @@ class Run:
     controls: Controls
     result: Result
     maps_only: bool = False
-    running: dict[str, threading.Event] = field(default_factory=dict)
+    running: dict[str | None, threading.Event] = field(default_factory=dict)
 
     def connect(self) -> None:
         """Connect the buttons of the page, and the same run as an endpoint for programs."""
         controls = self.controls
         outputs = [*self.result.outputs, *controls.starters, controls.stop]
-        runs = [self.connect_start(controls.run, outputs)]
+        runs: list[dict[str, Any]] = [self.connect_start(controls.run, outputs)]
         if controls.show_maps is not None:
             runs.append(replace(self, maps_only=True).connect_start(controls.show_maps, outputs))
         # Two listeners: Gradio cancels outside its queue alone, but only the queue keeps what Stop says behind
@@ -134,7 +133,7 @@ class Run:
         gr.Button(visible=False).click(
             self.answer,
             outputs=[self.result.video, self.result.seed, self.result.settings],
-            inputs_kwargs=self.controls.inputs | may_be_left_out,
+            inputs_kwargs={**self.controls.inputs, **may_be_left_out},
             preprocess=False,
             concurrency_id=GPU,
             concurrency_limit=self.runner.slots,
@@ -179,7 +178,7 @@ class Run:
         ended = self.running[request.session_hash] = threading.Event()
         began = time.monotonic()
         seen = False
-        notes = []
+        notes: list[str] = []
         try:
             job = self.job(model, values)
             yield {self.result.seed: job.request.seed}
@@ -219,6 +218,8 @@ class Run:
                             yield None, job.request.seed, {}
                         case Stored():
                             yield str(event.files[PLAYABLE]), job.request.seed, event.settings
+                        case _:  # what only a page shows
+                            pass
         except Exception as error:
             raise gr.Error(explain(error), print_exception=False) from error
 
@@ -230,7 +231,7 @@ class Run:
         left = display.empty() if picture == display.busy() else gr.skip()
         yield {**self._idle(), self.result.display: left, self.result.status: display.line("Stopped.", "stopped")}
 
-    def _update(self, event: Event | Stored, job: Job, seconds: float) -> Update:
+    def _update(self, event: Progress | Preview | Guide | Stored, job: Job, seconds: float) -> Update:
         match event:
             case Guide():
                 return self._show_guide(event, job, seconds)
@@ -252,7 +253,7 @@ class Run:
                 return self._downloads(event)
 
     def _show_guide(self, guide: Guide, job: Job, seconds: float) -> Update:
-        shown = {
+        shown: Update = {
             self.result.guide: gr.update(value=str(guide.path), visible=True),
             self.result.guide_download: gr.update(value=str(guide.path), visible=True, interactive=True),
         }
@@ -288,7 +289,7 @@ def describe(request: type[Request]) -> str:
     for name, _, spec in request.declarations():
         if spec.choices:
             values = f" ({', '.join(spec.choices)})"
-        elif spec.minimum is not None:
+        elif spec.kind in {Kind.INTEGER, Kind.DECIMAL, Kind.SIZE}:
             values = f" ({spec.minimum:g} to {spec.maximum:g})"
         else:
             values = ""

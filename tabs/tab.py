@@ -15,7 +15,7 @@ import gradio as gr
 from tabs.clip_source import build_clip_source
 from tabs.controls import Controls
 from tabs.examples import build_examples, connect_examples
-from tabs.form import required, rows, sections, widget
+from tabs.form import QUIETLY, Field, required, rows, sections, widget
 from tabs.model_defaults import build_presets, connect_model_defaults, connect_presets
 from tabs.result import build_result
 from tabs.run import Run
@@ -25,8 +25,6 @@ from text2video_zero.requests import ControlledRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from gradio.components import Component
 
     from serving.jobs import Runner
     from serving.menu import ModelMenu
@@ -89,10 +87,11 @@ def build_tab(tab: Tab, services: Services) -> None:
     first = required(tab.request)
     with gr.Tab(tab.request.title, id=task), gr.Row(elem_classes="columns"):
         with gr.Column(elem_classes="ask"):
-            source = None
+            source, fields = None, dict[str, Field]()
             if "clip" in first:
                 source = build_clip_source(declared["clip"][1], task, free=services.menu.free)
-            fields = {name: source.file if name == "clip" else widget(name, *declared[name], task) for name in first}
+                fields["clip"] = source.file
+            fields |= {name: widget(name, *declared[name], task) for name in first if name not in fields}
             note = gr.HTML(elem_id=f"{task}-words-note", elem_classes="note-slot")
             start, show_maps, stop = _build_buttons(tab.request)
             examples = build_examples(tab.examples, fields, task)
@@ -137,8 +136,8 @@ def _build_fields(
     declared: Mapping[str, tuple[Any, FieldSpec]],
     task: str,
     seed_buttons: list[gr.Button],
-) -> dict[str, Component]:
-    fields = {}
+) -> dict[str, Field]:
+    fields: dict[str, Field] = {}
     for row in rows({name: declared[name][1] for name in names}):
         with gr.Row():
             for name in row:
@@ -201,7 +200,7 @@ def _build_presets(tab: Tab, values: Mapping[str, object]) -> gr.Radio | None:
 def _connect_words(
     menu: ModelMenu,
     model: gr.Dropdown,
-    prompt: Component,
+    prompt: Field,
     note: gr.HTML,
     words: tuple[gr.Accordion, gr.HTML],
 ) -> None:
@@ -231,24 +230,23 @@ def _connect_words(
     )
 
 
-def _connect_presets(tab: Tab, radio: gr.Radio | None, fields: Mapping[str, Component]) -> None:
+def _connect_presets(tab: Tab, radio: gr.Radio | None, fields: Mapping[str, Field]) -> None:
     """A preset fills its fields; a field that moves, by hand or with the model, shows which preset still fits."""
-    if tab.presets is None:
+    if tab.presets is None or radio is None:
         return
     presets, names = tab.presets, tab.presets.fields
     widgets = [fields[name] for name in names]
-    quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    radio.input(lambda preset: [presets.table[preset][name] for name in names], radio, widgets, **quiet)
+    radio.input(lambda preset: [presets.table[preset][name] for name in names], radio, widgets, **QUIETLY)
     gr.on(
         [moved.change for moved in widgets],
         lambda *values: presets.matching(dict(zip(names, values, strict=True))),
         widgets,
         radio,
-        **quiet,
+        **QUIETLY,
     )
 
 
-def _connect_seed(buttons: list[gr.Button], seed: Component, seed_used: gr.Number) -> None:
+def _connect_seed(buttons: list[gr.Button], seed: Field, seed_used: gr.Number) -> None:
     """Back to a drawn seed, or on to the one that was drawn last; both within the browser."""
     random, last = buttons
     random.click(None, outputs=seed, js="() => -1", api_visibility="private")

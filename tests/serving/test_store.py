@@ -16,7 +16,7 @@ from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps
 from text2video_zero.job import Job
 from text2video_zero.media.settings import read_settings
-from text2video_zero.media.video import Video
+from text2video_zero.media.video import FramesKeptError, Video
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import EdgeRequest, TextToVideoRequest
 
@@ -144,6 +144,28 @@ def test_a_stopped_run_s_control_map_goes_too(manager, tiny_checkpoint, tiny_con
     aged(tmp_path)
     save(forgetful, video)
     assert not guide.path.exists()
+
+
+def test_frames_that_are_kept_for_want_of_an_encoder_go_too(video, forgetful, tmp_path, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setenv("IMAGEIO_FFMPEG_EXE", "/bin/false")
+        with pytest.raises(FramesKeptError) as raised:
+            save(forgetful, video)
+    assert shown(tmp_path) == [raised.value.path]
+    aged(tmp_path)
+    new = save(forgetful, video)
+    assert shown(tmp_path) == new
+
+
+def test_frames_that_are_kept_elsewhere_are_nobody_s_to_remove(video, forgetful, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
+    monkeypatch.setattr(forgetful, "folder", tmp_path / "file")
+    forgetful.folder.write_text("")  # a folder that takes nothing
+    with pytest.raises(FramesKeptError):
+        save(forgetful, video)
+    assert not list((tmp_path / RECORDS).iterdir())
 
 
 def test_a_store_that_keeps_for_good_writes_videos_alone(video, tmp_path):

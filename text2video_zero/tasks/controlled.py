@@ -62,11 +62,11 @@ def sample_controlled(
         strength=request.control_strength,
         active=schedule.timesteps_within(request.control_start, request.control_end),
     )
-    noise = frame_noise(request.seed, 0, latent_shape(request.size, pipeline), pipeline.device)
+    noise = frame_noise(request.seed, 0, latent_shape(request.concrete_size, pipeline), pipeline.device)
     latents = noise.expand(request.frames, -1, -1, -1)
     progress = ProgressReporter(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
     step_noise = shared_step_noise(request, pipeline, schedule)
-    placement = yield from placement_for(request, request.size, pipeline)
+    placement = yield from placement_for(request, request.concrete_size, pipeline)
     with placement, attention_of(request, components.unet, pipeline.controlnet) as memory:
         loop = denoise(latents, schedule, range(request.steps), guidance, memory, placement, step_noise)
         return Sampled((yield from progress.reported(loop, "Denoising")), request, sound_of(request, clip))
