@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from diffusers import (
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
     from controlnet_aux import MidasDetector, OpenposeDetector
     from diffusers import DiffusionPipeline
-    from transformers import PreTrainedModel
+    from transformers import AutoModelForDepthEstimation, PreTrainedModel
 
     from text2video_zero.events import Progress
     from text2video_zero.models.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
@@ -176,14 +176,15 @@ class ModelManager:
         with self.cache.loading:
             networks = self._reader.detector(checkpoint)
             for network in networks:
-                network.model.to(self.device)
+                torch.nn.Module.to(network.model, self.device)
         try:
             yield Detector(checkpoint, self.device, *networks)
         finally:
             for network in networks:
-                network.model.to("meta")  # whoever still holds the record holds no weights
+                torch.nn.Module.to(network.model, "meta")  # whoever still holds the record holds no weights
             self.cache.free_unused()
 
+    @torch.inference_mode(mode=False)  # what is kept must serve whoever asks next, in whichever mode
     def _load(self, checkpoint: Checkpoint) -> Pipeline:
         """The pipeline, in the CPU's memory but for what it shares with loaded ones."""
         base = self.cache.base(checkpoint) or self._load_base(checkpoint.base)
@@ -211,8 +212,9 @@ class ModelManager:
 
     def _preview_decoder(self, checkpoint: Checkpoint, components: _Components) -> PreviewDecoder:
         linear = LatentRGB.fit(components.vae)
-        tiny = self._reader.tiny_autoencoder(family_of(checkpoint))
-        return TinyDecoder(torch.nn.Module.to(tiny, self.device), linear) if tiny else linear
+        if tiny := self._reader.tiny_autoencoder(family_of(checkpoint)):
+            torch.nn.Module.to(tiny, self.device)
+        return TinyDecoder(tiny, linear) if tiny else linear
 
 
 @dataclass(frozen=True)
@@ -247,7 +249,7 @@ class _Reader:
         return components, path
 
     def _prepare(self, network: UNet2DConditionModel | ControlNetModel) -> None:
-        torch.nn.Module.to(network, memory_format=self.order)  # past diffusers' wrapper, which has no types
+        cast("Any", network).to(memory_format=self.order)  # torch's stubs of `to` do not know this option
         if self.compiled:
             compile_blocks(network)
 
@@ -358,7 +360,7 @@ class _Reader:
         # Imported here because transformers takes seconds over them, and most runs need no detector.
         from transformers import AutoModelForDepthEstimation, RTDetrForObjectDetection, VitPoseForPoseEstimation
 
-        if checkpoint.task == "depth":
+        if checkpoint.box_source is None:  # depth, which is seen without knowing where people are
             return [self._network(AutoModelForDepthEstimation, checkpoint.source, checkpoint.revision)]
         return [
             self._network(VitPoseForPoseEstimation, checkpoint.source, checkpoint.revision),
@@ -379,7 +381,9 @@ class _Reader:
             # torch refuses to run code that a pickle may hold: plain tensors are all that it reads.
             return annotator_class.from_pretrained(str(path))
 
-    def _network(self, model_class: type[PreTrainedModel], source: str, revision: str | None) -> Network:
+    def _network(
+        self, model_class: type[PreTrainedModel | AutoModelForDepthEstimation], source: str, revision: str | None
+    ) -> Network:
         from transformers import AutoImageProcessor
 
         path = self.sources.folder(source, revision)

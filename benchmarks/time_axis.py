@@ -30,7 +30,7 @@ from text2video_zero.requests.text_to_video import RESAMPLING
 from text2video_zero.sampling.decoding import decoded_frames
 from text2video_zero.sampling.motion import CameraPath, sample_positions, warp
 from text2video_zero.sampling.noise import NoiseScene, frame_noise
-from toyland.judges.evaluate import score
+from toyland.judges.evaluate import Judges, score
 from toyland.judges.judge import Judge, load_judge
 from toyland.judges.reader import Reader, load_reader, read
 from toyland.world.bipeds import BIPEDS
@@ -123,7 +123,7 @@ def scores_of(frames: np.ndarray, scene: Scene, poses: Sequence[CameraPose], jud
         jitter=jitter(reading.keypoints.numpy()) if scene.subject in BIPEDS else float("nan"),
         followed=followed,
         astray=astray,
-        right=score(judge, frames, [scene] * len(frames)).right["all"],
+        right=score(Judges(judge, None), frames, [scene] * len(frames)).right["all"],
     )
 
 
@@ -169,7 +169,8 @@ def request_of(setting: Setting, scene: Scene, seed: int, chosen: argparse.Names
         "motion_smoothness": setting.motion_smoothness,
         "resampling": setting.resampling,
     }
-    return TextToVideoRequest(**{**(dict(known.defaults) if known else {}), **given, **CAMERA_PRESETS[setting.camera]})
+    defaults = known.defaults if known else {}
+    return TextToVideoRequest.from_dict({**defaults, **given, **CAMERA_PRESETS[setting.camera]})
 
 
 def poses_of(request: TextToVideoRequest) -> list[CameraPose]:
@@ -196,7 +197,8 @@ def whiteness_table(frames: int, seeds: int = 32) -> str:
         "|---|" + "---|" * 5,
     ]
     for camera, speeds in CAMERA_PRESETS.items():
-        path = CameraPath(**speeds, reach=0.25)
+        pan_x, pan_y, zoom, rotation = speeds.values()
+        path = CameraPath(pan_x, pan_y, zoom, rotation, reach=0.25)
         sums, seconds = np.zeros((frames, 2, 3)), 0.0
         for seed in range(seeds):
             noise, scene = frame_noise(seed, 0, shape, "cpu"), NoiseScene(seed, shape)
@@ -220,7 +222,9 @@ def whiteness_table(frames: int, seeds: int = 32) -> str:
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.time_axis", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.time_axis", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--model", default="toyland", help="a model that knows Toyland's words")
     parser.add_argument("--prompts", type=int, default=6)
     parser.add_argument("--frames", type=int, default=8)

@@ -13,7 +13,7 @@ import gradio as gr
 from gradio.components import Component
 
 from serving.store import PLAYABLE
-from tabs.form import IN_TURN, QUIET, path_of
+from tabs.form import IN_TURN, QUIETLY, path_of
 from tabs.run import followed
 from text2video_zero.errors import UserError
 from text2video_zero.job import Job, Settings
@@ -54,11 +54,11 @@ class AfterRun:
         """Connect the buttons that the tab has."""
         run, buttons = self.run, self.run.result.after.buttons
         page = [run.controls.jobs, run.services.visitor]
-        buttons["use"].click(self.fill, page, list(run.controls.inputs.values()), **QUIET)
+        buttons["use"].click(self.fill, page, list(run.controls.inputs.values()), **QUIETLY)
         for name in CHANGES.keys() & buttons.keys():
             buttons[name].click(partial(self.repeat, name), page, run.controls.followed, **IN_TURN)
         if "edit" in buttons:
-            buttons["edit"].click(self.send, page, [self.tabs, self.editor.controls.fields["clip"]], **QUIET)
+            buttons["edit"].click(self.send, page, [self.tabs, self.editor.controls.fields["clip"]], **QUIETLY)
 
     def fill(self, jobs: Any, visitor: str | None) -> Update:
         """The form as it was for the video."""
@@ -103,7 +103,7 @@ def connect_loader(loader: gr.UploadButton, runs: Mapping[str, Run], tabs: gr.Ta
         return {tabs: gr.Tabs(selected=task), **form}
 
     forms = [widget for run in runs.values() for widget in run.controls.inputs.values()]
-    loader.upload(fill, loader, [tabs, *forms], preprocess=False, **QUIET)
+    loader.upload(fill, loader, [tabs, *forms], preprocess=False, **QUIETLY)
 
 
 def _settings_in(path: Path, tasks: Iterable[str]) -> tuple[str, Settings]:

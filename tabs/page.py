@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from tabs.after import AfterRun, connect_loader
-from tabs.form import IN_TURN, QUIET
+from tabs.form import IN_TURN, QUIETLY
 from tabs.parts import strip as strip_module
 from tabs.parts.controls import STORAGE_SECRET
 from tabs.parts.strip import build_strip
@@ -43,9 +43,9 @@ def build_page(
     with gr.Tabs(elem_id="tasks", overflow_behavior="wrap") as tabs:
         runs = {tab.request.task: build_tab(tab, services) for tab in TABS}
     strip.made.render()
-    page.load(lambda: header(queue.runner.describe_device()), None, head, **QUIET)
-    page.load(lambda known: known or secrets.token_hex(16), visitor, visitor, **QUIET)
-    page.load(lambda known: strip.listed(services.owner(known)), visitor, strip.made, **QUIET)
+    page.load(lambda: header(queue.runner.describe_device()), None, head, **QUIETLY)
+    page.load(lambda known: known or secrets.token_hex(16), visitor, visitor, **QUIETLY)
+    page.load(lambda known: strip.listed(services.owner(known)), visitor, strip.made, **QUIETLY)
     _connect_strip(services, tabs, runs)
     for run in runs.values():
         AfterRun(run, runs[InstructPix2PixRequest.task], tabs).connect()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
-from tabs.form import IN_TURN, QUIET, given
+from tabs.form import IN_TURN, QUIETLY, given
 from tabs.look import display
 from text2video_zero.errors import UserError
 from text2video_zero.job import build_job, fields_with_defaults
@@ -86,7 +86,7 @@ class Run:
         # What this browser followed last, it follows again.
         self.services.page.load(self.follow, [controls.jobs, *page], outputs, preprocess=False, **IN_TURN)
         controls.buttons.stop.click(
-            self.stop, [controls.jobs, self.services.visitor], [controls.buttons.stop, self.result.status], **QUIET
+            self.stop, [controls.jobs, self.services.visitor], [controls.buttons.stop, self.result.status], **QUIETLY
         )
         self._connect_plan()
 
@@ -125,7 +125,7 @@ class Run:
             outputs=self.controls.buttons.plan,
             preprocess=False,
             trigger_mode="always_last",
-            **QUIET,
+            **QUIETLY,
         )
 
     def job(self, model: str, values: Mapping[str, Any]) -> Job:

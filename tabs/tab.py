@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from tabs.endpoint import Endpoint
-from tabs.form import QUIET, required, rows, sections, sizes, widget
+from tabs.form import QUIETLY, required, rows, sections, sizes, widget
 from tabs.parts.clip_source import build_clip_source
 from tabs.parts.controls import STORAGE_SECRET, Controls, build_batch, build_buttons, build_followed
 from tabs.parts.examples import build_examples, connect_examples
@@ -27,8 +27,7 @@ from text2video_zero.requests.fields import BASICS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gradio.components import Component
-
+    from tabs.form import Field
     from tabs.parts.presets import Presets
     from tabs.services import Services
     from text2video_zero.requests import FieldSpec, Request
@@ -123,7 +122,7 @@ def _build_fields(
     declared: Mapping[str, tuple[Any, FieldSpec]],
     task: str,
     seed_buttons: list[gr.Button],
-) -> dict[str, Component]:
+) -> dict[str, Field]:
     fields = {}
     for row in rows({name: declared[name][1] for name in names}):
         with gr.Row():
@@ -132,7 +131,7 @@ def _build_fields(
     return fields
 
 
-def _build_seconds(frames: Component, fps: Component, task: str) -> None:
+def _build_seconds(frames: gr.Number, fps: gr.Number, task: str) -> None:
     """How long the video plays: follows frames and speed, and sets the frames; both within the browser."""
     with frames.parent:
         seconds = gr.Number(
@@ -149,7 +148,7 @@ def _build_seconds(frames: Component, fps: Component, task: str) -> None:
     seconds.input(None, [seconds, fps], frames, js=lead, api_visibility="private")
 
 
-def _connect_only_with(tab: Tab, defaults: Mapping[str, Any], fields: Mapping[str, Component]) -> None:
+def _connect_only_with(tab: Tab, defaults: Mapping[str, Any], fields: Mapping[str, Field]) -> None:
     """Show of the fields that hang on a choice those of the chosen value."""
     for chooser, table in tab.only_with.items():
         names = [name for of_value in table.values() for name in of_value]
@@ -159,7 +158,7 @@ def _connect_only_with(tab: Tab, defaults: Mapping[str, Any], fields: Mapping[st
             lambda value, table=table, names=names: [gr.update(visible=name in table.get(value, ())) for name in names],
             fields[chooser],
             [fields[name] for name in names],
-            **QUIET,
+            **QUIETLY,
         )
 
 
@@ -185,7 +184,7 @@ def _connect_memory(tab: Tab, services: Services, controls: Controls) -> None:
     )
 
 
-def _connect_seed(buttons: list[gr.Button], seed: Component, seed_used: gr.Number) -> None:
+def _connect_seed(buttons: list[gr.Button], seed: Field, seed_used: gr.Number) -> None:
     """Back to a drawn seed, or on to the one that was drawn last; both within the browser."""
     random, last = buttons
     random.click(None, outputs=seed, js="() => -1", api_visibility="private")

@@ -120,7 +120,8 @@ def test_a_bug_is_told_without_its_details_which_the_log_has(client, monkeypatch
     with pytest.raises(AppError, match="Something went wrong, the log has the details") as caught:
         predict(client)
     assert "inner detail" not in str(caught.value)
-    assert "inner detail" in caplog.text
+    assert "ZeroDivisionError: inner detail" in caplog.text
+    assert "in broken" in caplog.text  # the traceback leads to where it happened
 
 
 def test_two_programs_at_once_both_get_their_video(address, client, tmp_path):

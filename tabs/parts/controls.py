@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs.form import QUIET, shown
+from tabs.form import QUIETLY, shown
 from text2video_zero.models.adapters import written
 from text2video_zero.models.catalogue import origin_of
 from text2video_zero.models.speeds import is_of_speed
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from gradio.components import Component
 
+    from tabs.form import Field
     from tabs.parts.clip_source import ClipSource
     from text2video_zero.job import Job
     from text2video_zero.requests import Request
@@ -65,21 +66,21 @@ class Controls:
 
     model: gr.Dropdown
     loras: gr.Textbox | None
-    fields: dict[str, Component]
+    fields: dict[str, Field]
     buttons: Buttons
-    batch: dict[str, Component]
+    batch: dict[str, gr.Textbox | gr.Slider]
     clip_source: ClipSource | None
     followed: gr.State
     jobs: gr.BrowserState
 
     @property
-    def inputs(self) -> dict[str, Component]:
+    def inputs(self) -> dict[str, Any]:
         """Every value of a run by its name."""
         loras = {} if self.loras is None else {"loras": self.loras}
         return {"model": self.model, **loras, **self.fields}
 
     @property
-    def inputs_of_page(self) -> dict[str, Component]:
+    def inputs_of_page(self) -> dict[str, Any]:
         """The same, and what only the person at the serving machine may give: a path of it."""
         folder = self.clip_source and self.clip_source.folder
         return {**self.inputs, "clip_path": folder} if folder else self.inputs
@@ -118,11 +119,11 @@ def build_buttons(request: type[Request]) -> Buttons:
         question = gr.HTML()
         with gr.Row():
             anyway = gr.Button("Make it anyway", variant="primary", size="sm", elem_id=f"{task}-anyway")
-            gr.Button("Not now", size="sm").click(lambda: gr.update(visible=False), None, row, **QUIET)
+            gr.Button("Not now", size="sm").click(lambda: gr.update(visible=False), None, row, **QUIETLY)
     return Buttons(run, show_maps, stop, plan, Confirmation(row, question, anyway))
 
 
-def build_batch(task: str) -> dict[str, Component]:
+def build_batch(task: str) -> dict[str, gr.Textbox | gr.Slider]:
     """What makes several videos of one click."""
     with gr.Accordion("Several at once", open=False):
         more = gr.Textbox(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs.form import QUIET, shown, sizes
+from tabs.form import QUIETLY, shown, sizes
 from text2video_zero.job import defaults_of
 from text2video_zero.models.speeds import FULL_QUALITY, SPEED_FIELDS
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gradio.components import Component
 
     from serving.menu import ModelMenu
+    from tabs.form import Field
     from text2video_zero.requests import Request
 
 
@@ -34,7 +35,7 @@ class ModelChoice:
     loras: gr.Textbox | None
     words: tuple[gr.Accordion, gr.HTML]
 
-    def connect(self, request: type[Request], fields: Mapping[str, Component], note: gr.HTML) -> None:
+    def connect(self, request: type[Request], fields: Mapping[str, Field], note: gr.HTML) -> None:
         """Choosing a model fills in its defaults and sizes, and lists its words.
 
         note: says which words of the prompt the model has never seen.
@@ -42,7 +43,7 @@ class ModelChoice:
         self._connect_words(fields["prompt"], note)
         self._connect_defaults(request, fields)
 
-    def _connect_words(self, prompt: Component, note: gr.HTML) -> None:
+    def _connect_words(self, prompt: Field, note: gr.HTML) -> None:
         menu, model = self.menu, self.model
         gr.on(
             [prompt.change, model.change],
@@ -50,16 +51,16 @@ class ModelChoice:
             [model, prompt],
             note,
             trigger_mode="always_last",
-            **QUIET,
+            **QUIETLY,
         )
 
         def list_words(name: str) -> tuple[Any, str]:
             known = word_list(menu, name)
             return gr.update(visible=bool(known)), known
 
-        model.change(list_words, model, list(self.words), **QUIET)
+        model.change(list_words, model, list(self.words), **QUIETLY)
 
-    def _connect_defaults(self, request: type[Request], fields: Mapping[str, Component]) -> None:
+    def _connect_defaults(self, request: type[Request], fields: Mapping[str, Field]) -> None:
         """Choosing a model or a speed fills in its defaults, and takes back those of the one before."""
         menu, model, speed = self.menu, self.model, fields.get("speed")
         by_speed = [name for name in SPEED_FIELDS if speed and name in fields]
@@ -80,17 +81,17 @@ class ModelChoice:
             return {**({speed: kept} if speed else {}), **defaults(names, name, kept)}
 
         chosen = [speed] if speed else []
-        model.change(follow_model, model, [model, *chosen, fields["size"]], **QUIET)
+        model.change(follow_model, model, [model, *chosen, fields["size"]], **QUIETLY)
         # Only by hand: an example or an earlier video brings a model together with its own settings.
         filled = [fields[name] for name in dict.fromkeys([*by_model, *by_speed])]
-        model.input(fill_for_model, [model, *chosen], [*chosen, *filled], **QUIET)
+        model.input(fill_for_model, [model, *chosen], [*chosen, *filled], **QUIETLY)
         if speed:
             speed.visible = len(menu.speeds(menu.default)) > 1
             speed.input(
                 lambda name, chosen: defaults(by_speed, name, chosen),
                 [model, speed],
                 [fields[name] for name in by_speed],
-                **QUIET,
+                **QUIETLY,
             )
 
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs.form import QUIET, shown
+from tabs.form import QUIETLY, shown
 from text2video_zero.job import preset_values
 from text2video_zero.requests.presets import BALANCED, PRESETS, preset_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gradio.components import Component
+    from tabs.form import Field
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,17 @@ class Presets:
         fitting = self.matching({name: values[name] for name in self.fields})
         return _chips(list(self.table), fitting, self.label, self.help, f"{task}-presets")
 
-    def connect(self, radio: gr.Radio, fields: Mapping[str, Component]) -> None:
+    def connect(self, radio: gr.Radio, fields: Mapping[str, Field]) -> None:
         """A preset fills its fields, and the fields' values choose the preset."""
         names = self.fields
         widgets = [fields[name] for name in names]
-        radio.input(lambda preset: [self.table[preset][name] for name in names], radio, widgets, **QUIET)
+        radio.input(lambda preset: [self.table[preset][name] for name in names], radio, widgets, **QUIETLY)
         gr.on(
             [moved.change for moved in widgets],
             lambda *values: self.matching(dict(zip(names, values, strict=True))),
             widgets,
             radio,
-            **QUIET,
+            **QUIETLY,
         )
 
 
@@ -63,7 +63,7 @@ def build_presets(task: str) -> gr.Radio:
     return _chips(choices, BALANCED, "Settings", f"{told}.", f"{task}-setting-presets")
 
 
-def connect_presets(task: str, radio: gr.Radio, model: gr.Dropdown, fields: Mapping[str, Component]) -> None:
+def connect_presets(task: str, radio: gr.Radio, model: gr.Dropdown, fields: Mapping[str, Field]) -> None:
     """A preset fills its fields, and the fields' values choose the preset."""
     names = preset_fields(task)
     filled = [fields[name] for name in names]
@@ -75,8 +75,8 @@ def connect_presets(task: str, radio: gr.Radio, model: gr.Dropdown, fields: Mapp
     def fitting(model_name: str, *values: Any) -> str | None:
         return next((preset for preset in PRESETS if fill(preset, model_name) == list(values)), None)
 
-    radio.input(fill, [radio, model], filled, **QUIET)
-    gr.on([field.change for field in filled], fitting, [model, *filled], radio, trigger_mode="always_last", **QUIET)
+    radio.input(fill, [radio, model], filled, **QUIETLY)
+    gr.on([field.change for field in filled], fitting, [model, *filled], radio, trigger_mode="always_last", **QUIETLY)
 
 
 def _chips(choices: list[Any], value: str | None, label: str, info: str, elem_id: str) -> gr.Radio:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from text2video_zero.attention.processors import is_self_attention, patched_processors
+from text2video_zero.attention.processors import is_self_attention, keys_of, patched_processors, put_out, values_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from diffusers.models.attention_processor import Attention
     from diffusers.models.modeling_utils import ModelMixin
@@ -40,7 +40,7 @@ class FrameMemory:
     recording: bool = False
 
     @contextmanager
-    def anchor_pass(self) -> Iterator[None]:
+    def anchor_pass(self) -> Generator[None]:
         """While this is open, the model sees the anchor frame and every layer stores what it finds."""
         self.clear()
         self.recording = True
@@ -50,7 +50,7 @@ class FrameMemory:
             self.recording = False
 
     @contextmanager
-    def chunk_pass(self) -> Iterator[None]:
+    def chunk_pass(self) -> Generator[None]:
         """While this is open, the model sees a chunk; one that fails half-way leaves the frame before as it was."""
         before = dict(self.previous)
         try:
@@ -87,7 +87,7 @@ class CrossFrameProcessor:
             raise ValueError(f"{self.layer} is no plain self-attention layer")
         query = attn.to_q(hidden_states)
         if self.memory.recording:
-            key_value = attn.to_k(hidden_states), attn.to_v(hidden_states)
+            key_value = keys_of(attn, hidden_states), values_of(attn, hidden_states)
             self.memory.anchors[self.layer] = self.memory.previous[self.layer] = key_value
             attended = attend(attn, query, *key_value)
         elif self.memory.with_previous:
@@ -97,21 +97,22 @@ class CrossFrameProcessor:
             key, value = self.memory.anchors[self.layer]
             folded = query.reshape(key.shape[0], -1, query.shape[-1])  # (b, m·n, c)
             attended = attend(attn, folded, key, value).reshape(query.shape)
-        return attn.to_out[1](attn.to_out[0](attended))
+        return put_out(attn, attended)
 
     def _attend_to_anchor_and_previous(
         self, attn: Attention, query: torch.Tensor, hidden_states: torch.Tensor
     ) -> torch.Tensor:
-        own = attn.to_k(hidden_states), attn.to_v(hidden_states)
+        own = keys_of(attn, hidden_states), values_of(attn, hidden_states)
         last, anchor = self.memory.previous[self.layer], self.memory.anchors[self.layer]
         branches = anchor[0].shape[0]
-        references = []
+        references: list[torch.Tensor] = []
         for tensor, tensor_before, tensor_anchor in zip(own, last, anchor, strict=True):
             frames = tensor.unflatten(0, (branches, -1))  # (b, m, n, c)
             before = torch.cat([tensor_before[:, None], frames[:, :-1]], dim=1)
             first = tensor_anchor[:, None].expand_as(before)
             references.append(torch.cat([first, before], dim=2).flatten(0, 1))  # (b·m, 2n, c)
-        self.memory.previous[self.layer] = tuple(tensor.unflatten(0, (branches, -1))[:, -1] for tensor in own)
+        key, value = (tensor.unflatten(0, (branches, -1))[:, -1] for tensor in own)
+        self.memory.previous[self.layer] = key, value
         return attend(attn, query, *references)
 
 
@@ -128,7 +129,7 @@ def attend(attn: Attention, query: torch.Tensor, key: torch.Tensor, value: torch
 
 
 @contextmanager
-def cross_frame_attention(*models: ModelMixin, with_previous: bool = False) -> Iterator[FrameMemory]:
+def cross_frame_attention(*models: ModelMixin, with_previous: bool = False) -> Generator[FrameMemory]:
     """Patch every self-attention (attn1) layer of the models; leaving restores what was there, bit for bit.
 
     models: UNet2DConditionModel or ControlNetModel. Text cross-attention (attn2) is not touched.

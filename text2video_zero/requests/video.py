@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import secrets
 from dataclasses import dataclass
+from typing import Self
 
 from text2video_zero.requests.fields import (
     BASICS,
@@ -24,6 +27,7 @@ from text2video_zero.requests.fields import (
 # Names in the table of sampling/solvers.py.
 SAMPLERS = ("DDIM", "DPM++ 2M", "UniPC", "Euler")
 FEW_STEP_SAMPLERS = ("DDIM trailing", "LCM")
+PREDICTIONS = ("as the model says", "epsilon", "v-prediction", "v-prediction, zero SNR", "sample")
 REFERENCE_FRAMES = ("first", "first + previous")
 FULL_QUALITY = "full quality"
 FEW_STEP_SPEEDS = ("LCM", "Hyper-SD", "4 steps")  # models/speeds.py has their LoRAs
@@ -74,6 +78,14 @@ class VideoRequest(Request):
         "DDIM is the paper's. The last two are for models that were distilled to few steps.",
         section=SAMPLING,
     )
+    prediction: str = choice(
+        PREDICTIONS[0],
+        PREDICTIONS,
+        "Prediction",
+        "What the model was trained to predict, for files that do not say it: pictures of noise or of glaring colours "
+        "are what the wrong one looks like.",
+        section=SAMPLING,
+    )
     chunk_size: int = integer(
         8,
         1,
@@ -92,6 +104,22 @@ class VideoRequest(Request):
         section=SAMPLING,
         step=0.05,
     )
+
+    def with_concrete_seed(self) -> Self:
+        """The same request with seed -1 replaced by a drawn one, so that the result can be made again."""
+        if self.seed >= 0:
+            return self
+        return dataclasses.replace(self, seed=secrets.randbelow(SEED_LIMIT))
+
+    @property
+    def concrete_size(self) -> Size:
+        """The size of a request that is being run, which its task settled before anything else.
+
+        Raises RuntimeError where it is still left to the model.
+        """
+        if self.size is None:
+            raise RuntimeError("the size of this request is not settled yet")
+        return self.size
 
 
 @dataclass(frozen=True)

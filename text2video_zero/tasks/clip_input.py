@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from text2video_zero.events import Event, Notice
 from text2video_zero.media.clips import read_clip
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from text2video_zero.media.clips import Clip
     from text2video_zero.requests import ClipRequest, Size
+
+AnyClipRequest = TypeVar("AnyClipRequest", bound="ClipRequest")
 
 
 def read(request: ClipRequest, native_size: Size) -> Generator[Event, None, Clip]:
@@ -35,7 +37,7 @@ def read(request: ClipRequest, native_size: Size) -> Generator[Event, None, Clip
     return clip
 
 
-def concrete(request: ClipRequest, clip: Clip) -> ClipRequest:
+def concrete(request: AnyClipRequest, clip: Clip) -> AnyClipRequest:
     """The request with the seed, size and number of frames that it will really run with."""
     return dataclasses.replace(request.with_concrete_seed(), size=clip.size, frames=len(clip.frames))
 

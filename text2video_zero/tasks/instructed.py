@@ -15,7 +15,7 @@ from text2video_zero.sampling.decoding import encoded_frame
 from text2video_zero.sampling.denoising import Sampled, denoise
 from text2video_zero.sampling.guidance import InstructGuidance, encoded_prompts
 from text2video_zero.sampling.noise import NoisePath, frame_noise, latent_shape
-from text2video_zero.sampling.solvers import schedule_of
+from text2video_zero.sampling.solvers import schedule_of, scheduler_told
 from text2video_zero.tasks.clip_input import concrete, read, sound_of
 from text2video_zero.tasks.progress import ProgressReporter
 
@@ -47,9 +47,9 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
         image_scale=request.image_guidance_scale,
         image_latents=(yield from image_latents(pipeline, clip.frames)),
     )
-    schedule = schedule_of(request.sampler, request.steps, components.scheduler)
+    schedule = schedule_of(request.sampler, request.steps, scheduler_told(components.scheduler, request.prediction))
     progress = ProgressReporter(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
-    placement = yield from placement_for(request, request.size, pipeline)
+    placement = yield from placement_for(request, request.concrete_size, pipeline)
     with placement, attention_of(request, components.unet) as memory:
         loop = denoise(
             noise_of_step(request, pipeline, draw=0),
@@ -65,7 +65,7 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
 
 def noise_of_step(request: InstructPix2PixRequest, pipeline: Pipeline, draw: int) -> torch.Tensor:
     """Noise (f, c, h, w) for one draw: the same for all frames, or for each its own as in the original."""
-    shape = latent_shape(request.size, pipeline)
+    shape = latent_shape(request.concrete_size, pipeline)
     first = frame_noise(request.seed, 0, shape, pipeline.device, draw)
     if request.shared_noise:
         return first.expand(request.frames, -1, -1, -1)

@@ -19,7 +19,7 @@ from text2video_zero.sampling.motion import Anchor, CameraPath
 from text2video_zero.sampling.motion_plan import MotionPlan
 from text2video_zero.sampling.noise import NoisePath, NoiseScene, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.sampling.smoothing import smoothed_latents
-from text2video_zero.sampling.solvers import schedule_of
+from text2video_zero.sampling.solvers import schedule_of, scheduler_told
 from text2video_zero.tasks.progress import ProgressReporter
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
     embeddings = encoded_prompts(components, request.prompt, negative_prompt)
     guidance = TextGuidance(components.unet, embeddings, request.guidance_scale)
     plan = motion_plan(request, pipeline)
-    placement = yield from placement_for(request, request.size, pipeline)
+    placement = yield from placement_for(request, request.concrete_size, pipeline)
     with placement, attention_of(request, components.unet) as memory:
         run = ClipRun(request, pipeline, plan, guidance, memory, placement)
         joint = plan.joint, range(plan.begin, len(plan.joint.timesteps))
@@ -61,7 +61,7 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
 
 def motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:
     """The steps of a request: those of the first frame alone, if there is motion, and those of all frames."""
-    scheduler = pipeline.components.scheduler
+    scheduler = scheduler_told(pipeline.components.scheduler, request.prediction)
     if not request.motion:
         return MotionPlan.without_motion(schedule_of(request.sampler, request.steps, scheduler))
     return MotionPlan.of(request.sampler, request.steps, scheduler, request.motion_from, request.motion_to)
@@ -112,7 +112,7 @@ class ClipRun:
         """
         request, plan = self.request, self.plan
         opening = plan.opening
-        shape = latent_shape(request.size, self.pipeline)
+        shape = latent_shape(request.concrete_size, self.pipeline)
         path = NoisePath(request.seed, shape, request.motion_smoothness, self._period)
         first = frame_noise(request.seed, 0, shape, self.pipeline.device)
         if not request.motion:

@@ -1,19 +1,17 @@
 """The autoencoder: pictures to latents and back.
 
-Three stages. It learns crops around the subject, four times cheaper than whole pictures; then whole
-pictures, whose group norms it must know; then, by an adversary and by what the judge sees, lines as
-sharp as the renderer's (Esser et al. 2021, "Taming Transformers", section 3.1).
+It learns crops around the subject, four times cheaper than whole pictures, then whole pictures, whose
+group norms it must know. Its decoder is trained once more, see `toyland.parts.decoder`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name the field knows
 
 from toyland.training.loop import train
@@ -22,27 +20,28 @@ from toyland.world.looks import LOOKS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from toyland.judges.judge import Judge
     from toyland.training.config import AutoencoderShape, Recipe
     from toyland.training.dataset import Pictures
 
 __all__ = [
-    "Discriminator", "build_autoencoder", "even_latents", "in_other_looks", "reconstruction_loss",
-    "to_pixels", "train_autoencoder", "widened",
+    "LOOKS_SHARE", "build_autoencoder", "corners_near_subjects", "even_latents", "in_other_looks",
+    "reconstruction_loss", "to_pixels", "train_autoencoder", "widened",
 ]
 
 _LEFT_AT_RANDOM = 0.25
-_LOOKS_SHARE = 0.25
+LOOKS_SHARE = 0.25
 _SCALES = 4
 
 
 def build_autoencoder(shape: AutoencoderShape, size: int) -> AutoencoderKL:
     """An untrained AutoencoderKL."""
     levels = len(shape.channels)
+    blocks: dict[str, Any] = {  # diffusers annotates each as a tuple of one
+        "down_block_types": ("DownEncoderBlock2D",) * levels, "up_block_types": ("UpDecoderBlock2D",) * levels,
+        "block_out_channels": shape.channels,
+    }
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=shape.channels, layers_per_block=shape.layers,
+        **blocks, layers_per_block=shape.layers,
         latent_channels=shape.latent_channels, norm_num_groups=8, sample_size=size,
         mid_block_add_attention=False,
     )
@@ -55,7 +54,7 @@ def widened(narrow: AutoencoderKL, wide: AutoencoderKL) -> AutoencoderKL:
     They differ in their latent channels alone. What was trained on the narrow one's latents finds
     them in the first channels of the wide one's.
     """
-    few, many = narrow.config.latent_channels, wide.config.latent_channels
+    few, many = narrow.config["latent_channels"], wide.config["latent_channels"]
     weights = dict(narrow.state_dict())
     # Means stand before log variances.
     kept = torch.cat([torch.arange(few), many + torch.arange(few)])
@@ -91,10 +90,11 @@ def even_latents(model: AutoencoderKL, means: Tensor, first: int) -> None:
     scale = spread[:first].mean() / spread
     scale[:first] = 1
     many = len(scale)
-    for weight in (model.quant_conv.weight, model.quant_conv.bias):
-        weight[:many] *= scale.view(-1, *[1] * (weight.ndim - 1))
-    model.quant_conv.bias[many:] += 2 * scale.log()
-    model.post_quant_conv.weight /= scale.view(1, -1, 1, 1)
+    weights = dict(model.named_parameters())
+    for name in ("quant_conv.weight", "quant_conv.bias"):
+        weights[name][:many] *= scale.view(-1, *[1] * (weights[name].ndim - 1))
+    weights["quant_conv.bias"][many:] += 2 * scale.log()
+    weights["post_quant_conv.weight"].div_(scale.view(1, -1, 1, 1))
 
 
 def to_pixels(images: np.ndarray) -> Tensor:
@@ -123,7 +123,7 @@ def reconstruction_loss(made: Tensor, wanted: Tensor, mask: Tensor, shape: Autoe
     return total
 
 
-def _corners(masks: np.ndarray, side: int, generator: torch.Generator) -> np.ndarray:
+def corners_near_subjects(masks: np.ndarray, side: int, generator: torch.Generator) -> np.ndarray:
     """Upper left corners (n, 2) of crops, most of them with a subject's pixel near the centre."""
     room = masks.shape[1] - side
     corners = torch.randint(0, room + 1, (len(masks), 2), generator=generator).numpy()
@@ -147,7 +147,7 @@ def _batch(
     rows = torch.randint(len(pictures.images), (count,), generator=generator).numpy()
     images, masks = in_other_looks(pictures.images[rows], pictures.masks[rows], generator)
     if side < images.shape[1]:
-        corners = _corners(masks, side, generator)
+        corners = corners_near_subjects(masks, side, generator)
         images = np.stack([i[y : y + side, x : x + side]
                            for i, (y, x) in zip(images, corners, strict=True)])
         masks = np.stack([m[y : y + side, x : x + side]
@@ -169,18 +169,19 @@ def train_autoencoder(
     model = build_autoencoder(shape, recipe.size)
     if start is not None:
         widened(start, model)
-        start.to(device).requires_grad_(False)
-    model.to(device)
+        torch.nn.Module.to(start, device).requires_grad_(False)
+    torch.nn.Module.to(model, device)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         whole = progress > 1 - shape.whole_share
         side = recipe.size if whole else shape.crop
         count = max(1, plan.batch * shape.crop**2 // side**2)
         images, masks = (t.to(device) for t in _batch(pictures, count, side, generator))
-        posterior = model.encode(images).latent_dist
+        posterior = model.encode(images, return_dict=False)[0]
         noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
         spread = (posterior.var + shape.latent_noise**2).sqrt()
-        made = model.decode(posterior.mean + spread * noise).sample
+        sampled = cast("torch.FloatTensor", posterior.mean + spread * noise)  # diffusers means any tensor
+        made = model.decode(sampled, return_dict=False)[0]
         rate = posterior.kl().mean() / posterior.mean[0].numel()
         total = reconstruction_loss(made, images, masks, shape) + shape.kl_weight * rate
         if start is not None:
@@ -193,90 +194,17 @@ def train_autoencoder(
 def _drift(start: AutoencoderKL, images: Tensor, means: Tensor) -> Tensor:
     """How far the first channels are from those of an earlier autoencoder, in its own variances."""
     with torch.no_grad():
-        earlier = start.encode(images).latent_dist.mean
+        earlier = start.encode(images, return_dict=False)[0].mean
     return (means[:, : earlier.shape[1]] - earlier).square().mean() / earlier.var()
 
 
-class Discriminator(nn.Sequential):
-    """Patches of pictures (n, 3, h, w) in -1..1 -> how real each looks, (n, 1, h / 4, w / 4)."""
-
-    def __init__(self, width: int = 24) -> None:
-        super().__init__(
-            nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2),
-            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1), nn.GroupNorm(8, 2 * width),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(2 * width, 2 * width, 3, padding=1), nn.GroupNorm(8, 2 * width),
-            nn.LeakyReLU(0.2), nn.Conv2d(2 * width, 1, 3, padding=1),
-        )
-
-
-def _features(judge: Judge, pixels: Tensor) -> list[Tensor]:
-    """What the judge's first blocks see, at full size, each of unit length along its channels."""
-    seen, found = pixels, []
-    for block in judge.trunk[:3]:
-        seen = block(seen)
-        found.append(F.normalize(seen, dim=1))
-    return found
-
-
-def _frozen(module: nn.Module, pixels: Tensor) -> Tensor:
-    """The module's answer with gradients for the pixels alone."""
-    return functional_call(module, {n: p.detach() for n, p in module.named_parameters()}, (pixels,))
-
-
-def train_decoder(
-    recipe: Recipe, pictures: Pictures, model: AutoencoderKL, judge: Judge, checkpoint: Path,
-) -> AutoencoderKL:
-    """Train the decoder alone further, on whole pictures, against an adversary.
-
-    The encoder stays as it is, and with it everything that was trained on its latents. Their noise
-    is stronger than before: what a UNet samples is not what the encoder would give. The adversary
-    learns by the hinge loss in the same step; the decoder's share of it is weighted by the ratio of
-    gradient norms at its last layer, as in VQGAN (equation 7). The judge's features make the
-    perceptual loss.
-    """
-    shape, plan = recipe.autoencoder, recipe.plans["decoder"]
-    device = model.device
-    for part in (model.encoder, model.quant_conv):
-        part.requires_grad_(False)
-    judge.to(device).requires_grad_(False)
-    torch.manual_seed(recipe.seed)
-    parts = nn.ModuleDict({"autoencoder": model, "adversary": Discriminator().to(device)})
-    last = model.decoder.conv_out.weight
-
-    def loss(generator: torch.Generator, progress: float) -> Tensor:
-        images, masks = (t.to(device) for t in _batch(pictures, plan.batch, recipe.size, generator))
-        with torch.no_grad():
-            clean = model.encode(images).latent_dist.mean.float()
-        strength = shape.sampled_noise * torch.rand(plan.batch, 1, 1, 1, generator=generator)
-        noise = strength * torch.randn(clean.shape, generator=generator)
-        made = model.decode(clean + noise.to(device) / model.config.scaling_factor).sample
-        wanted, found = (_features(judge, (p + 1) / 2) for p in (images, made))
-        alike = sum((a - b).square().sum(1).mean() for a, b in zip(wanted, found, strict=True))
-        faithful = (reconstruction_loss(made, images, masks, shape)
-                    + shape.perceptual_weight * alike)
-        adversary = parts["adversary"]
-        told_apart = (F.relu(1 - adversary(images)).mean()
-                      + F.relu(1 + adversary(made.detach())).mean())
-        if progress < shape.unopposed_share:  # the adversary learns first
-            return faithful + told_apart
-        believed = -_frozen(adversary, made).mean()
-        norms = [torch.autograd.grad(part, last, retain_graph=True)[0].norm()
-                 for part in (faithful, believed)]
-        weight = shape.adversarial_weight * (norms[0] / (norms[1] + 1e-4)).clamp(max=1e3)
-        return faithful + weight.detach() * believed + told_apart
-
-    train(parts, loss, plan, checkpoint, seed=recipe.seed + 4)
-    return model
-
-
 def in_other_looks(
-    images: np.ndarray, masks: np.ndarray, generator: torch.Generator
+    images: np.ndarray, masks: np.ndarray, generator: torch.Generator, share: float = LOOKS_SHARE
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pictures uint8 (n, h, w, 3) and masks uint8 (n, h, w), some of them in another look."""
     draws = torch.rand(len(images), generator=generator).tolist()
     choices = torch.randint(len(LOOKS), (len(images),), generator=generator).tolist()
     looks = list(LOOKS.values())
-    shown = [looks[choice](image, mask / 255) if draw < _LOOKS_SHARE else image
+    shown = [looks[choice](image, mask / 255) if draw < share else image
              for image, mask, draw, choice in zip(images, masks, draws, choices, strict=True)]
     return np.stack(shown), np.asarray(masks)

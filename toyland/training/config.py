@@ -44,7 +44,7 @@ class AutoencoderShape:
     crops in pixels; the last `whole_share` of the training sees whole pictures.
     kept_weight: how dearly the first channels keep the meaning of an autoencoder that it goes on
     from. perceptual_weight, adversarial_weight: of the decoder's last training, whose adversary
-    learns alone for the first `unopposed_share` of it.
+    learns alone for the first `unopposed_share` of it; looked_pictures: how many it sees in other looks.
     """
 
     channels: tuple[int, ...]
@@ -58,9 +58,10 @@ class AutoencoderShape:
     crop: int = 64
     whole_share: float = 0.4
     kept_weight: float = 1.0
-    perceptual_weight: float = 0.3
-    adversarial_weight: float = 0.1
-    unopposed_share: float = 0.15
+    perceptual_weight: float = 0.5
+    adversarial_weight: float = 0.4
+    unopposed_share: float = 0.1
+    looked_pictures: int = 3_000
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ PRESETS: dict[str, Recipe] = {
                        heads=(2, 4, 4)),
         plans={
             "autoencoder": Plan(steps=16_000, minutes=26, batch=8, rate=2e-3),
-            "decoder": Plan(steps=8_000, minutes=45, batch=4, rate=1e-3),
+            "decoder": Plan(steps=4_000, minutes=35, batch=16, rate=1e-3),
             "controlnet-edge": _CPU_TASK, "controlnet-depth": _CPU_TASK,
             "controlnet-pose": replace(_CPU_TASK, steps=3_000, minutes=36),
             "style-sunset": Plan(steps=600, batch=12, rate=4e-4, warmup=20),
@@ -160,7 +161,7 @@ PRESETS: dict[str, Recipe] = {
                        heads=(4, 4, 4)),
         plans={
             "autoencoder": Plan(steps=120_000, batch=32, rate=1e-3, warmup=1_000),
-            "decoder": Plan(steps=40_000, batch=32, rate=5e-4),
+            "decoder": Plan(steps=40_000, batch=128, rate=5e-4),
             "controlnet-edge": _GPU_TASK, "controlnet-pose": _GPU_TASK, "controlnet-depth": _GPU_TASK,
             "style-sunset": Plan(steps=1_500, batch=24, rate=1e-4),
             "style-blueprint": Plan(steps=2_000, batch=24, rate=5e-4),
@@ -185,7 +186,7 @@ PRESETS["quick-gpu"] = replace(
         "judge": Plan(steps=300, minutes=0.2, batch=128, rate=2e-3, warmup=20),
         "autoencoder": Plan(steps=800, minutes=0.8, batch=64, rate=2e-3),
         "unet": Plan(steps=2_400, minutes=2.0, batch=256, rate=2e-3, warmup=100, ema=0.995),
-        "decoder": Plan(steps=400, minutes=0.5, batch=32, rate=1e-3, warmup=20),
+        "decoder": Plan(steps=400, minutes=0.5, batch=128, rate=1e-3, warmup=20),
         "student": Plan(steps=400, minutes=0.5, batch=128, rate=1e-3, warmup=20, ema=0.98),
         "controlnet-edge": _QUICK_CONTROL, "controlnet-depth": _QUICK_CONTROL,
         "controlnet-pose": replace(_QUICK_CONTROL, minutes=0.4),
