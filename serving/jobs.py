@@ -10,7 +10,7 @@ from text2video_zero.errors import UserError
 from text2video_zero.events import Event, Notice, Preview, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Mapping
     from pathlib import Path
 
     from text2video_zero.job import Job
@@ -31,7 +31,7 @@ class Runner(Protocol):
         """What jobs are computed on, "cpu", "cuda" or "mps"; blank while it is not known."""
         ...
 
-    def run(self, job: Job) -> Iterator[Event]:
+    def run(self, job: Job) -> Generator[Event]:
         """Run a job; closing the iterator stops it within one step and frees its slot."""
         ...
 

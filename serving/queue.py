@@ -18,7 +18,7 @@ from text2video_zero.errors import UserError
 from text2video_zero.events import ClipFrames, ControlMaps, Finished, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, Generator
 
     from serving.jobs import Guide, Runner, State, Stored
     from serving.store import JobFolder, JobStore
@@ -39,7 +39,7 @@ LOOK_AGAIN_SECONDS = 0.1
 
 def complete(
     job: Job, runner: Runner, folder: JobFolder, forms: tuple[str, ...] = tuple(FORMS)
-) -> Iterator[Event | Guide | Stored]:
+) -> Generator[Event | Guide | Stored]:
     """Run a job and keep what it makes. The runner is free for the next job before the video's files are written."""
     video = None
     with closing(runner.run(job)) as events:
@@ -180,7 +180,7 @@ class JobQueue:
             self._release(entry)
         self._store.remove(entry.folder)
 
-    async def watched(self, entry: Entry) -> AsyncIterator[tuple[Standing, int]]:
+    async def watched(self, entry: Entry) -> AsyncGenerator[tuple[Standing, int]]:
         """How a job stands and how many come before it, whenever either changes, until it is over."""
         shown = None
         while True:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-from gradio.components import Component
 
 from serving.store import PLAYABLE
-from tabs.form import IN_TURN, QUIETLY, path_of
+from tabs.form import IN_TURN, QUIETLY, Update, path_of
 from tabs.run import followed
 from text2video_zero.errors import UserError
 from text2video_zero.job import Job, Settings
@@ -22,13 +21,11 @@ from text2video_zero.requests.fields import SEED_LIMIT
 from text2video_zero.requests.video import MOST_FRAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from serving.queue import Entry
     from tabs.run import Run
     from text2video_zero.requests import VideoRequest
-
-Update = dict[Component, Any]
 
 
 # What a button changes in a request to make another video of it.
@@ -106,9 +103,9 @@ def connect_loader(loader: gr.UploadButton, runs: Mapping[str, Run], tabs: gr.Ta
     loader.upload(fill, loader, [tabs, *forms], preprocess=False, **QUIETLY)
 
 
-def _settings_in(path: Path, tasks: Iterable[str]) -> tuple[str, Settings]:
+def _settings_in(path: Path, tasks: Collection[str]) -> tuple[str, Settings]:
     """The task and the settings that a file carries; raises UserError where it carries none."""
-    task = read_settings(path).get("task")
+    task = str(read_settings(path).get("task"))
     if task not in tasks:
         raise UserError(f"{path.name} does not say which task made it: choose a video that this app has saved.")
     return task, Settings.read(path, task)

@@ -52,7 +52,7 @@ class Endpoint:
         gr.Button(visible=False).click(
             self.answer,
             outputs=[run.result.video, run.result.seed, run.result.settings],
-            inputs_kwargs=run.controls.inputs | may_be_left_out,
+            inputs_kwargs={**run.controls.inputs, **may_be_left_out},
             preprocess=False,
             concurrency_limit=None,
             api_name=request.task,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 import gradio as gr
 
@@ -11,6 +11,9 @@ from text2video_zero.requests import FieldSpec, Kind, Request
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+Widget = TypeVar("Widget")
+# Widget -> its new value, or Gradio's update of it; the many kinds of widget have no type in common.
+Update = dict[Any, Any]
 Field = gr.Textbox | gr.Number | gr.Slider | gr.Checkbox | gr.Radio | gr.Dropdown | gr.File
 
 
@@ -131,6 +134,14 @@ def optional(spec: FieldSpec) -> Field:
             return gr.Dropdown(list(spec.choices), value=None, label=spec.label, visible=False)
         case _:
             return gr.Textbox(None, label=spec.label, visible=False)
+
+
+def the(kind: type[Widget], fields: Mapping[str, Field], name: str) -> Widget:
+    """A field's widget, which is known to be of a kind."""
+    found = fields[name]
+    if not isinstance(found, kind):
+        raise TypeError(f"the widget of {name} is a {type(found).__name__}, not a {kind.__name__}")
+    return found
 
 
 def shown(value: Any) -> Any:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from tabs.after import AfterRun, connect_loader
-from tabs.form import IN_TURN, QUIETLY
+from tabs.form import IN_TURN, QUIETLY, Update
 from tabs.parts import strip as strip_module
 from tabs.parts.controls import STORAGE_SECRET
 from tabs.parts.strip import build_strip
-from tabs.run import Run, Update, followed
+from tabs.run import Run, followed
 from tabs.services import Services
 from tabs.tab import build_tab
 from tabs.tasks import TABS
@@ -74,6 +74,8 @@ def _connect_strip(services: Services, tabs: gr.Tabs, runs: Mapping[str, Run]) -
                     page = _shown(run, entry, tabs)
                 case strip_module.AGAIN:
                     page = _shown(run, entry, tabs) | run.controls.filled_by(entry.job)
+                case _:  # what no button of ours says
+                    pass
         return {strip.made: strip.listed(owner), **page}
 
     forms = [run.controls for run in runs.values()]

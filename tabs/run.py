@@ -15,9 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-from gradio.components import Component
 
-from tabs.form import IN_TURN, QUIETLY, given
+from tabs.form import IN_TURN, QUIETLY, Update, given
 from tabs.look import display
 from text2video_zero.errors import UserError
 from text2video_zero.job import build_job, fields_with_defaults
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from tabs.services import Services
     from text2video_zero.job import Job
     from text2video_zero.requests import FieldSpec, Request
-
-Update = dict[Component, Any]
 
 ASK_FIRST_SECONDS = 5 * 60
 """A job that takes longer is begun only after a second click."""
@@ -196,7 +193,7 @@ class Run:
             yield {self.controls.jobs: []}  # a generator without a word would empty the page
             return
         self.following[request.session_hash] = token
-        strip, shown = self.services.strip, {self.controls.jobs: [entry.job.id for entry in entries]}
+        strip, shown = self.services.strip, Update({self.controls.jobs: [entry.job.id for entry in entries]})
         yield dict(shown)
         listed = None
         async for entry, standing, place, picture in self._news(entries):

@@ -6,6 +6,7 @@ a click and a video.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from tabs.endpoint import Endpoint
-from tabs.form import QUIETLY, required, rows, sections, sizes, widget
+from tabs.form import QUIETLY, Field, required, rows, sections, sizes, the, widget
 from tabs.parts.clip_source import build_clip_source
 from tabs.parts.controls import STORAGE_SECRET, Controls, build_batch, build_buttons, build_followed
 from tabs.parts.examples import build_examples, connect_examples
@@ -27,7 +28,8 @@ from text2video_zero.requests.fields import BASICS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tabs.form import Field
+    from serving.menu import ModelMenu
+    from tabs.parts.model_choice import ModelChoice
     from tabs.parts.presets import Presets
     from tabs.services import Services
     from text2video_zero.requests import FieldSpec, Request
@@ -61,41 +63,28 @@ def build_tab(tab: Tab, services: Services) -> Run:
     """Render a tab and connect it. Call inside gr.Tabs."""
     task, request = tab.request.task, tab.request
     services = replace(services, menu=services.menu.of_task(task))
-    defaults = defaults_of(task, services.menu.default)
-    declared = {name: (defaults[name], spec) for name, _, spec in request.declarations()}
+    declared = _declared(request, services.menu.default)
     first = required(request)
     with gr.Tab(request.title, id=task), gr.Row(elem_classes="columns"):
         with gr.Column(elem_classes="ask"):
             gr.HTML(introduction(tab), elem_classes="about-slot")
-            source = None
+            source, fields = None, dict[str, Field]()
             if "clip" in first:
                 source = build_clip_source(declared["clip"][1], task, free=services.menu.free)
-            fields = {name: source.file if name == "clip" else widget(name, *declared[name], task) for name in first}
-            fields["prompt"].placeholder = tab.placeholder
+                fields["clip"] = source.file
+            fields |= {name: widget(name, *declared[name], task) for name in first if name not in fields}
+            the(gr.Textbox, fields, "prompt").placeholder = tab.placeholder
             note = gr.HTML(elem_id=f"{task}-words-note", elem_classes="note-slot")
             buttons = build_buttons(request)
             examples = build_examples(tab.examples, fields, task)
         with gr.Column(elem_classes="result"):
             result = build_result(request)
-        seed_buttons = [gr.Button("Random", render=False), gr.Button("Last", render=False)]
-        with gr.Column(elem_classes="settings"):
-            settings = build_presets(task)
-            presets = tab.presets.build(task, defaults) if tab.presets else None
-            later = sections(request, leave_out=first)
-            with gr.Group():
-                basics = [name for name in later.pop(BASICS) if name not in WORDS]
-                fields |= _build_fields(basics, declared, task, seed_buttons)
-                _build_seconds(fields["frames"], fields["fps"], task)
-        with gr.Column(elem_classes="more"):
-            choice = build_model_choice(task, services.menu)
-            for section, names in {"Wording": [name for name in WORDS if name in declared], **later}.items():
-                with gr.Accordion(section, open=False):
-                    fields |= _build_fields(names, declared, task, seed_buttons)
-            batch = build_batch(task)
-        fields["size"].choices = sizes(services.menu.native_side(services.menu.default))
+        settings = _Settings.build(tab, services.menu, declared, first)
+        fields |= settings.fields
         followed, jobs = build_followed(task)
         ordered = {name: fields[name] for name in declared}
-        controls = Controls(choice.model, choice.loras, ordered, buttons, batch, source, followed, jobs)
+        choice = settings.choice
+        controls = Controls(choice.model, choice.loras, ordered, buttons, settings.batch, source, followed, jobs)
         run = Run(request, services, controls, result)
         run.connect()
         Endpoint(run).connect()
@@ -103,13 +92,68 @@ def build_tab(tab: Tab, services: Services) -> Run:
             source.connect(fields)
         connect_examples(examples, tab.examples, fields)
         choice.connect(request, fields, note)
-        connect_presets(task, settings, choice.model, fields)
-        if tab.presets:
-            tab.presets.connect(presets, fields)
-        _connect_memory(tab, services, controls)
-        _connect_only_with(tab, defaults, fields)
-        _connect_seed(seed_buttons, fields["seed"], result.seed)
+        settings.connect(tab, fields, result.seed)
+        _connect_memory(services, controls, f"{task}-{services.menu.default}")
+        _connect_only_with(tab, fields)
     return run
+
+
+def _declared(request: type[Request], model: str) -> dict[str, tuple[Any, FieldSpec]]:
+    """Field -> its default with a model, and its declaration."""
+    defaults = defaults_of(request.task, model)
+    return {name: (defaults[name], spec) for name, _, spec in request.declarations()}
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What a tab has beside the fields that come first.
+
+    fields: the others.  quality, presets: rows of chips that fill some.  seed_buttons: back to a drawn seed, or on to
+    the last.
+    """
+
+    fields: dict[str, Field]
+    choice: ModelChoice
+    quality: gr.Radio
+    presets: gr.Radio | None
+    batch: dict[str, gr.Textbox | gr.Slider]
+    seed_buttons: list[gr.Button]
+
+    @classmethod
+    def build(
+        cls, tab: Tab, menu: ModelMenu, declared: Mapping[str, tuple[Any, FieldSpec]], first: Sequence[str]
+    ) -> _Settings:
+        """Lay them out: what is often changed below the prompt, the rest in groups that open."""
+        task = tab.request.task
+        seed_buttons = [gr.Button("Random", render=False), gr.Button("Last", render=False)]
+        groups = sections(tab.request, leave_out=first)
+        basics = groups.pop(BASICS)
+        groups = {"Wording": [name for name in basics if name in WORDS], **groups}
+        with gr.Column(elem_classes="settings"):
+            quality = build_presets(task)
+            defaults = {name: default for name, (default, _) in declared.items()}
+            presets = tab.presets.build(task, defaults) if tab.presets else None
+            with gr.Group():
+                shown_names = [name for name in basics if name not in WORDS]
+                fields = _build_fields(shown_names, declared, task, seed_buttons)
+                _build_seconds(the(gr.Number, fields, "frames"), the(gr.Number, fields, "fps"), task)
+        with gr.Column(elem_classes="more"):
+            choice = build_model_choice(task, menu)
+            for section, names in groups.items():
+                with gr.Accordion(section, open=False):
+                    fields |= _build_fields(names, declared, task, seed_buttons)
+            batch = build_batch(task)
+        the(gr.Dropdown, fields, "size").choices = sizes(menu.native_side(menu.default))
+        return cls(fields, choice, quality, presets, batch, seed_buttons)
+
+    def connect(self, tab: Tab, fields: Mapping[str, Field], seed_used: gr.Number) -> None:
+        """Let the chips fill the form, and the buttons at the seed change it, which they do within the browser."""
+        connect_presets(tab.request.task, self.quality, self.choice.model, fields)
+        if tab.presets and self.presets:
+            tab.presets.connect(self.presets, fields)
+        random, last = self.seed_buttons
+        random.click(None, outputs=fields["seed"], js="() => -1", api_visibility="private")
+        last.click(None, seed_used, fields["seed"], js="(used) => used ?? -1", api_visibility="private")
 
 
 def introduction(tab: Tab) -> str:
@@ -123,7 +167,7 @@ def _build_fields(
     task: str,
     seed_buttons: list[gr.Button],
 ) -> dict[str, Field]:
-    fields = {}
+    fields: dict[str, Field] = {}
     for row in rows({name: declared[name][1] for name in names}):
         with gr.Row():
             for name in row:
@@ -133,7 +177,7 @@ def _build_fields(
 
 def _build_seconds(frames: gr.Number, fps: gr.Number, task: str) -> None:
     """How long the video plays: follows frames and speed, and sets the frames; both within the browser."""
-    with frames.parent:
+    with frames.parent or nullcontext():
         seconds = gr.Number(
             round(frames.value / fps.value, 2),
             label="Seconds",
@@ -148,12 +192,12 @@ def _build_seconds(frames: gr.Number, fps: gr.Number, task: str) -> None:
     seconds.input(None, [seconds, fps], frames, js=lead, api_visibility="private")
 
 
-def _connect_only_with(tab: Tab, defaults: Mapping[str, Any], fields: Mapping[str, Field]) -> None:
+def _connect_only_with(tab: Tab, fields: Mapping[str, Field]) -> None:
     """Show of the fields that hang on a choice those of the chosen value."""
     for chooser, table in tab.only_with.items():
         names = [name for of_value in table.values() for name in of_value]
         for name in names:
-            fields[name].visible = name in table[defaults[chooser]]
+            fields[name].visible = name in table[str(fields[chooser].value)]
         fields[chooser].change(
             lambda value, table=table, names=names: [gr.update(visible=name in table.get(value, ())) for name in names],
             fields[chooser],
@@ -162,10 +206,12 @@ def _connect_only_with(tab: Tab, defaults: Mapping[str, Any], fields: Mapping[st
         )
 
 
-def _connect_memory(tab: Tab, services: Services, controls: Controls) -> None:
-    """The browser keeps what was entered, but for the clip, and fills it in when the page is loaded again."""
-    key = f"text2video-zero-form-{tab.request.task}-{services.menu.default}"  # other defaults, another form
-    kept = gr.BrowserState(None, storage_key=key, secret=STORAGE_SECRET)
+def _connect_memory(services: Services, controls: Controls, key: str) -> None:
+    """The browser keeps what was entered, but for the clip, and fills it in when the page is loaded again.
+
+    key: tells the form from others, with other defaults.
+    """
+    kept = gr.BrowserState(None, storage_key=f"text2video-zero-form-{key}", secret=STORAGE_SECRET)
     widgets = [widget for name, widget in controls.inputs.items() if name != "clip"]
     gr.on(
         [*(widget.input for widget in widgets), controls.buttons.run.click],
@@ -182,10 +228,3 @@ def _connect_memory(tab: Tab, services: Services, controls: Controls) -> None:
         js="(kept, ...now) => (kept?.length === now.length ? kept : now)",
         api_visibility="private",
     )
-
-
-def _connect_seed(buttons: list[gr.Button], seed: Field, seed_used: gr.Number) -> None:
-    """Back to a drawn seed, or on to the one that was drawn last; both within the browser."""
-    random, last = buttons
-    random.click(None, outputs=seed, js="() => -1", api_visibility="private")
-    last.click(None, seed_used, seed, js="(used) => used ?? -1", api_visibility="private")

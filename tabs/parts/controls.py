@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs.form import QUIETLY, shown
+from tabs.form import QUIETLY, Update, shown
 from text2video_zero.models.adapters import written
 from text2video_zero.models.catalogue import origin_of
 from text2video_zero.models.speeds import is_of_speed
-from text2video_zero.requests import ControlledRequest, FewStepRequest
+from text2video_zero.requests import ClipRequest, ControlledRequest, FewStepRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from gradio.components import Component
 
     from tabs.form import Field
     from tabs.parts.clip_source import ClipSource
@@ -35,7 +33,7 @@ class Confirmation:
     anyway: gr.Button
 
     @property
-    def parts(self) -> list[Component]:
+    def parts(self) -> list[Any]:
         """What changes when it asks."""
         return [self.row, self.question]
 
@@ -85,21 +83,21 @@ class Controls:
         folder = self.clip_source and self.clip_source.folder
         return {**self.inputs, "clip_path": folder} if folder else self.inputs
 
-    def filled_by(self, job: Job) -> dict[Component, Any]:
+    def filled_by(self, job: Job) -> Update:
         """The form as it is for an earlier job."""
         model, added = origin_of(job.checkpoint)
         speed = job.request.speed if isinstance(job.request, FewStepRequest) else ""
         loras = [written(adapter) for adapter in added if not is_of_speed(adapter, speed)]
         form = self.filled(job.request.to_dict(), model, loras)
-        return form if "clip" not in self.fields else {**form, self.fields["clip"]: job.request.clip}
+        return {**form, self.fields["clip"]: job.request.clip} if isinstance(job.request, ClipRequest) else form
 
-    def filled(self, values: Mapping[str, Any], model: str | None, loras: Sequence[str]) -> dict[Component, Any]:
+    def filled(self, values: Mapping[str, Any], model: str | None, loras: Sequence[str]) -> Update:
         """The form with these values of fields, of which a clip cannot come back; others stay as they are.
 
         model: a name; None leaves the model that is chosen.  loras: as `read_adapter` reads them.
         """
-        fields = {self.fields[name]: shown(value) for name, value in values.items() if name in self.fields}
-        fields.pop(self.fields.get("clip"), None)
+        names = [name for name in values if name in self.fields and name != "clip"]
+        fields = {self.fields[name]: shown(values[name]) for name in names}
         chosen = {} if model is None else {self.model: model}
         return {**chosen, **({} if self.loras is None else {self.loras: "\n".join(loras)}), **fields}
 

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs.form import QUIETLY, shown, sizes
+from tabs.form import QUIETLY, Update, shown, sizes
 from text2video_zero.job import defaults_of
 from text2video_zero.models.speeds import FULL_QUALITY, SPEED_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from gradio.components import Component
 
     from serving.menu import ModelMenu
     from tabs.form import Field
@@ -66,16 +64,16 @@ class ModelChoice:
         by_speed = [name for name in SPEED_FIELDS if speed and name in fields]
         by_model = [name for name in fields if any(name in known.defaults for known in menu.models)]
 
-        def defaults(names: list[str], model_name: str, chosen: str) -> dict[Component, Any]:
+        def defaults(names: list[str], model_name: str, chosen: str) -> Update:
             values = defaults_of(request.task, model_name or "", chosen)
             return {fields[name]: shown(values[name]) for name in names}
 
-        def follow_model(name: str) -> dict[Component, Any]:
+        def follow_model(name: str) -> Update:
             choice = {speed: gr.update(visible=len(menu.speeds(name)) > 1)} if speed else {}
             size = {fields["size"]: gr.update(choices=sizes(menu.native_side(name)))}
             return {model: gr.update(info=info_of(menu, name)), **choice, **size}
 
-        def fill_for_model(name: str, chosen: str = FULL_QUALITY) -> dict[Component, Any]:
+        def fill_for_model(name: str, chosen: str = FULL_QUALITY) -> Update:
             kept = chosen if chosen in menu.speeds(name) else FULL_QUALITY
             names = list(dict.fromkeys(by_model + (by_speed if chosen != kept else [])))
             return {**({speed: kept} if speed else {}), **defaults(names, name, kept)}
@@ -85,7 +83,7 @@ class ModelChoice:
         # Only by hand: an example or an earlier video brings a model together with its own settings.
         filled = [fields[name] for name in dict.fromkeys([*by_model, *by_speed])]
         model.input(fill_for_model, [model, *chosen], [*chosen, *filled], **QUIETLY)
-        if speed:
+        if isinstance(speed, gr.Radio | gr.Dropdown):
             speed.visible = len(menu.speeds(menu.default)) > 1
             speed.input(
                 lambda name, chosen: defaults(by_speed, name, chosen),

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-from gradio.components import Component
 
 from serving.jobs import Done, Failed, Interrupted, Queued, Running, Stopped, Stopping
 from serving.store import FORMS, PLAYABLE
@@ -19,10 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from serving.jobs import Standing, State
+    from tabs.form import Update
     from text2video_zero.job import Job
     from text2video_zero.requests import Request
-
-Update = dict[Component, Any]
 
 RESULTS = ASSETS / "clips" / "results"
 
@@ -82,7 +80,7 @@ class Result:
     settings: gr.JSON
 
     @property
-    def outputs(self) -> list[Component]:
+    def outputs(self) -> list[Any]:
         """All of them, for events that fill some."""
         return [
             self.guide,
@@ -105,7 +103,7 @@ class Result:
         """
         stored = standing.stored
         guide = None if standing.guide is None else str(standing.guide.path)
-        page = {
+        page: Update = {
             self.status: display.line(*sentence(job, standing.state)) if standing.is_over else waiting(standing, place),
             self.notes: display.notes(standing.notes),
             self.seed: job.request.seed,

@@ -59,4 +59,4 @@ def test_the_keyboard_alone_starts_a_run_and_the_focus_can_be_seen(browser, addr
         width = page.evaluate("() => getComputedStyle(document.activeElement).outlineWidth")
         assert width == "2px"
         page.keyboard.press("Control+Enter")
-        page.locator("#text-to-video-status .failed").get_by_text("Prompt is empty").wait_for()
+        page.locator("#text-to-video-prompt").get_by_text("Prompt is empty").wait_for()
