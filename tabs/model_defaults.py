@@ -1,4 +1,4 @@
-"""The defaults of a model and its speed: filled into the form when one of them is chosen."""
+"""What fills many fields at once: a preset, or the defaults of a model and its speed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from tabs.form import QUIETLY, shown
-from text2video_zero.job import defaults_of
+from text2video_zero.job import defaults_of, preset_values
 from text2video_zero.models.speeds import FULL_QUALITY, SPEED_FIELDS
+from text2video_zero.requests.presets import BALANCED, PRESETS, preset_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,3 +58,33 @@ def connect_model_defaults(
             [fields[name] for name in by_speed],
             **QUIETLY,
         )
+
+
+def build_presets(task: str) -> gr.Radio:
+    """The presets of a task, to choose one."""
+    told = "; ".join(f"{preset.title}: {preset.help}" for preset in PRESETS.values())
+    return gr.Radio(
+        [(preset.title, name) for name, preset in PRESETS.items()],
+        value=BALANCED,
+        label="Settings",
+        info=f"{told}.",
+        elem_id=f"{task}-setting-presets",
+        elem_classes="chips",
+        interactive=True,
+    )
+
+
+def connect_presets(task: str, radio: gr.Radio, model: gr.Dropdown, fields: Mapping[str, Component]) -> None:
+    """A preset fills its fields; a field that moves, by hand or with the model, shows which preset still fits."""
+    names = preset_fields(task)
+    filled = [fields[name] for name in names]
+
+    def fill(preset: str, model_name: str) -> list[Any]:
+        values = preset_values(task, model_name or "", preset)
+        return [shown(values[name]) for name in names]
+
+    def fitting(model_name: str, *values: Any) -> str | None:
+        return next((preset for preset in PRESETS if fill(preset, model_name) == list(values)), None)
+
+    radio.input(fill, [radio, model], filled, **QUIETLY)
+    gr.on([field.change for field in filled], fitting, [model, *filled], radio, trigger_mode="always_last", **QUIETLY)

@@ -16,7 +16,7 @@ from tabs.clip_source import build_clip_source
 from tabs.controls import Controls
 from tabs.examples import build_examples, connect_examples
 from tabs.form import QUIETLY, Field, required, rows, sections, widget
-from tabs.model_defaults import connect_model_defaults
+from tabs.model_defaults import build_presets, connect_model_defaults, connect_presets
 from tabs.result import build_result
 from tabs.run import Run
 from tabs.vocabulary import unknown_words_note, word_list
@@ -99,7 +99,7 @@ def build_tab(tab: Tab, services: Services) -> None:
             result = build_result(tab.request)
         seed_buttons = [gr.Button("Random", render=False), gr.Button("Last", render=False)]
         with gr.Column(elem_classes="settings"):
-            presets = _build_presets(tab, defaults)
+            settings, presets = build_presets(task), _build_presets(tab, defaults)
             later = sections(tab.request, leave_out=first)
             with gr.Group():
                 fields |= _build_fields(later.pop(BASICS, []), declared, task, seed_buttons)
@@ -115,6 +115,7 @@ def build_tab(tab: Tab, services: Services) -> None:
         connect_examples(examples, tab.examples, fields)
         _connect_words(services.menu, model, fields["prompt"], note, words)
         connect_model_defaults(tab.request, services.menu, model, fields, partial(_model_info, services.menu))
+        connect_presets(task, settings, model, fields)
         _connect_presets(tab, presets, fields)
         _connect_seed(seed_buttons, fields["seed"], result.seed)
 

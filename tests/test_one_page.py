@@ -13,6 +13,7 @@ from tests.runs import sampled
 from text2video_zero.foreground.attention_maps import CrossAttentionDetector
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import TextToVideoRequest
+from text2video_zero.requests.presets import PAPER, PRESETS
 
 SOURCE = Path(__file__).resolve().parent.parent / "docs" / "one_page.py"
 PROMPT = "a red panda dancing in the snow"
@@ -27,21 +28,9 @@ def page():
     return module
 
 
-def paper_request(page, **changes):
-    """What the page has in its first lines, asked of the engine."""
-    pan_x, pan_y = page.DELTA
-    asked = {
-        "prompt": PROMPT,
-        "seed": SEED,
-        "guidance_scale": page.GUIDANCE,
-        "motion_from": page.T_PRIME,
-        "motion_to": page.T,
-        "pan_x": pan_x,
-        "pan_y": pan_y,
-        "resampling": "nearest",
-        "smoothing_strength": page.ALPHA,
-    }
-    return TextToVideoRequest(**asked | changes)
+def paper_request(**changes):
+    """What the preset asks of the engine."""
+    return TextToVideoRequest(**{**PRESETS[PAPER].values["text-to-video"], "prompt": PROMPT, "seed": SEED, **changes})
 
 
 def distance(ours, theirs):
@@ -52,7 +41,7 @@ def distance(ours, theirs):
 
 @pytest.mark.parametrize(("frames", "steps"), [(1, 5), (3, 10), (8, 20), (5, 50)])
 def test_the_engine_makes_the_same_latents(page, pipeline, frames, steps):
-    ours = sampled(paper_request(page, frames=frames, steps=steps), pipeline)
+    ours = sampled(paper_request(frames=frames, steps=steps), pipeline)
     assert distance(ours, page.text_to_video(pipeline.components, PROMPT, SEED, frames, steps)) < 1e-5
 
 
@@ -63,7 +52,7 @@ def test_the_engine_smooths_the_same_background(page, pipeline, monkeypatch):
         return masks
 
     monkeypatch.setattr(CrossAttentionDetector, "masks", left_column)
-    ours = sampled(paper_request(page, frames=4, steps=10, smooth_background=True), pipeline)
+    ours = sampled(paper_request(frames=4, steps=10, smooth_background=True), pipeline)
     masks = left_column(None, ours)
     theirs = page.text_to_video(pipeline.components, PROMPT, SEED, 4, 10, find_foreground=lambda _: masks)
     assert distance(ours, theirs) < 1e-5
@@ -72,7 +61,7 @@ def test_the_engine_smooths_the_same_background(page, pipeline, monkeypatch):
 
 def test_the_engine_makes_the_same_latents_on_toyland(page, manager):
     with manager.lend(Checkpoint(str(page.TOYLAND))) as pipeline:
-        ours = sampled(paper_request(page, frames=2, steps=5), pipeline)
+        ours = sampled(paper_request(frames=2, steps=5), pipeline)
         assert distance(ours, page.text_to_video(pipeline.components, PROMPT, SEED, 2, 5)) < 1e-5
 
 
@@ -82,6 +71,13 @@ def test_it_has_the_papers_settings(page):
     assert above == [981, 961, 941]
     assert between == [941, 921, 901, 881]
     assert below[:2] + below[-2:] == [941, 921, 1, 0]
+
+
+def test_the_preset_has_the_pages_settings(page):
+    asked = paper_request()
+    assert (asked.frames, asked.steps, asked.guidance_scale) == (page.FRAMES, page.STEPS, page.GUIDANCE)
+    assert (asked.motion_from, asked.motion_to, asked.smoothing_strength) == (page.T_PRIME, page.T, page.ALPHA)
+    assert (asked.pan_x, asked.pan_y) == page.DELTA
 
 
 def test_it_leaves_no_trace_in_the_unet(page, pipeline):

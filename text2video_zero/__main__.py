@@ -20,6 +20,7 @@ from text2video_zero.media.files import unique_path
 from text2video_zero.media.video import check_destination, check_frames_directory, save_or_keep_frames
 from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS
 from text2video_zero.requests import REQUESTS, ControlledRequest, Kind
+from text2video_zero.requests.presets import PRESETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -163,6 +164,7 @@ def job_of(arguments: argparse.Namespace) -> Job:
         loras=arguments.lora,
         controlnet=getattr(arguments, "controlnet", None),  # an option of some tasks
         settings=Settings.read(arguments.settings, arguments.task) if arguments.settings else NO_SETTINGS,
+        preset=arguments.preset,
     )
 
 
@@ -224,6 +226,10 @@ def _add_run_options(parser: argparse.ArgumentParser, request_type: type[Request
             metavar="NAME",
             help="a folder, a .safetensors file or a Hub id; default the one of the model's family",
         )
+    presets = "; ".join(f"{name}: {preset.help}" for name, preset in PRESETS.items())
+    group.add_argument(
+        "--preset", metavar="NAME", help=f"settings that go together, which options given here go before ({presets})"
+    )
     group.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps; default the best there is")
     group.add_argument(
         "--dtype", metavar="TYPE", help="float16, bfloat16 or float32; default float16 on CUDA, else float32"

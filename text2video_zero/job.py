@@ -13,6 +13,7 @@ from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS, TO
 from text2video_zero.models.selection import checkpoint_for
 from text2video_zero.models.speeds import SPEED_FIELDS, speed_adapters, speed_values
 from text2video_zero.requests import REQUESTS, ControlledRequest, FewStepRequest
+from text2video_zero.requests.presets import find_preset, preset_fields
 from text2video_zero.requests.video import FULL_QUALITY
 
 if TYPE_CHECKING:
@@ -79,13 +80,15 @@ def build_job(
     loras: Sequence[str] = (),
     controlnet: str | None = None,
     settings: Settings = NO_SETTINGS,
+    preset: str | None = None,
     maps_only: bool = False,
 ) -> Job:
     """The job that values of a task's fields ask for, with a concrete seed; nothing is loaded.
 
-    given: field -> value. What it leaves out comes from the settings of an earlier video, else from the speed, the
-        model or the field's declaration (`defaults_of`). A speed that is given goes before what settings say of the
-        fields that it sets.
+    given: field -> value. What it leaves out comes from the preset, else from the settings of an earlier video, else
+        from the speed, the model or the field's declaration (`defaults_of`). A speed that is given goes before what
+        settings say of the fields that it sets.
+    preset: the name of one, None for none.
     model: a known name, a name in models/, a path or a Hub id; else the one of the settings, else Toyland.
     loras: as `read_adapter` reads them; where none are given, those of the settings.
     controlnet: a folder, file or Hub id instead of the one of the model's family.
@@ -95,7 +98,7 @@ def build_job(
     if maps_only:
         given = {**given, "prompt": given.get("prompt") or "control map"}  # maps do not depend on it
     values = defaults_of(task, model)
-    for nearer in (settings.values, given):
+    for nearer in (settings.values, preset_values(task, model, preset) if preset else {}, given):
         values |= {**_set_by_speed(task, model, nearer), **nearer}
     request = REQUESTS[task].from_dict(values).with_concrete_seed()
     adapters = read_adapters(loras or settings.loras)
@@ -114,6 +117,15 @@ def defaults_of(task: str, model: str, speed: str = FULL_QUALITY) -> dict[str, A
     known = known_model(model.strip())
     set_by_them = {**(known.defaults if known else {}), **speed_values(speed)}
     return {name: set_by_them.get(name, default) for name, default, _ in REQUESTS[task].declarations()}
+
+
+def preset_values(task: str, model: str, preset: str) -> dict[str, Any]:
+    """The fields that presets set for a task, with the values that one of them has for a model.
+
+    Raises UserError for a preset that nobody knows.
+    """
+    values, defaults = find_preset(preset).values.get(task, {}), defaults_of(task, model)
+    return {name: values.get(name, defaults[name]) for name in preset_fields(task)}
 
 
 def fields_with_defaults(task: str) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from transformers import CLIPProcessor, CLIPTokenizer
 
 from tests.tiny_toyland import TINY
@@ -119,6 +119,13 @@ def test_complete_stages_are_skipped(family):
     weights = again.autoencoder.half().state_dict()
     assert (family.work / "autoencoder" / "checkpoint.pt").stat().st_mtime_ns == before
     assert all(torch.equal(value.half(), weights[name]) for name, value in family.autoencoder.state_dict().items())
+
+
+def test_a_family_goes_on_in_the_latents_of_an_earlier_one(family, tmp_path):
+    further = Family(family.recipe, tmp_path, tmp_path / "out", "cpu", start=family.out)
+    assert further.autoencoder.config.scaling_factor == further.earlier.vae.config.scaling_factor
+    kept = AutoencoderKL.from_pretrained(family.out / "vae", dtype=torch.float32).state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in further.autoencoder.state_dict().items())
 
 
 def test_the_exported_folder_is_a_stable_diffusion_pipeline(family):

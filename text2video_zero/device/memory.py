@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import psutil
 import torch
 
+from text2video_zero.device.container import container_memory
 from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,13 +32,14 @@ def weight_bytes(modules: Iterable[torch.nn.Module]) -> int:
 
 
 def memory_of(device: torch.device) -> tuple[int, int]:
-    """Free and total bytes of a device; of the machine for the CPU and for devices that share its memory."""
+    """Free and total bytes of a device; for the CPU and devices that share its memory those of machine or container."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         # What torch keeps though no tensor needs it is free for the next one.
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device), total
     machine = psutil.virtual_memory()
-    return machine.available, machine.total
+    free, total = container_memory() or (machine.available, machine.total)
+    return min(free, machine.available), min(total, machine.total)
 
 
 def has_own_memory(device: torch.device) -> bool:

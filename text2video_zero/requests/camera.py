@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+PAPER_PAN = 12 / 512
+"""The authors' movement: 12 of 512 pixels to the right and down, from frame to frame."""
+
 CAMERA_PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
         name: MappingProxyType(dict(zip(("pan_x", "pan_y", "zoom", "rotation"), speeds, strict=True)))
         for name, speeds in {
-            "Pan right-down": (0.0234, 0.0234, 0.0, 0.0),
+            "Pan right-down": (PAPER_PAN, PAPER_PAN, 0.0, 0.0),
             "Pan right": (0.03, 0.0, 0.0, 0.0),
             "Pan left": (-0.03, 0.0, 0.0, 0.0),
             "Pan up": (0.0, -0.03, 0.0, 0.0),

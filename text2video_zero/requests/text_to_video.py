@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from text2video_zero.errors import UserError
+from text2video_zero.requests.camera import PAPER_PAN
 from text2video_zero.requests.fields import CONSISTENCY, MOTION, choice, decimal, flag, integer, text
 from text2video_zero.requests.video import FewStepRequest
 
@@ -27,7 +28,7 @@ class TextToVideoRequest(FewStepRequest):
         section=MOTION,
     )
     pan_x: float = decimal(
-        0.0234,
+        PAPER_PAN,
         -0.25,
         0.25,
         "Pan right",
@@ -36,7 +37,7 @@ class TextToVideoRequest(FewStepRequest):
         step=0.001,
     )
     pan_y: float = decimal(
-        0.0234,
+        PAPER_PAN,
         -0.25,
         0.25,
         "Pan down",

@@ -27,6 +27,7 @@ from text2video_zero.requests.fields import (
 # Names in the table of sampling/solvers.py.
 SAMPLERS = ("DDIM", "DPM++ 2M", "UniPC", "Euler")
 FEW_STEP_SAMPLERS = ("DDIM trailing", "LCM")
+PREDICTIONS = ("as the model says", "epsilon", "v-prediction", "v-prediction, zero SNR", "sample")
 REFERENCE_FRAMES = ("first", "first + previous")
 FULL_QUALITY = "full quality"
 FEW_STEP_SPEEDS = ("LCM", "Hyper-SD", "4 steps")  # models/speeds.py has their LoRAs
@@ -75,6 +76,14 @@ class VideoRequest(Request):
         (*SAMPLERS, *FEW_STEP_SAMPLERS),
         "Sampler",
         "DDIM is the paper's. The last two are for models that were distilled to few steps.",
+        section=SAMPLING,
+    )
+    prediction: str = choice(
+        PREDICTIONS[0],
+        PREDICTIONS,
+        "Prediction",
+        "What the model was trained to predict, for files that do not say it: pictures of noise or of glaring colours "
+        "are what the wrong one looks like.",
         section=SAMPLING,
     )
     chunk_size: int = integer(

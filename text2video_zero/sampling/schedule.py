@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import torch
 
@@ -29,16 +30,18 @@ class Schedule:
     training: what the model's own scheduler records of the noise levels it was trained with.
     timesteps: what the UNet is told, one per step.
     alphas: ᾱ at each of them, and at the end of the run (steps + 1 values).
+    spacing: of the timesteps, as the model's own scheduler has it: a key of SPACINGS.
     """
 
     sampler: str
     training: Mapping[str, Any]
     timesteps: tuple[float, ...]
     alphas: tuple[float, ...]
+    spacing: str = "leading"
 
     @property
     def prediction_type(self) -> str:
-        """What the UNet was trained to predict, "epsilon" or "v_prediction"."""
+        """What the UNet was trained to predict: "epsilon", "v_prediction" or "sample", which is x_0 itself."""
         return self.training.get("prediction_type", "epsilon")
 
     def snapped(self, timestep: float) -> int:
@@ -66,6 +69,8 @@ class Schedule:
         signal, sigma = math.sqrt(self.alphas[index]), math.sqrt(1 - self.alphas[index])
         if self.prediction_type == "v_prediction":
             return signal * latents - sigma * model_output, signal * model_output + sigma * latents
+        if self.prediction_type == "sample":
+            return model_output, (latents - signal * model_output) / sigma
         return (latents - sigma * model_output) / signal, model_output
 
 
@@ -77,6 +82,18 @@ def leading_timesteps(steps: int, trained: int) -> tuple[int, ...]:
 def trailing_timesteps(steps: int, trained: int) -> tuple[int, ...]:
     """From the very last timestep on, which models want that were distilled to few steps."""
     return tuple(round(trained * step / steps) - 1 for step in range(steps, 0, -1))
+
+
+def even_timesteps(steps: int, trained: int) -> tuple[int, ...]:
+    """The "linspace" spacing: both ends of the range, and what lies evenly between them."""
+    gaps = max(steps - 1, 1)
+    return tuple(round((trained - 1) * step / gaps) for step in range(gaps, gaps - steps, -1))
+
+
+# What a scheduler's configuration may say of the timesteps
+SPACINGS: Mapping[str, Callable[[int, int], tuple[int, ...]]] = MappingProxyType(
+    {"leading": leading_timesteps, "linspace": even_timesteps, "trailing": trailing_timesteps}
+)
 
 
 def lcm_timesteps(steps: int, trained: int) -> tuple[int, ...]:

@@ -9,20 +9,34 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
-from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 
 from text2video_zero.sampling.schedule import (
+    SPACINGS,
     Schedule,
     lcm_timesteps,
     lcm_timesteps_from,
     lcm_timesteps_of_motion,
-    leading_timesteps,
     trailing_timesteps,
 )
 
 AnyLibraryScheduler = EulerDiscreteScheduler | DPMSolverMultistepScheduler | UniPCMultistepScheduler
 
-TRAINING_OPTIONS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
+TRAINING_OPTIONS = (
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "rescale_betas_zero_snr",
+    "prediction_type",
+)
+LEAST_LEVEL = 2**-24  # ᾱ where a model was trained down to no signal at all, as diffusers has it: σ stays finite
 DATA_DEVIATION, TIMESTEP_SCALE = 0.5, 10.0  # of LCM's boundary condition, as it was trained
 
 # Number of a step -> noise (f, c, h, w), or (c, h, w) for all frames, that is added after it
@@ -143,16 +157,20 @@ class LibraryScheduler:
     scheduler_class: type[AnyLibraryScheduler]
     options: Mapping[str, Any]
 
-    def made(self, training: Mapping[str, Any], steps: int) -> AnyLibraryScheduler:
-        """A new one for the noise levels that a model was trained with, spaced over the whole range."""
-        # At any number of steps, which the spacing "leading" does not do.
-        scheduler = self.scheduler_class(**training, **self.options, timestep_spacing="linspace")
+    def made(self, training: Mapping[str, Any], steps: int, spacing: str) -> AnyLibraryScheduler:
+        """A new one for the noise levels that a model was trained with, spaced over the whole range.
+
+        spacing: as the model's own scheduler has it. "leading", which is what it says where nobody chose, becomes
+            "linspace": it does not reach the first timesteps at every number of steps.
+        """
+        reaching = "linspace" if spacing == "leading" else spacing
+        scheduler = self.scheduler_class(**training, **self.options, timestep_spacing=reaching)
         scheduler.set_timesteps(steps)
         return scheduler
 
     def solver(self, schedule: Schedule, begin: int, step_noise: StepNoise) -> LibrarySolver:  # noqa: ARG002
         """A solver that is at step number `begin`."""
-        scheduler = self.made(schedule.training, len(schedule.timesteps))
+        scheduler = self.made(schedule.training, len(schedule.timesteps), schedule.spacing)
         scheduler.set_begin_index(begin)
         return LibrarySolver(scheduler)
 
@@ -173,14 +191,15 @@ class MotionTimesteps:
 class Sampler:
     """Everything about a sampler.
 
-    timesteps: (steps, how many timesteps there are) -> those of a run; or the scheduler that chooses them.
+    timesteps: (steps, how many timesteps there are) -> those of a run; or the scheduler that chooses them; None
+        where they are spaced as the model's own scheduler says.
     solver: (schedule, number of the first step, noise for steps that add some) -> what steps through a segment.
     latent_scale: ᾱ -> standard deviation in the sampler's own scale over that of the variance-preserving one.
     ends_clean: a run ends at ᾱ = 1, and not at the model's lowest noise level.
     motion: where T' and T do not lie on the run's own timesteps.
     """
 
-    timesteps: Callable[[int, int], tuple[int, ...]] | LibraryScheduler
+    timesteps: Callable[[int, int], tuple[int, ...]] | LibraryScheduler | None
     solver: Callable[[Schedule, int, StepNoise], Solver]
     latent_scale: Callable[[float], float] = lambda _alpha: 1.0
     ends_clean: bool = False
@@ -202,7 +221,7 @@ UNI_PC = LibraryScheduler(UniPCMultistepScheduler, {"solver_order": 2})
 # By the name that requests choose by; requests/video.py lists them too, because requests know no torch.
 SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
     {
-        "DDIM": Sampler(leading_timesteps, _ddim),
+        "DDIM": Sampler(None, _ddim),
         "DPM++ 2M": Sampler(DPM, DPM.solver),
         "UniPC": Sampler(UNI_PC, UNI_PC.solver),
         "Euler": Sampler(EULER, EULER.solver, _variance_exploding),
@@ -222,24 +241,52 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
 )
 
 
+# By the name that requests choose by, as SAMPLERS. Without signal at the top, a run has to begin at the top.
+CORRECTIONS: Mapping[str, Mapping[str, str | bool]] = MappingProxyType(
+    {
+        "as the model says": {},
+        "epsilon": {"prediction_type": "epsilon", "rescale_betas_zero_snr": False},
+        "v-prediction": {"prediction_type": "v_prediction", "rescale_betas_zero_snr": False},
+        "v-prediction, zero SNR": {
+            "prediction_type": "v_prediction",
+            "rescale_betas_zero_snr": True,
+            "timestep_spacing": "trailing",
+        },
+        "sample": {"prediction_type": "sample", "rescale_betas_zero_snr": False},
+    }
+)
+
+
 def schedule_of(sampler: str, steps: int, scheduler: TrainedNoise) -> Schedule:
     """The schedule of `steps` >= 1 steps for the noise levels that the model's own scheduler records."""
-    spacing = SAMPLERS[sampler].timesteps
-    if not isinstance(spacing, LibraryScheduler):
-        return schedule_at(spacing(steps, scheduler.config.num_train_timesteps), sampler, scheduler)
+    spacing = scheduler.config.get("timestep_spacing", "leading")
+    timesteps_of = SAMPLERS[sampler].timesteps or SPACINGS[spacing]
+    if not isinstance(timesteps_of, LibraryScheduler):
+        return schedule_at(timesteps_of(steps, scheduler.config.num_train_timesteps), sampler, scheduler)
     training = _training(scheduler)
-    library = spacing.made(training, steps)
+    library = timesteps_of.made(training, steps, spacing)
     timesteps = tuple(library.timesteps.double().tolist())
     alphas = tuple((1 / (1 + library.sigmas.double() ** 2)).tolist())
-    return Schedule(sampler, training, timesteps, alphas)
+    return Schedule(sampler, training, timesteps, alphas, spacing)
 
 
 def schedule_at(timesteps: tuple[int, ...], sampler: str, scheduler: TrainedNoise) -> Schedule:
     """The schedule of a sampler that can step from any timestep to any lower one: DDIM and LCM."""
-    levels = scheduler.alphas_cumprod
+    training = _training(scheduler)
+    # Of the training's options alone: not every class of schedulers knows all of them.
+    levels = DDIMScheduler(**training).alphas_cumprod.clamp_min(LEAST_LEVEL)
     end = 1.0 if SAMPLERS[sampler].ends_clean else levels[0].item()
     alphas = (*(levels[timestep].item() for timestep in timesteps), end)
-    return Schedule(sampler, _training(scheduler), tuple(map(float, timesteps)), alphas)
+    return Schedule(sampler, training, tuple(map(float, timesteps)), alphas)
+
+
+def scheduler_told(scheduler: TrainedNoise, prediction: str) -> TrainedNoise:
+    """The model's scheduler, or one that a person corrects by hand; only what it records is of use.
+
+    prediction: one of PREDICTIONS in requests/video.py.
+    """
+    corrections = CORRECTIONS[prediction]
+    return DDIMScheduler.from_config(scheduler.config, **corrections) if corrections else scheduler
 
 
 def _training(scheduler: TrainedNoise) -> dict[str, Any]:

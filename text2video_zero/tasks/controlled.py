@@ -15,7 +15,7 @@ from text2video_zero.models.catalogue import name_of
 from text2video_zero.sampling.denoising import Sampled, denoise
 from text2video_zero.sampling.guidance import ControlledGuidance, encoded_prompts, negative_branch
 from text2video_zero.sampling.noise import frame_noise, latent_shape, shared_step_noise
-from text2video_zero.sampling.solvers import schedule_of
+from text2video_zero.sampling.solvers import schedule_of, scheduler_told
 from text2video_zero.tasks.clip_input import concrete, read, sound_of
 from text2video_zero.tasks.progress import ProgressReporter
 
@@ -51,7 +51,7 @@ def sample_controlled(
         raise UserError(f"The model {name_of(pipeline.checkpoint)!r} comes without a ControlNet: choose another model.")
     request, clip, maps = yield from _detected(request, detectors, pipeline.native_size)
     components = pipeline.components
-    schedule = schedule_of(request.sampler, request.steps, components.scheduler)
+    schedule = schedule_of(request.sampler, request.steps, scheduler_told(components.scheduler, request.prediction))
     negative_prompt = negative_branch(request.negative_prompt, request.guidance_scale)
     guidance = ControlledGuidance(
         unet=components.unet,

@@ -15,7 +15,7 @@ from text2video_zero.sampling.decoding import encoded_frame
 from text2video_zero.sampling.denoising import Sampled, denoise
 from text2video_zero.sampling.guidance import InstructGuidance, encoded_prompts
 from text2video_zero.sampling.noise import NoisePath, frame_noise, latent_shape
-from text2video_zero.sampling.solvers import schedule_of
+from text2video_zero.sampling.solvers import schedule_of, scheduler_told
 from text2video_zero.tasks.clip_input import concrete, read, sound_of
 from text2video_zero.tasks.progress import ProgressReporter
 
@@ -47,7 +47,7 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
         image_scale=request.image_guidance_scale,
         image_latents=(yield from image_latents(pipeline, clip.frames)),
     )
-    schedule = schedule_of(request.sampler, request.steps, components.scheduler)
+    schedule = schedule_of(request.sampler, request.steps, scheduler_told(components.scheduler, request.prediction))
     progress = ProgressReporter(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
     placement = yield from placement_for(request, request.concrete_size, pipeline)
     with placement, attention_of(request, components.unet) as memory:

@@ -19,7 +19,7 @@ from text2video_zero.sampling.motion import Anchor, CameraPath
 from text2video_zero.sampling.motion_plan import MotionPlan
 from text2video_zero.sampling.noise import NoisePath, NoiseScene, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.sampling.smoothing import smoothed_latents
-from text2video_zero.sampling.solvers import schedule_of
+from text2video_zero.sampling.solvers import schedule_of, scheduler_told
 from text2video_zero.tasks.progress import ProgressReporter
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
 
 def motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:
     """The steps of a request: those of the first frame alone, if there is motion, and those of all frames."""
-    scheduler = pipeline.components.scheduler
+    scheduler = scheduler_told(pipeline.components.scheduler, request.prediction)
     if not request.motion:
         return MotionPlan.without_motion(schedule_of(request.sampler, request.steps, scheduler))
     return MotionPlan.of(request.sampler, request.steps, scheduler, request.motion_from, request.motion_to)

@@ -3,7 +3,8 @@
     python -m toyland.training.train --preset cpu --out assets/toyland
 
 Checkpoints lie in the work folder; a run that was cut off goes on where it was. With `--start` the
-weights go on from those of an earlier family, also from one with fewer latent channels.
+weights go on from those of an earlier family, also from one with fewer latent channels; without the stage
+`autoencoder` they go on in its latents.
 """
 
 from __future__ import annotations
@@ -92,7 +93,9 @@ class Family(FamilyTraining):
 
     @cached_property
     def autoencoder(self) -> AutoencoderKL:
-        """The autoencoder with its scaling factor."""
+        """The autoencoder with its scaling factor; the earlier family's until it has been trained further."""
+        if self.earlier is not None and not self._checkpoint("autoencoder").exists():
+            return self.earlier.vae.to(self.device)
         model = build_autoencoder(self.recipe.autoencoder, self.recipe.size)
         load_trained(model, self.checkpoint("autoencoder"))
         torch.nn.Module.to(model, self.device).eval()
