@@ -17,6 +17,7 @@ from serving.queue import JobQueue
 from serving.store import JobStore
 from tabs.after import CHANGES
 from tabs.run import at_the_field
+from text2video_zero.errors import UserError
 from text2video_zero.job import build_job
 from text2video_zero.media.video import Video
 from text2video_zero.requests import REQUESTS, TextToVideoRequest
@@ -51,13 +52,26 @@ def run(page):
 
 
 def test_prompts_and_seeds_make_a_job_each_and_seeds_that_are_given_count_on(run):
-    jobs = run.batch("toyland", form(run, prompt="a fox", more_prompts="a cat\n\n a panda ", each=2, seed=5))
+    jobs = run.batch("toyland", form(run, prompt="a fox", more_prompts="a cat\n\n a panda ", each=2, seed=5), room=9)
     assert [(job.request.prompt, job.request.seed) for job in jobs] == [
         (prompt, seed) for prompt in ("a fox", "a cat", "a panda") for seed in (5, 6)
     ]
-    drawn = run.batch("toyland", form(run, prompt="a fox", each=3))
+    drawn = run.batch("toyland", form(run, prompt="a fox", each=3), room=9)
     assert len({job.request.seed for job in drawn}) == 3
     assert len({job.id for job in drawn}) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"each": 5}, "These are 10 videos, and the queue takes 9 now: ask for fewer."),
+        ({"each": 10**9}, "Videos of each is 1000000000: give a whole number from 1 to 16."),
+        ({"each": None}, "Videos of each is None: give a whole number from 1 to 16."),
+    ],
+)
+def test_more_than_the_queue_takes_is_refused_before_any_of_it_is_begun(run, given, sentence):
+    with pytest.raises(UserError, match=sentence):
+        run.batch("toyland", form(run, prompt="a fox", more_prompts="a cat", **given), room=9)
 
 
 def test_the_plan_says_how_long_the_video_is_and_how_long_it_takes(run):
