@@ -98,8 +98,8 @@ class JobQueue:
     def open(self) -> None:
         """Find the jobs of earlier programs, and start working."""
         earlier: dict[str, Entry] = {}
-        for folder in self._store.jobs():
-            entry = Entry(folder, tuple(FORMS), folder.standing())
+        for folder, standing in self._store.jobs():
+            entry = Entry(folder, tuple(FORMS), standing)
             if isinstance(entry.standing.state, Interrupted):
                 entry.lock = folder.claim()
                 if entry.lock is None:
