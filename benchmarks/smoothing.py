@@ -28,7 +28,7 @@ from text2video_zero.models.selection import find_checkpoint
 from text2video_zero.requests import TextToVideoRequest
 from text2video_zero.sampling.decoding import decoded_frames
 from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts, negative_branch
-from text2video_zero.sampling.motion import forward_noise
+from text2video_zero.sampling.motion.warp import forward_noise
 from text2video_zero.sampling.noise import frame_noise
 from text2video_zero.sampling.smoothing import dilated, smoothed_latents
 from text2video_zero.tasks.text_to_video import ClipRun, motion_plan

@@ -28,8 +28,10 @@ from text2video_zero.requests import TextToVideoRequest
 from text2video_zero.requests.camera import CAMERA_PRESETS, CameraPose
 from text2video_zero.requests.text_to_video import RESAMPLING
 from text2video_zero.sampling.decoding import decoded_frames
-from text2video_zero.sampling.motion import CameraPath, sample_positions, warp
-from text2video_zero.sampling.noise import NoiseScene, frame_noise
+from text2video_zero.sampling.motion.camera import CameraPath, sample_positions
+from text2video_zero.sampling.motion.noise import NoiseScene
+from text2video_zero.sampling.motion.warp import warp
+from text2video_zero.sampling.noise import frame_noise
 from toyland.judges.evaluate import score
 from toyland.judges.judge import Judge, load_judge
 from toyland.judges.reader import Reader, load_reader, read

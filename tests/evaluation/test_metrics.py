@@ -18,7 +18,8 @@ from text2video_zero.evaluation.metrics import (
     pose_warp_error,
     warped_along,
 )
-from text2video_zero.sampling.motion import CameraPath, warp
+from text2video_zero.sampling.motion.camera import CameraPath
+from text2video_zero.sampling.motion.warp import warp
 
 MASKS = arrays.arrays(np.bool_, (5, 6))
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from text2video_zero.requests import TextToVideoRequest
 from text2video_zero.requests.camera import CAMERA_PRESETS, CameraPose
-from text2video_zero.sampling.motion import CameraPath, forward_noise, sample_positions, warp
+from text2video_zero.sampling.motion.camera import CameraPath, sample_positions
+from text2video_zero.sampling.motion.warp import forward_noise, warp
 
 STILL = CameraPose(0, 0, 1, 0)
 speeds = st.floats(-0.2, 0.2)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from text2video_zero.sampling.motion import sample_positions
+from text2video_zero.sampling.motion.camera import sample_positions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ def iou(mask: np.ndarray, truth: np.ndarray) -> float:
 def pose_warp_error(frames: Frames, poses: Sequence[CameraPose], mask: np.ndarray | None = None) -> float:
     """Mean absolute difference between frame k and frame 0 seen from pose k, over all frames but the first.
 
-    poses: the camera at each frame, the first the identity, as `motion.CameraPath` gives them.
+    poses: the camera at each frame, the first the identity, as `CameraPath` gives them.
     mask: (f, h, w), the pixels of each frame that count, by default all. Pixels whose place on frame 0 lies
     outside of it never count, nor, with a mask, those that come from where frame 0's own mask is empty.
     Returns nan when nothing counts. This is the consistency that background smoothing promises (Text2Video-Zero,

@@ -14,7 +14,8 @@ from text2video_zero.models.catalogue import name_of
 from text2video_zero.sampling.decoding import encoded_frame
 from text2video_zero.sampling.denoising import Sampled, denoise
 from text2video_zero.sampling.guidance import InstructGuidance, encoded_prompts
-from text2video_zero.sampling.noise import NoisePath, frame_noise, latent_shape
+from text2video_zero.sampling.motion.noise import NoisePath
+from text2video_zero.sampling.noise import frame_noise, latent_shape
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
 from text2video_zero.tasks.clip_input import concrete, read, sound_of
 from text2video_zero.tasks.progress import ProgressReporter

@@ -15,9 +15,11 @@ from text2video_zero.foreground.attention_maps import CrossAttentionDetector
 from text2video_zero.foreground.salient_object import SalientObjectDetector
 from text2video_zero.sampling.denoising import Sampled, denoise
 from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts, negative_branch
-from text2video_zero.sampling.motion import Anchor, CameraPath
-from text2video_zero.sampling.motion_plan import MotionPlan
-from text2video_zero.sampling.noise import NoisePath, NoiseScene, frame_noise, latent_shape, shared_step_noise
+from text2video_zero.sampling.motion.anchor import Anchor
+from text2video_zero.sampling.motion.camera import CameraPath
+from text2video_zero.sampling.motion.noise import NoisePath, NoiseScene
+from text2video_zero.sampling.motion.plan import MotionPlan
+from text2video_zero.sampling.noise import frame_noise, latent_shape, shared_step_noise
 from text2video_zero.sampling.smoothing import smoothed_latents
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
 from text2video_zero.tasks.progress import ProgressReporter
