@@ -356,13 +356,14 @@ class _Reader:
     def detector(self, checkpoint: DetectorCheckpoint) -> list[Network]:
         """The detector's networks, its own first."""
         # Imported here because transformers takes seconds over them, and most runs need no detector.
-        from transformers import AutoModelForDepthEstimation, RTDetrForObjectDetection, VitPoseForPoseEstimation
+        import transformers
 
-        if checkpoint.task == "depth":
-            return [self._network(AutoModelForDepthEstimation, checkpoint.source, checkpoint.revision)]
+        single = {"depth": transformers.AutoModelForDepthEstimation, "features": transformers.AutoModel}
+        if checkpoint.task in single:
+            return [self._network(single[checkpoint.task], checkpoint.source, checkpoint.revision)]
         return [
-            self._network(VitPoseForPoseEstimation, checkpoint.source, checkpoint.revision),
-            self._network(RTDetrForObjectDetection, checkpoint.box_source, checkpoint.box_revision),
+            self._network(transformers.VitPoseForPoseEstimation, checkpoint.source, checkpoint.revision),
+            self._network(transformers.RTDetrForObjectDetection, checkpoint.box_source, checkpoint.box_revision),
         ]
 
     def annotator(self, annotator: Annotator) -> OpenposeDetector | MidasDetector:
@@ -380,11 +381,11 @@ class _Reader:
             return annotator_class.from_pretrained(str(path))
 
     def _network(self, model_class: type[PreTrainedModel], source: str, revision: str | None) -> Network:
-        from transformers import AutoImageProcessor
+        from transformers import AutoImageProcessor, AutoModel, AutoProcessor
 
         path = self.sources.folder(source, revision)
-        with errors_in_one_sentence(source):
-            processor = AutoImageProcessor.from_pretrained(path)
+        with errors_in_one_sentence(source):  # CLIP's reads texts too
+            processor = (AutoProcessor if model_class is AutoModel else AutoImageProcessor).from_pretrained(path)
             model = model_class.from_pretrained(path, use_safetensors=True, dtype=torch.float32)
         return Network(model.eval(), processor)
 

@@ -31,7 +31,7 @@ from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts, neg
 from text2video_zero.sampling.motion.warp import forward_noise
 from text2video_zero.sampling.noise import frame_noise
 from text2video_zero.sampling.smoothing import dilated, smoothed_latents
-from text2video_zero.tasks.text_to_video import ClipRun, motion_plan
+from text2video_zero.tasks.text_to_video import ClipRun, camera_poses, motion_plan
 from toyland.world.captions import caption
 from toyland.world.scene import SUBJECTS, Scene, random_scene, render
 
@@ -127,7 +127,7 @@ def clip_scores(pipeline: Pipeline, request: TextToVideoRequest) -> ClipScores:
         with detector.observing() as around_chunk:
             plain = result_of(run.denoised(start, *joint, around_chunk=around_chunk))
         masks = detector.masks(plain)
-        start = smoothed_latents(start, masks, run.poses(), request.smoothing_strength, request.resampling)
+        start = smoothed_latents(start, masks, camera_poses(request), request.smoothing_strength, request.resampling)
         smoothed = result_of(run.denoised(start, *joint))
     clips = [np.stack(list(decoded_frames(components.vae, latents))) for latents in (plain, smoothed)]
     factor = pipeline.latent_factor
@@ -137,8 +137,8 @@ def clip_scores(pipeline: Pipeline, request: TextToVideoRequest) -> ClipScores:
     return ClipScores(
         prompt=request.prompt,
         seed=request.seed,
-        background=tuple(pose_warp_error(clip, run.poses(), background) for clip in clips),
-        foreground=tuple(pose_warp_error(clip, run.poses(), foreground) for clip in clips),
+        background=tuple(pose_warp_error(clip, camera_poses(request), background) for clip in clips),
+        foreground=tuple(pose_warp_error(clip, camera_poses(request), foreground) for clip in clips),
         background_flow=tuple(flow_warp_error(clip, background) for clip in clips),
         foreground_flow=tuple(flow_warp_error(clip, foreground) for clip in clips),
         detail=tuple(detail(clip, background) for clip in clips),

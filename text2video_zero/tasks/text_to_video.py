@@ -57,7 +57,7 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
         with detector.observing() as around_chunk:
             first_pass = yield from run.denoised(start, *joint, around_chunk=around_chunk)
         masks = detector.masks(first_pass)
-        start = smoothed_latents(start, masks, run.poses(), request.smoothing_strength, request.resampling)
+        start = smoothed_latents(start, masks, camera_poses(request), request.smoothing_strength, request.resampling)
         return Sampled((yield from run.denoised(start, *joint, stage="Smoothing the background")), request)
 
 
@@ -67,6 +67,17 @@ def motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:
     if not request.motion:
         return MotionPlan.without_motion(schedule_of(request.sampler, request.steps, scheduler))
     return MotionPlan.of(request.sampler, request.steps, scheduler, request.motion_from, request.motion_to)
+
+
+def camera_poses(request: TextToVideoRequest) -> list[CameraPose]:
+    """The camera's pose at each frame; without motion it stands still."""
+    speeds = (request.pan_x, request.pan_y, request.zoom, request.rotation) if request.motion else (0, 0, 0, 0)
+    path = CameraPath(*speeds, request.reach, _period(request))
+    return [path.pose(frame) for frame in range(request.frames)]
+
+
+def _period(request: TextToVideoRequest) -> int | None:
+    return request.frames if request.loop else None
 
 
 def _foreground_detector(
@@ -95,17 +106,6 @@ class ClipRun:
         evaluations = plan.at_from + passes * request.frames * (len(plan.joint.timesteps) - plan.begin)
         self.progress = ProgressReporter(self.pipeline.preview_decoder, evaluations, request.frames, request.steps)
 
-    def poses(self) -> list[CameraPose]:
-        """The camera's pose at each frame; without motion it stands still."""
-        request = self.request
-        speeds = (request.pan_x, request.pan_y, request.zoom, request.rotation) if request.motion else (0, 0, 0, 0)
-        path = CameraPath(*speeds, request.reach, self._period)
-        return [path.pose(frame) for frame in range(request.frames)]
-
-    @property
-    def _period(self) -> int | None:
-        return self.request.frames if self.request.loop else None
-
     def start(self) -> Generator[Event, None, torch.Tensor]:
         """Latents (f, c, h, w) from which all frames are denoised together.
 
@@ -115,7 +115,7 @@ class ClipRun:
         request, plan = self.request, self.plan
         opening = plan.opening
         shape = latent_shape(request.size, self.pipeline)
-        path = NoisePath(request.seed, shape, request.motion_smoothness, self._period)
+        path = NoisePath(request.seed, shape, request.motion_smoothness, _period(request))
         first = frame_noise(request.seed, 0, shape, self.pipeline.device)
         if not request.motion:
             return torch.stack([path.leaving(first, frame) for frame in range(request.frames)])
@@ -131,7 +131,7 @@ class ClipRun:
         scene = NoiseScene(request.seed, shape)
         moved = [
             anchor.moved(frame, pose, path, scene, request.resampling)
-            for frame, pose in enumerate(self.poses()[1:], start=1)
+            for frame, pose in enumerate(camera_poses(request)[1:], start=1)
         ]
         return torch.stack([at_to[0], *moved])
 
