@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from text2video_zero.errors import UserError
 from text2video_zero.events import Notice, Progress
@@ -17,18 +17,20 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Generator, Iterator, Sequence
 
+    from transformers import CLIPModel, ProcessorMixin
+
     from text2video_zero.evaluation.measures import Measure
     from text2video_zero.evaluation.report import Row, Table
     from text2video_zero.evaluation.study import Study
     from text2video_zero.events import Event
     from text2video_zero.generate import Models
-    from text2video_zero.models.pipeline import Network
+    from text2video_zero.models.pipeline import Detector, Network
 
 REPORT = "report.md"
 DESCRIPTION = "Draw the same prompts and seeds by several variants, and measure steadiness, movement and likeness."
 
 
-def add_options(parser: argparse.ArgumentParser, *, default_model: str = "toyland") -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of an evaluation."""
     group = parser.add_argument_group("What is evaluated")
     group.add_argument(
@@ -39,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser, *, default_model: str = "toylan
         default="text-to-video",
         help=f"{', '.join(REQUESTS)} (default %(default)s); a clip is given by --set clip=FILE",
     )
-    group.add_argument("--model", metavar="NAME", default=default_model, help="as for the tasks (default %(default)s)")
+    group.add_argument("--model", metavar="NAME", default="toyland", help="as for the tasks (default %(default)s)")
     group.add_argument("--prompt", metavar="TEXT", action="append", default=[], help="may be repeated")
     group.add_argument("--prompts", metavar="FILE", type=Path, help="a prompt a line, or the JSON of FETV or VBench")
     group.add_argument("--seeds", metavar="N", type=int, default=1, help="clips of each prompt (default %(default)s)")
@@ -142,17 +144,18 @@ def _feature_measures(arguments: argparse.Namespace, models: Models, stack: Exit
     from text2video_zero.evaluation.features import ClipFeatures, PictureFeatures
     from text2video_zero.evaluation.measures import FeatureScores
 
-    def lent(source: str | None) -> Network | None:
-        checkpoint = source and DetectorCheckpoint(source, "features")
-        return stack.enter_context(models.lend_detector(checkpoint)).network if checkpoint else None
-
-    clip, dino = lent(arguments.clip_model), lent(arguments.dino_model)
+    clip, dino = (_lent(name, models, stack) if name else None for name in (arguments.clip_model, arguments.dino_model))
     return [
         FeatureScores(
-            ClipFeatures(clip.model, clip.processor) if clip else None,
+            ClipFeatures(cast("CLIPModel", clip.model), cast("ProcessorMixin", clip.processor)) if clip else None,
             PictureFeatures(dino.model, dino.processor) if dino else None,
         )
     ]
+
+
+def _lent(source: str, models: Models, stack: ExitStack) -> Network:
+    detector = stack.enter_context(models.lend_detector(DetectorCheckpoint(source, "features")))
+    return cast("Detector", detector).network
 
 
 def _measured(study: Study, measures: Sequence[Measure]) -> Generator[Event, None, list[Row]]:

@@ -59,9 +59,12 @@ class MeasuredClip:
 
 
 class Measure(Protocol):
-    """Numbers by name of one clip; nan for what has no answer. columns: for each name that there may be."""
+    """Numbers by name of one clip; nan for what has no answer."""
 
-    columns: Mapping[str, Column]
+    @property
+    def columns(self) -> Mapping[str, Column]:
+        """How each number that there may be is written."""
+        ...
 
     def __call__(self, clip: MeasuredClip) -> Mapping[str, float]:
         """Measure a clip."""

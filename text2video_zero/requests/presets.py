@@ -56,6 +56,10 @@ _PAPER_TEXT_TO_VIDEO: Values = {
     "resampling": "nearest",
     "motion_smoothness": 0.0,
     "loop": False,
+    "camera_keys": "",
+    "camera_eased": True,
+    "shake": 0.0,
+    "shot_anchors": False,
     "smooth_background": False,
     "smoothing_strength": 0.6,
 }

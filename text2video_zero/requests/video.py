@@ -25,7 +25,8 @@ from text2video_zero.requests.fields import (
 SAMPLERS = ("DDIM", "DPM++ 2M", "UniPC", "Euler")
 FEW_STEP_SAMPLERS = ("DDIM trailing", "LCM")
 PREDICTIONS = ("as the model says", "epsilon", "v-prediction", "v-prediction, zero SNR", "sample")
-REFERENCE_FRAMES = ("first", "first + previous")
+FIRST, FIRST_AND_PREVIOUS, FIRST_AND_KEYS = REFERENCE_FRAMES = ("first", "first + previous", "first + key frames")
+KEY_FRAME_EVERY = 4  # frames, where frames look at key frames
 FULL_QUALITY = "full quality"
 FEW_STEP_SPEEDS = ("LCM", "Hyper-SD", "4 steps")  # models/speeds.py has their LoRAs
 MOST_FRAMES = 512
@@ -55,7 +56,8 @@ class VideoRequest(Request):
         "first",
         REFERENCE_FRAMES,
         "Reference frames",
-        "The frames that each frame looks at.",
+        "The frames that each frame looks at: beside the first one the one before it, or every fourth frame before "
+        "and after it. More are steadier and a little slower.",
         section=CONSISTENCY,
     )
     steps: int = integer(50, 4, 999, "Steps", "Denoising steps: more are slower and finer.", section=SAMPLING)

@@ -10,11 +10,25 @@ All coordinates are float32 whatever the type of the latents: in 16 bits they wo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
+import numpy as np
 import torch
 
-from text2video_zero.requests.camera import CameraPose
+from text2video_zero.requests.camera import BEGINNING, CameraKey, CameraPose
+from text2video_zero.requests.key_frames import Between
+
+SWAY_FRAMES = (7.3, 11.9, 23.1)
+"""Lengths of the waves of a camera held by hand, in frames."""
+
+
+class Path(Protocol):
+    """Where the camera is at each frame."""
+
+    def pose(self, frame: int) -> CameraPose:
+        """The pose at a frame, 0-based; frame 0 is the identity."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -56,6 +70,68 @@ class CameraPath:
         if self.period is None or self.reach < 1 or not round(self.rotation * self.period):
             return self._travelled(self.rotation, frame, self.reach)
         return round(self.rotation * self.period) * (frame % self.period) / self.period
+
+
+@dataclass(frozen=True)
+class KeyedPath:
+    """The camera's way through key frames: from the beginning to each of them, and there it stays after the last.
+
+    eased: it sets out and arrives slowly at each key frame, else its speed is even between two of them.
+    period: frames of a loop, at whose end the camera is back; None for a path without end.
+    """
+
+    keys: tuple[CameraKey, ...]
+    eased: bool = True
+    period: int | None = None
+
+    def pose(self, frame: int) -> CameraPose:
+        """The pose at a frame, 0-based; frame 0 is the identity."""
+        keys = (CameraKey(0, BEGINNING), *self.keys)
+        if self.period is not None:
+            frame %= self.period
+            keys = (*(key for key in keys if key.frame < self.period), CameraKey(self.period, BEGINNING))
+        place = Between.of(frame, tuple(key.frame for key in keys))
+        share = place.share * place.share * (3 - 2 * place.share) if self.eased else place.share
+        return _on_the_way(keys[place.before].pose, keys[place.after].pose, share)
+
+
+def _on_the_way(before: CameraPose, after: CameraPose, share: float) -> CameraPose:
+    """Pans and turns go evenly, a zoom grows evenly."""
+    return CameraPose(
+        x=before.x + share * (after.x - before.x),
+        y=before.y + share * (after.y - before.y),
+        scale=before.scale * (after.scale / before.scale) ** share,
+        angle=before.angle + share * (after.angle - before.angle),
+    )
+
+
+@dataclass(frozen=True)
+class ShakenPath:
+    """A path as a hand holds the camera: it sways by some waves that never meet again, at rest in frame 0.
+
+    strength: how far it sways at most, about, in shares of the frame.
+    seed: of the waves.  period: frames of a loop, whose waves come back with it.
+    """
+
+    path: Path
+    strength: float
+    seed: int
+    period: int | None = None
+
+    def pose(self, frame: int) -> CameraPose:
+        """The pose at a frame, 0-based; frame 0 is the identity."""
+        pose = self.path.pose(frame)
+        if not self.strength:
+            return pose
+        sway_x, sway_y, turn = (self._swayed(frame, axis) - self._swayed(0, axis) for axis in range(3))
+        return replace(pose, x=pose.x + sway_x, y=pose.y + sway_y, angle=pose.angle + turn)
+
+    def _swayed(self, frame: int, axis: int) -> float:
+        """Of x, y and the angle in radians."""
+        lengths = SWAY_FRAMES if self.period is None else tuple(self.period / n for n in (1, 2, 3))
+        phases = np.random.default_rng([self.seed, axis]).uniform(0, math.tau, len(lengths))
+        waves = (math.sin(math.tau * frame / length + phase) for length, phase in zip(lengths, phases, strict=True))
+        return self.strength / len(lengths) * sum(waves)
 
 
 def _there_and_back(distance: float, reach: float) -> float:
