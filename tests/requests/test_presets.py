@@ -22,6 +22,7 @@ THE_PERSONS = {
     "foreground_detector",
     "foreground_words",
     "storyboard",
+    "play_fps",
     "prediction",
 }
 

@@ -251,6 +251,13 @@ class TestGenerate:
         assert video.settings["request"]["seed"] >= 0
         assert video.settings["request"]["size"] == "64x64"
 
+    @pytest.mark.parametrize(("play_fps", "frames", "fps"), [(0, 3, 8), (8, 3, 8), (24, 9, 24)])
+    def test_frames_in_between_make_it_smoother_and_not_longer(self, pipeline, play_fps, frames, fps):
+        video = list(generate(order(frames=3, play_fps=play_fps), pipeline))[-1].video
+        assert (len(video.frames), video.fps) == (frames, fps)
+        plain = list(generate(order(frames=3), pipeline))[-1].video
+        assert np.array_equal(np.asarray(video.frames)[:: frames // 3], np.asarray(plain.frames))
+
     def test_settings_make_the_same_video_again(self, pipeline):
         first = list(generate(order(seed=-1, frames=2), pipeline))[-1].video
         again = TextToVideoRequest.from_dict(first.settings["request"])

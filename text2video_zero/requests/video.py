@@ -40,6 +40,14 @@ class VideoRequest(Request):
     negative_prompt: str = text("", "Negative prompt", "What you do not want to see.", section=BASICS)
     frames: int = integer(8, 1, MOST_FRAMES, "Frames", "Number of frames of the video.", section=BASICS)
     fps: int = integer(8, 1, 60, "Frames per second", "Speed at which the video plays.", section=BASICS)
+    play_fps: int = integer(
+        0,
+        0,
+        60,
+        "Play at",
+        "Frames per second to play at: frames in between follow the motion. 0 plays those that are drawn.",
+        section=BASICS,
+    )
     size: Size | None = size(
         "Size", "Width x height in pixels, multiples of 8. Blank: the model's own size.", section=BASICS
     )
