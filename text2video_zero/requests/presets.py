@@ -73,6 +73,7 @@ _PAPER_CONTROLLED: Values = {
     "control_strength": 1.0,
     "control_start": 0.0,
     "control_end": 1.0,
+    "noise_follows": False,
 }
 _PAPER_EDGES: Values = {"canny_low": 100, "canny_high": 200}
 # Video Instruct-Pix2Pix as in the authors' code: every frame draws its own noise.
@@ -83,6 +84,7 @@ _PAPER_INSTRUCTED: Values = {
     "guidance_scale": 7.5,
     "image_guidance_scale": 1.5,
     "shared_noise": False,
+    "noise_follows": False,
     "motion_smoothness": 0.0,
 }
 

@@ -140,6 +140,12 @@ class ClipRequest(VideoRequest):
         "Width x height in pixels, multiples of 8. Blank: the clip's proportions at about the model's own area.",
         section=BASICS,
     )
+    noise_follows: bool = flag(
+        default=False,
+        label="Noise follows the clip",
+        help="The noise that frames share goes with what moves in the clip. Off: it stays where it is on the screen.",
+        section=CONSISTENCY,
+    )
     keep_sound: bool = flag(
         default=False, label="Keep the sound", help="Copy the clip's sound into the video.", section=CLIP
     )
