@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from diffusers import (
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
     from controlnet_aux import MidasDetector, OpenposeDetector
     from diffusers import DiffusionPipeline
-    from transformers import PreTrainedModel
+    from transformers import AutoModel, AutoModelForDepthEstimation, PreTrainedModel
 
     from text2video_zero.events import Progress
     from text2video_zero.models.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from text2video_zero.sampling.preview import PreviewDecoder
 
     _Components = StableDiffusionPipeline | StableDiffusionXLPipeline
+    _Network = PreTrainedModel | AutoModel | AutoModelForDepthEstimation
 
 
 class ModelManager:
@@ -176,14 +177,15 @@ class ModelManager:
         with self.cache.loading:
             networks = self._reader.detector(checkpoint)
             for network in networks:
-                network.model.to(self.device)
+                torch.nn.Module.to(network.model, self.device)
         try:
             yield Detector(checkpoint, self.device, *networks)
         finally:
             for network in networks:
-                network.model.to("meta")  # whoever still holds the record holds no weights
+                torch.nn.Module.to(network.model, "meta")  # whoever still holds the record holds no weights
             self.cache.free_unused()
 
+    @torch.inference_mode(mode=False)  # what is kept must serve whoever asks next, in whichever mode
     def _load(self, checkpoint: Checkpoint) -> Pipeline:
         """The pipeline, in the CPU's memory but for what it shares with loaded ones."""
         base = self.cache.base(checkpoint) or self._load_base(checkpoint.base)
@@ -211,8 +213,9 @@ class ModelManager:
 
     def _preview_decoder(self, checkpoint: Checkpoint, components: _Components) -> PreviewDecoder:
         linear = LatentRGB.fit(components.vae)
-        tiny = self._reader.tiny_autoencoder(family_of(checkpoint))
-        return TinyDecoder(torch.nn.Module.to(tiny, self.device), linear) if tiny else linear
+        if tiny := self._reader.tiny_autoencoder(family_of(checkpoint)):
+            torch.nn.Module.to(tiny, self.device)
+        return TinyDecoder(tiny, linear) if tiny else linear
 
 
 @dataclass(frozen=True)
@@ -247,7 +250,7 @@ class _Reader:
         return components, path
 
     def _prepare(self, network: UNet2DConditionModel | ControlNetModel) -> None:
-        torch.nn.Module.to(network, memory_format=self.order)  # past diffusers' wrapper, which has no types
+        cast("Any", network).to(memory_format=self.order)  # torch's stubs of `to` do not know this option
         if self.compiled:
             compile_blocks(network)
 
@@ -380,7 +383,7 @@ class _Reader:
             # torch refuses to run code that a pickle may hold: plain tensors are all that it reads.
             return annotator_class.from_pretrained(str(path))
 
-    def _network(self, model_class: type[PreTrainedModel], source: str, revision: str | None) -> Network:
+    def _network(self, model_class: type[_Network], source: str, revision: str | None) -> Network:
         from transformers import AutoImageProcessor, AutoModel, AutoProcessor
 
         path = self.sources.folder(source, revision)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -22,10 +22,11 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from benchmarks.live_bytes import peak_of
 from model_manager import ModelManager
 from text2video_zero.device.memory_plan import DECODER_MAPS, unet_bytes
+from text2video_zero.events import Finished
 from text2video_zero.generate import generate
 from text2video_zero.models.catalogue import TOYLAND
 from text2video_zero.models.selection import checkpoint_for
-from text2video_zero.requests import EdgeRequest, Size, TextToVideoRequest
+from text2video_zero.requests import EdgeRequest, Size, TextToVideoRequest, VideoRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 ROOT = Path(__file__).resolve().parents[1]
 CLIP = ROOT / "assets" / "clips" / "walking-fox.mp4"
-TASKS = {"text-to-video": TextToVideoRequest, "edge": EdgeRequest}
+TASKS: dict[str, type[VideoRequest]] = {"text-to-video": TextToVideoRequest, "edge": EdgeRequest}
 XL_LEVELS = ("DownBlock2D",) + ("CrossAttnDownBlock2D",) * 2, ("CrossAttnUpBlock2D",) * 2 + ("UpBlock2D",)
-UNETS = {
+# What diffusers' networks are made with, by its names for it.
+UNETS: dict[str, dict[str, Any]] = {
     "SD 1.5": {"sample_size": 64, "attention_head_dim": 8, "cross_attention_dim": 768},
     "SDXL": {
         "sample_size": 128,
@@ -48,7 +50,7 @@ UNETS = {
         "use_linear_projection": True,
     },
 }
-SD_VAE = {
+SD_VAE: dict[str, Any] = {
     "block_out_channels": (128, 256, 512, 512),
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
@@ -58,17 +60,17 @@ SD_VAE = {
 
 def one_run(task: str, model: str, device: str | None, frames: int, chunk_size: int, steps: int) -> dict[str, float]:
     """Seconds of a run, and the peaks of the process in bytes; to be called in a process of its own."""
-    values = {"prompt": "a red panda", "seed": 0, "frames": frames, "chunk_size": chunk_size, "steps": steps}
+    values: dict[str, Any] = {"prompt": "a red panda", "seed": 0, "frames": frames, "chunk_size": chunk_size}
+    values["steps"] = steps
     if task != "text-to-video":
         values["clip"] = str(CLIP)
         values["fps"] = 32  # its two seconds are 64 frames at this speed
     manager = ModelManager(device)
     with manager.lend(checkpoint_for(task, model)) as pipeline:
         began = time.perf_counter()
-        last = None
-        for event in generate(TASKS[task](**values), pipeline, manager):
-            last = event
-        measured = {"seconds": time.perf_counter() - began, "frames": len(last.video.frames)}
+        events = generate(TASKS[task].from_dict(values), pipeline, manager)
+        [finished] = [event for event in events if isinstance(event, Finished)]
+        measured = {"seconds": time.perf_counter() - began, "frames": len(finished.video.frames)}
         if pipeline.device.type == "cuda":
             measured["cuda"] = torch.cuda.max_memory_allocated(pipeline.device)
     kilo = 1 if sys.platform == "darwin" else 1024
@@ -114,7 +116,7 @@ def print_formulas() -> None:
     for name, shape in {**UNETS, "Toyland": _config(UNet2DConditionModel, "unet")}.items():
         with torch.device("meta"):
             unet = UNet2DConditionModel(**shape).half().eval()
-        for cells in (unet.config.sample_size, 2 * unet.config.sample_size):
+        for cells in (unet.config["sample_size"], 2 * unet.config["sample_size"]):
             for samples in (2, 8):
                 alive = unet_peak(unet, cells, cells, samples)
                 expected = samples * unet_bytes(unet, cells, cells)
@@ -123,29 +125,31 @@ def print_formulas() -> None:
         with torch.device("meta"):
             vae = AutoencoderKL(**shape).half().eval()
         for side in (128, 512):
-            alive, channels = decoder_peak(vae, Size(side, side)), vae.config.block_out_channels[0]
+            alive, channels = decoder_peak(vae, Size(side, side)), vae.config["block_out_channels"][0]
             expected = DECODER_MAPS * side * side * channels * 2
             print(f"| {name} VAE | {side}x{side} pixels | 1 | {alive / MIB:.1f} | {expected / MIB:.1f} |")
 
 
 def unet_peak(unet: UNet2DConditionModel, height: int, width: int, samples: int) -> int:
     """Bytes alive in a UNet, on whatever device it is, for so many samples of latents of a size."""
-    kind = {"dtype": unet.dtype, "device": unet.device}
-    latents = torch.empty(samples, unet.config.in_channels, height, width, **kind)
-    text = torch.empty(samples, 77, unet.config.cross_attention_dim, **kind)
+    dtype, device = unet.dtype, unet.device
+    latents = torch.empty(samples, unet.config["in_channels"], height, width, dtype=dtype, device=device)
+    text = torch.empty(samples, 77, unet.config["cross_attention_dim"], dtype=dtype, device=device)
     return peak_of(lambda: unet(latents, 1, encoder_hidden_states=text))
 
 
 def decoder_peak(vae: AutoencoderKL, size: Size) -> int:
     """Bytes alive in the decoder of a VAE for one frame of a size."""
-    factor = 2 ** (len(vae.config.block_out_channels) - 1)
-    shape = 1, vae.config.latent_channels, size.height // factor, size.width // factor
+    factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
+    shape = 1, vae.config["latent_channels"], size.height // factor, size.width // factor
     latents = torch.empty(shape, dtype=vae.dtype, device=vae.device)
-    return peak_of(lambda: vae.decode(latents))
+    # diffusers names torch's class of tensors on the CPU, and takes any.
+    return peak_of(lambda: vae.decode(cast("torch.FloatTensor", latents)))
 
 
-def _config(model_class: type[UNet2DConditionModel | AutoencoderKL], part: str) -> dict[str, object]:
-    config = model_class.load_config(TOYLAND.checkpoint.source, subfolder=part)
+def _config(model_class: type[UNet2DConditionModel | AutoencoderKL], part: str) -> dict[str, Any]:
+    # Without further wishes it returns the configuration alone.
+    config = cast("dict[str, Any]", model_class.load_config(TOYLAND.checkpoint.source, subfolder=part))
     return {name: value for name, value in config.items() if not name.startswith("_")}
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from diffusers.pipelines.deprecated.text_to_video_synthesis.pipeline_text_to_video_zero import TextToVideoZeroPipeline
@@ -39,8 +41,8 @@ def diffusers_own(pipeline: Pipeline, request: TextToVideoRequest) -> None:
     names = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
     other = TextToVideoZeroPipeline(
         **{name: getattr(parts, name) for name in names},
-        safety_checker=None,
-        feature_extractor=None,
+        safety_checker=cast("Any", None),  # diffusers takes None, but does not say so
+        feature_extractor=cast("Any", None),
         requires_safety_checker=False,
     )
     other.set_progress_bar_config(disable=True)
@@ -80,19 +82,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     manager = ModelManager(arguments.device)
     with manager.lend(find_checkpoint(arguments.model)) as pipeline:
-
-        def order(**changes: object) -> TextToVideoRequest:
-            values = {"prompt": PROMPT, "frames": arguments.frames, "steps": arguments.steps, "seed": 0}
-            return TextToVideoRequest(**values | changes)
-
-        runs = {
-            f"anchor first, {size} at a time": (lambda size=size: ours(pipeline, order(chunk_size=size)))
-            for size in (8, 4, 2, 1)
+        plain = TextToVideoRequest(prompt=PROMPT, frames=arguments.frames, steps=arguments.steps, seed=0)
+        requests = {f"anchor first, {size} at a time": replace(plain, chunk_size=size) for size in (8, 4, 2, 1)} | {
+            "anchor first, first + previous": replace(plain, reference_frames="first + previous"),
+            "token merging 0.5": replace(plain, token_merging=0.5),
+            "without cross-frame attention": replace(plain, cross_frame_attention=False),
         }
-        runs["anchor first, first + previous"] = lambda: ours(pipeline, order(reference_frames="first + previous"))
-        runs["token merging 0.5"] = lambda: ours(pipeline, order(token_merging=0.5))
-        runs["without cross-frame attention"] = lambda: ours(pipeline, order(cross_frame_attention=False))
-        runs["diffusers' TextToVideoZeroPipeline"] = lambda: diffusers_own(pipeline, order())
+        runs: dict[str, Callable[[], None]] = {
+            name: partial(ours, pipeline, request) for name, request in requests.items()
+        }
+        runs["diffusers' TextToVideoZeroPipeline"] = partial(diffusers_own, pipeline, plain)
         times = least_times(runs, arguments.rounds)
     first = next(iter(times.values()))
     print(f"{arguments.frames} frames, {arguments.steps} steps, {arguments.model} on {manager.describe_device()}\n")

@@ -36,7 +36,7 @@ from toyland.world.captions import caption
 from toyland.world.scene import SUBJECTS, Scene, random_scene, render
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from text2video_zero.models.pipeline import Pipeline
 
@@ -129,19 +129,23 @@ def clip_scores(pipeline: Pipeline, request: TextToVideoRequest) -> ClipScores:
         masks = detector.masks(plain)
         start = smoothed_latents(start, masks, camera_poses(request), request.smoothing_strength, request.resampling)
         smoothed = result_of(run.denoised(start, *joint))
-    clips = [np.stack(list(decoded_frames(components.vae, latents))) for latents in (plain, smoothed)]
+    before, after = (np.stack(list(decoded_frames(components.vae, latents))) for latents in (plain, smoothed))
     factor = pipeline.latent_factor
     foreground = masks.numpy().repeat(factor, 1).repeat(factor, 2)
     background = 1 - dilated(masks).numpy().repeat(factor, 1).repeat(factor, 2)
-    changed = np.abs(clips[0].astype(float) - clips[1]).mean(-1) / 255
+    changed = np.abs(before.astype(float) - after).mean(-1) / 255
+
+    def of_both(measure: Callable[[np.ndarray], float]) -> tuple[float, float]:
+        return measure(before), measure(after)
+
     return ClipScores(
         prompt=request.prompt,
         seed=request.seed,
-        background=tuple(pose_warp_error(clip, camera_poses(request), background) for clip in clips),
-        foreground=tuple(pose_warp_error(clip, camera_poses(request), foreground) for clip in clips),
-        background_flow=tuple(flow_warp_error(clip, background) for clip in clips),
-        foreground_flow=tuple(flow_warp_error(clip, foreground) for clip in clips),
-        detail=tuple(detail(clip, background) for clip in clips),
+        background=of_both(lambda clip: pose_warp_error(clip, camera_poses(request), background)),
+        foreground=of_both(lambda clip: pose_warp_error(clip, camera_poses(request), foreground)),
+        background_flow=of_both(lambda clip: flow_warp_error(clip, background)),
+        foreground_flow=of_both(lambda clip: flow_warp_error(clip, foreground)),
+        detail=of_both(lambda clip: detail(clip, background)),
         changed_background=float(changed[background > 0.5].mean()),
         changed_foreground=float(changed[foreground > 0.5].mean()),
     )
@@ -190,7 +194,8 @@ def plus_minus(values: np.ndarray) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the tables, and keep the rows if asked."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.smoothing", description=__doc__.splitlines()[0])
+    description = (__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.smoothing", description=description)
     parser.add_argument("--model", default="toyland", help="a model that knows Toyland's words")
     parser.add_argument("--scenes", type=int, default=120)
     parser.add_argument("--clips", type=int, default=24)
@@ -214,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "seed": chosen.seed + number,
                 "size": pipeline.native_size,
             }
-            request = TextToVideoRequest(**{**defaults, **given})
+            request = TextToVideoRequest.from_dict({**defaults, **given})
             clips.append(clip_scores(pipeline, request))
         print(f"\nin thousandths of the colour range\n\n{clip_table(clips)}")
     if chosen.out:

@@ -47,7 +47,7 @@ def chunk_seconds(unet: UNet2DConditionModel, cells: int, frames: int, merging: 
     device = unet.device
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     latents = torch.randn(frames, 4, cells, cells, device=device, dtype=unet.dtype)
-    text = torch.randn(frames, TOKENS, unet.config.cross_attention_dim, device=device, dtype=unet.dtype)
+    text = torch.randn(frames, TOKENS, unet.config["cross_attention_dim"], device=device, dtype=unet.dtype)
     with ExitStack() as patches:
         memory = patches.enter_context(cross_frame_attention(unet))
         patches.enter_context(token_merging(merging, unet))

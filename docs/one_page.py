@@ -29,7 +29,7 @@ from diffusers import StableDiffusionPipeline
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from diffusers import UNet2DConditionModel
     from diffusers.models.attention_processor import Attention
@@ -150,7 +150,7 @@ class CrossFrameAttention:
 
 
 @contextmanager
-def cross_frame_attention(unet: UNet2DConditionModel) -> Iterator[None]:
+def cross_frame_attention(unet: UNet2DConditionModel) -> Generator[None]:
     """In every self-attention layer (attn1) of the UNet while this is open; what looks at the text stays."""
     before = unet.attn_processors
     unet.set_attn_processor({name: CrossFrameAttention() if ".attn1." in name else old for name, old in before.items()})

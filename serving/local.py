@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from text2video_zero.events import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from model_manager import ModelManager
     from text2video_zero.events import Event
@@ -25,6 +25,11 @@ class LocalRunner:
     """Runs jobs one at a time on the device of one model manager."""
 
     slots = 1
+
+    @property
+    def kind(self) -> str:
+        """What jobs are computed on; blank while it is not known."""
+        return self._models.device.type if self._models else ""
 
     def __init__(self, open_models: Callable[[], ModelManager]) -> None:
         """Nothing is loaded yet.
@@ -49,7 +54,7 @@ class LocalRunner:
         self._opened.wait(OPENING_SECONDS)
         return self._models.describe_device() if self._models else ""
 
-    def run(self, job: Job) -> Iterator[Event]:
+    def run(self, job: Job) -> Generator[Event]:
         """Wait for the device, then run the job on it."""
         while not self._lock.acquire(timeout=LOOK_AGAIN_SECONDS):
             yield Progress("Waiting for the video before this one", 0, 1)

@@ -127,6 +127,11 @@ class TestSharing:
         assert counts == {"UNet2DConditionModel": 1, "AutoencoderKL": 1, "CLIPTextModel": 1, "ControlNetModel": 2}
         assert lent["pose"].components.unet is lent["edge"].components.unet
 
+    def test_what_is_kept_does_not_depend_on_the_mode_of_who_asked_first(self, own_manager, checkpoints):
+        with torch.inference_mode(), own_manager.lend(checkpoints["edge"]) as pipeline:
+            weights = [weight for network in pipeline.networks for weight in network.parameters()]
+        assert not any(weight.is_inference() for weight in weights)
+
 
 class TestKinds:
     def test_a_controlnet_runs_with_the_unet_it_is_lent_with(self, own_manager, checkpoints):

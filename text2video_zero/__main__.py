@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser: one sub-command for each task, one option for each field of its request."""
-    everywhere = argparse.ArgumentParser(add_help=False)
+    everywhere = OneLineParser(add_help=False)
     everywhere.add_argument("--list-models", action=ListModels, nargs=0, help="print the known models, and exit")
     everywhere.add_argument("--version", action="version", version=f"text2video_zero {__version__}")
     parser = OneLineParser(
@@ -201,6 +201,8 @@ def make_video(job: Job, arguments: argparse.Namespace, line: ProgressLine) -> V
                     line.note(text)
                 case Finished(video):
                     return video
+                case _:  # pictures, which a terminal does not show
+                    pass
     raise RuntimeError("the run ended without a video")
 
 
@@ -297,7 +299,9 @@ def _add_fields(parser: argparse.ArgumentParser, request_type: type[Request]) ->
     for name, default, spec in request_type.declarations():
         if spec.section not in groups:
             groups[spec.section] = parser.add_argument_group(spec.section)
-        kind = {"action": argparse.BooleanOptionalAction} if spec.kind is Kind.FLAG else {"metavar": _metavar(spec)}
+        kind: dict[str, Any] = {"metavar": _metavar(spec)}
+        if spec.kind is Kind.FLAG:
+            kind = {"action": argparse.BooleanOptionalAction}
         if spec.kind in {Kind.INTEGER, Kind.DECIMAL}:
             kind["type"] = _number
         groups[spec.section].add_argument(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -50,24 +50,30 @@ class Models(Detectors, Protocol):
 
     def native_size(self, checkpoint: Checkpoint) -> Size:
         """The size that the checkpoint was trained at; loads nothing."""
+        ...
 
     def fetch(self, checkpoint: Checkpoint) -> Iterator[Progress]:
         """Download what is not here."""
+        ...
 
     def is_loaded(self, checkpoint: Checkpoint) -> bool:
         """Whether lending takes no time."""
+        ...
 
     def lend(self, checkpoint: Checkpoint) -> AbstractContextManager[Pipeline]:
         """The loaded checkpoint, for one run."""
+        ...
 
 
-def run_job(job: Job, models: Models) -> Iterator[Event]:
+def run_job(job: Job, models: Models) -> Generator[Event]:
     """Download and load the job's model if need be, and run its request.
 
     The last event is Finished, or ControlMaps where the job ends with them. Closing the iterator stops within a
     step. Raises UserError for what the person can put right.
     """
     if job.maps_only:
+        if not isinstance(job.request, ControlledRequest):
+            raise TypeError(f"{job.request.task} has no control maps to end with")
         yield from detect(job.request, models, models.native_size(job.checkpoint))
         return
     yield from models.fetch(job.checkpoint)
@@ -80,7 +86,7 @@ def run_job(job: Job, models: Models) -> Iterator[Event]:
 
 
 @torch.inference_mode()
-def generate(request: VideoRequest, pipeline: Pipeline, detectors: Detectors | None = None) -> Iterator[Event]:
+def generate(request: VideoRequest, pipeline: Pipeline, detectors: Detectors | None = None) -> Generator[Event]:
     """Run a request and yield what happens; the last event is Finished.
 
     detectors: who makes control maps possible, the model manager; needed where a clip is to be turned into them.
@@ -124,7 +130,7 @@ def _decoded(sampled: Sampled, pipeline: Pipeline) -> Iterator[np.ndarray]:
     if vae.device.type != pipeline.device.type:
         bring([vae], pipeline.device, others)
     frames = decoded_frames(vae, sampled.latents, others)
-    with tiled_where_short(vae, sampled.request.size, pipeline):
+    with tiled_where_short(vae, sampled.request.concrete_size, pipeline):
         yield from frames if pipeline.safety_checker is None else pipeline.safety_checker.passed(frames)
 
 
@@ -140,7 +146,7 @@ def _played(frames: StoredFrames, request: VideoRequest) -> Generator[Event, Non
 
 def _stored(frames: Iterator[np.ndarray], count: int, stage: str) -> Generator[Event, None, StoredFrames]:
     """Put frames on disk as they come; they are gone again where not all of them come."""
-    stored = None
+    stored: StoredFrames | None = None
     try:
         for frame in frames:
             with readable_errors(spool_folder()):
@@ -151,6 +157,8 @@ def _stored(frames: Iterator[np.ndarray], count: int, stage: str) -> Generator[E
         if stored is not None:
             stored.close()
         raise
+    if stored is None:
+        raise ValueError("a video has at least one frame")
     return stored
 
 
@@ -160,12 +168,12 @@ def _conditions(
     return added_conditions(pipeline, prompt, negative_branch(request.negative_prompt, request.guidance_scale))
 
 
-def settings(request: VideoRequest, pipeline: Pipeline) -> dict[str, object]:
+def settings(request: VideoRequest, pipeline: Pipeline) -> dict[str, Any]:
     """What a video's file records, enough to make it again; of a clip that is named by its full path only the name."""
     model, added = origin_of(pipeline.checkpoint)
     speed = request.speed if isinstance(request, FewStepRequest) else ""
     loras = [written(adapter) for adapter in added if not is_of_speed(adapter, speed)]
-    made_by = {"app": "text2video-zero", "version": __version__, "task": request.task, "model": model}
+    made_by: dict[str, Any] = {"app": "text2video-zero", "version": __version__, "task": request.task, "model": model}
     if loras:
         made_by["loras"] = loras
     asked = request.to_dict()

@@ -57,7 +57,7 @@ def order(task: str, model: str) -> VideoRequest:
     asked = {"frames": FRAMES, "seed": SEED, **RESULTS[task]}
     if "clip" in asked:
         asked["clip"] = (CLIPS / f"{asked['clip']}.mp4").as_posix()
-    return request_type(**{k: v for k, v in defaults.items() if k in fields}, **asked)
+    return request_type.from_dict({**{k: v for k, v in defaults.items() if k in fields}, **asked})
 
 
 def model_of(task: str) -> str | None:
@@ -77,6 +77,8 @@ def write_result(task: str, model: str, models: ModelManager, folder: Path) -> I
                     yield Video(frames, request.fps, {}).save(folder / f"{task}-guide.mp4")
                 case Finished(video):
                     yield video.save(folder / f"{task}.mp4")
+                case _:
+                    pass
 
 
 def write_strip(folder: Path, path: Path) -> Path:

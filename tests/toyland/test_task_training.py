@@ -44,7 +44,7 @@ def models(tmp_path_factory):
     for stage in BASE_STAGES.values():
         stage(base)
     before = {path.name: path.read_bytes() for path in (root / "out" / "vae").iterdir()}
-    made = TaskModels(TINY, root / "out", root / "work", "cpu")
+    made = TaskModels(TINY, root / "work", root / "out", "cpu")
     made.vae_before = before
     for stage in STAGES.values():
         stage(made)
@@ -114,7 +114,7 @@ def test_a_recolored_picture_differs_only_at_the_subject():
 
 
 def test_the_editor_starts_as_the_base_models_unet(models):
-    unet = StableDiffusionPipeline.from_pretrained(models.model, dtype=torch.float32).unet
+    unet = StableDiffusionPipeline.from_pretrained(models.out, dtype=torch.float32).unet
     editor = build_editor(unet)
     latents, picture, words = torch.randn(2, 8, 8, 8), torch.randn(2, 8, 8, 8), torch.randn(2, 48, 16)
     with torch.no_grad():
@@ -133,8 +133,8 @@ def test_each_style_is_learned_from_some_pictures_of_each_subject(pictures):
 
 
 def test_only_the_decoder_was_trained_further(models):
-    before = Family(TINY, models.work, models.model, "cpu").autoencoder.half().state_dict()
-    after = AutoencoderKL.from_pretrained(models.model / "vae", dtype=torch.float16)
+    before = Family(TINY, models.work, models.out, "cpu").autoencoder.half().state_dict()
+    after = AutoencoderKL.from_pretrained(models.out / "vae", dtype=torch.float16)
     same = {name: torch.equal(value, before[name]) for name, value in after.state_dict().items()}
     assert all(equal for name, equal in same.items() if name.startswith(("encoder", "quant_conv")))
     assert not any(equal for name, equal in same.items() if name.startswith("decoder.conv_in"))
@@ -143,26 +143,26 @@ def test_only_the_decoder_was_trained_further(models):
 
 def test_what_is_exported_is_what_diffusers_loads(models):
     for kind in CONTROLS:
-        controlnet = ControlNetModel.from_pretrained(models.model / f"controlnet-{kind}")
+        controlnet = ControlNetModel.from_pretrained(models.out / f"controlnet-{kind}")
         assert controlnet.config.cross_attention_dim == 16
-    editor = UNet2DConditionModel.from_pretrained(models.model / "instruct-pix2pix")
+    editor = UNet2DConditionModel.from_pretrained(models.out / "instruct-pix2pix")
     assert editor.config.in_channels == 16
-    UNet2DConditionModel.from_pretrained(models.model / "style-sunset")
-    pipeline = StableDiffusionPipeline.from_pretrained(models.model, dtype=torch.float32)
+    UNet2DConditionModel.from_pretrained(models.out / "style-sunset")
+    pipeline = StableDiffusionPipeline.from_pretrained(models.out, dtype=torch.float32)
     before = {name: value.clone() for name, value in pipeline.unet.state_dict().items()}
-    pipeline.load_lora_weights(models.model / "style-blueprint")
+    pipeline.load_lora_weights(models.out / "style-blueprint")
     pipeline.fuse_lora()
     pipeline.unload_lora_weights()
     assert any(not torch.equal(value, before[name]) for name, value in pipeline.unet.state_dict().items())
 
 
 def test_the_student_is_a_lora_that_the_engine_samples_with_in_four_steps(models):
-    source = models.model / "student" / "pytorch_lora_weights.safetensors"
+    source = models.out / "student" / "pytorch_lora_weights.safetensors"
     request = TextToVideoRequest(
         prompt="a red panda", frames=2, steps=4, seed=3, size=Size(64, 64), sampler="LCM", guidance_scale=1.0
     )
     manager = ModelManager("cpu")
-    with manager.lend(Checkpoint(str(models.model), adapters=(Adapter(str(source)),))) as pipeline:
+    with manager.lend(Checkpoint(str(models.out), adapters=(Adapter(str(source)),))) as pipeline:
         assert sampled(request, pipeline).isfinite().all()
 
 
@@ -170,11 +170,11 @@ def test_the_student_is_a_lora_that_the_engine_samples_with_in_four_steps(models
 def test_models_stand_in_one_table_with_their_students(models, tmp_path, capsys):
     report, grid = tmp_path / "report.json", tmp_path / "grid.png"
     plain = tmp_path / "plain"
-    shutil.copytree(models.model, plain, ignore=shutil.ignore_patterns("student", "defect-judge"))
+    shutil.copytree(models.out, plain, ignore=shutil.ignore_patterns("student", "defect-judge"))
     options = {"--model": plain, "--prompts": 32, "--steps": 1, "--guidance-scale": 1, "--renders": 4}
     options |= {"--report": report, "--grid": grid}
     argv = [str(part) for option in options.items() for part in option]
-    evaluate.main([*argv[:2], str(models.model), *argv[2:]])
+    evaluate.main([*argv[:2], str(models.out), *argv[2:]])
     rows = json.loads(report.read_text())
     assert {name.partition(", ")[2] for name in rows if "mistakes" not in name and "combinations" not in name} == {
         "DDIM 1, guidance 1",
@@ -190,15 +190,15 @@ def test_models_stand_in_one_table_with_their_students(models, tmp_path, capsys)
 
 def test_complete_task_models_are_not_trained_again(models):
     stamps = {part: (models.work / part / "checkpoint.pt").stat().st_mtime_ns for part in ("decoder", "reader")}
-    again = TaskModels(TINY, models.model, models.work, "cpu")
+    again = TaskModels(TINY, models.work, models.out, "cpu")
     again.train_reader()
     assert stamps["reader"] == (models.work / "reader" / "checkpoint.pt").stat().st_mtime_ns
 
 
 def test_the_look_judge_and_the_reader_answer_for_each_picture(models, pictures):
-    seen = verdicts(load_judge(models.model / "look-judge"), pictures.images[:5])
+    seen = verdicts(load_judge(models.out / "look-judge"), pictures.images[:5])
     assert {name: len(found) for name, found in seen.items()} == dict.fromkeys(LOOK_HEADS, 5)
-    reading = read(load_reader(models.model / "reader"), pictures.images[:5])
+    reading = read(load_reader(models.out / "reader"), pictures.images[:5])
     assert reading.keypoints.shape == (5, 18, 2)
     assert 0 <= reading.keypoints.min() <= reading.keypoints.max() <= 1
     assert reading.mask.shape == reading.depth.shape == (5, 64, 64)
@@ -225,7 +225,7 @@ def test_depths_are_compared_by_their_order():
 @pytest.mark.slow
 def test_the_tables_are_made_of_every_task(models, tmp_path, capsys):
     report = tmp_path / "report.json"
-    options = {"--model": models.model, "--report": report, "--grid-folder": tmp_path / "grids"}
+    options = {"--model": models.out, "--report": report, "--grid-folder": tmp_path / "grids"}
     options |= {"--pictures": 12, "--steps": 2}
     evaluate_tasks.main([str(part) for option in options.items() for part in option])
     tables = json.loads(report.read_text())

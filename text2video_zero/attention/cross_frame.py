@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from text2video_zero.attention.processors import is_self_attention, patched_processors
+from text2video_zero.attention.processors import is_self_attention, keys_of, patched_processors, put_out, values_of
 from text2video_zero.requests.video import FIRST, FIRST_AND_KEYS, FIRST_AND_PREVIOUS, KEY_FRAME_EVERY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
     from contextlib import AbstractContextManager
 
     from diffusers.models.attention_processor import Attention
@@ -95,14 +95,14 @@ class FrameMemory:
         return self._recording(KEY) if span.role == KEY else self.chunk_pass()
 
     @contextmanager
-    def anchor_pass(self) -> Iterator[None]:
+    def anchor_pass(self) -> Generator[None]:
         """While this is open, the model sees the anchor frame and every layer stores what it finds."""
         self.clear()
         with self._recording(ANCHOR):
             yield
 
     @contextmanager
-    def _recording(self, role: str) -> Iterator[None]:
+    def _recording(self, role: str) -> Generator[None]:
         self.recording = role
         try:
             yield
@@ -110,7 +110,7 @@ class FrameMemory:
             self.recording = None
 
     @contextmanager
-    def chunk_pass(self) -> Iterator[None]:
+    def chunk_pass(self) -> Generator[None]:
         """While this is open, the model sees a chunk; one that fails half-way leaves the frame before as it was."""
         before = dict(self.previous)
         try:
@@ -148,7 +148,7 @@ class CrossFrameProcessor:
             raise ValueError(f"{self.layer} is no plain self-attention layer")
         query, memory = attn.to_q(hidden_states), self.memory
         if memory.recording == ANCHOR:
-            key_value = attn.to_k(hidden_states), attn.to_v(hidden_states)
+            key_value = keys_of(attn, hidden_states), values_of(attn, hidden_states)
             memory.anchors[self.layer] = key_value
             if memory.references == FIRST_AND_PREVIOUS:
                 memory.previous[self.layer] = key_value
@@ -161,8 +161,8 @@ class CrossFrameProcessor:
             folded = query.reshape(key.shape[0], -1, query.shape[-1])  # (b, m·n, c)
             attended = attend(attn, folded, key, value).reshape(query.shape)
             if memory.recording == KEY:
-                memory.following[self.layer] = attn.to_k(hidden_states), attn.to_v(hidden_states)
-        return attn.to_out[1](attn.to_out[0](attended))
+                memory.following[self.layer] = keys_of(attn, hidden_states), values_of(attn, hidden_states)
+        return put_out(attn, attended)
 
     def _remembered(self) -> KeyValue:
         """Keys and values of the anchor and of the key frames around, one behind the other, (branches, tokens, c).
@@ -181,16 +181,17 @@ class CrossFrameProcessor:
     def _attend_to_anchor_and_previous(
         self, attn: Attention, query: torch.Tensor, hidden_states: torch.Tensor
     ) -> torch.Tensor:
-        own = attn.to_k(hidden_states), attn.to_v(hidden_states)
+        own = keys_of(attn, hidden_states), values_of(attn, hidden_states)
         last, anchor = self.memory.previous[self.layer], self.memory.anchors[self.layer]
         branches = anchor[0].shape[0]
-        references = []
+        references: list[torch.Tensor] = []
         for tensor, tensor_before, tensor_anchor in zip(own, last, anchor, strict=True):
             frames = tensor.unflatten(0, (branches, -1))  # (b, m, n, c)
             before = torch.cat([tensor_before[:, None], frames[:, :-1]], dim=1)
             first = tensor_anchor[:, None].expand_as(before)
             references.append(torch.cat([first, before], dim=2).flatten(0, 1))  # (b·m, 2n, c)
-        self.memory.previous[self.layer] = tuple(tensor.unflatten(0, (branches, -1))[:, -1] for tensor in own)
+        key, value = (tensor.unflatten(0, (branches, -1))[:, -1] for tensor in own)
+        self.memory.previous[self.layer] = key, value
         return attend(attn, query, *references)
 
 
@@ -207,7 +208,7 @@ def attend(attn: Attention, query: torch.Tensor, key: torch.Tensor, value: torch
 
 
 @contextmanager
-def cross_frame_attention(*models: ModelMixin, references: str = FIRST) -> Iterator[FrameMemory]:
+def cross_frame_attention(*models: ModelMixin, references: str = FIRST) -> Generator[FrameMemory]:
     """Patch every self-attention (attn1) layer of the models; leaving restores what was there, bit for bit.
 
     models: UNet2DConditionModel or ControlNetModel. Text cross-attention (attn2) is not touched.

@@ -11,7 +11,7 @@ from text2video_zero.attention.token_merging import token_merging
 from text2video_zero.requests import TextToVideoRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from diffusers.models.modeling_utils import ModelMixin
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def attention_of(request: VideoRequest, *models: ModelMixin) -> Iterator[FrameMemory | None]:
+def attention_of(request: VideoRequest, *models: ModelMixin) -> Generator[FrameMemory | None]:
     """The attention that a request asks for: cross-frame or what the models have, with cells merged or not.
 
     Open for one run, that is for one set of prompts, whose first frame goes first and alone. Prompts of a storyboard

@@ -9,10 +9,10 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from text2video_zero.attention.cross_frame import attend
-from text2video_zero.attention.processors import is_self_attention, patched_processors
+from text2video_zero.attention.processors import is_self_attention, keys_of, patched_processors, put_out, values_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     import torch
     from diffusers.models.attention_processor import Attention
@@ -46,14 +46,14 @@ class TextMemoryProcessor:
         query = attn.to_q(hidden_states)
         if self.key_value is None or self.key_value[0].dtype != query.dtype:  # a model may go on in a wider type
             text = encoder_hidden_states[::frames]
-            self.key_value = attn.to_k(text), attn.to_v(text)
+            self.key_value = keys_of(attn, text), values_of(attn, text)
         key, value = (tensor.repeat_interleave(frames, dim=0) for tensor in self.key_value)
         attended = attend(attn, query, key, value)
-        return attn.to_out[1](attn.to_out[0](attended))
+        return put_out(attn, attended)
 
 
 @contextmanager
-def text_memory(*models: ModelMixin) -> Iterator[None]:
+def text_memory(*models: ModelMixin) -> Generator[None]:
     """Patch every text attention layer of the models for one run; leaving restores what was there, bit for bit.
 
     models: UNet2DConditionModel or ControlNetModel. While this is open, all batches must show the same prompts in

@@ -19,12 +19,12 @@ from tomesd.merge import bipartite_soft_matching_random2d
 from text2video_zero.attention.processors import is_self_attention, patched_processors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
-    from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+    from diffusers.models.attention_processor import Attention
     from diffusers.models.modeling_utils import ModelMixin
 
-    from text2video_zero.attention.cross_frame import CrossFrameProcessor
+    from text2video_zero.attention.processors import AttentionProcessor
 
     Spread = Callable[[torch.Tensor], torch.Tensor]
 
@@ -44,17 +44,18 @@ class Call:
     timestep: float = 0.0
 
 
+@dataclass(frozen=True, eq=False)
 class MergingProcessor:
     """Attention processor of one attn1 layer that gives another one fewer cells.
 
+    layer: its name, of which the choice of cells depends.
     ratio: share of the cells that goes, at most; there must stay one in each block.
     """
 
-    def __init__(self, original: AttnProcessor2_0 | CrossFrameProcessor, layer: str, ratio: float, call: Call) -> None:
-        self.original = original
-        self.layer = layer
-        self.ratio = ratio
-        self.call = call
+    original: AttentionProcessor
+    layer: str
+    ratio: float
+    call: Call
 
     def __call__(
         self,
@@ -87,7 +88,7 @@ class MergingProcessor:
 
 
 @contextmanager
-def token_merging(ratio: float, *models: ModelMixin) -> Iterator[None]:
+def token_merging(ratio: float, *models: ModelMixin) -> Generator[None]:
     """Merge cells in the finest self-attention layers of the models; leaving restores what was there, bit for bit.
 
     ratio: 0 to 0.9, the share of cells that is merged into others; 0 patches nothing.
@@ -100,7 +101,7 @@ def token_merging(ratio: float, *models: ModelMixin) -> Iterator[None]:
 
 
 @contextmanager
-def _merged(model: ModelMixin, number: int, ratio: float) -> Iterator[None]:
+def _merged(model: ModelMixin, number: int, ratio: float) -> Generator[None]:
     call, level = Call(), _finest_level(model)
 
     def remember(_module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:

@@ -140,7 +140,7 @@ class DepthMapper(ControlMapper):
 
     def seen(self, frames: np.ndarray) -> Sequence[np.ndarray]:
         """Relative nearness, m x (h, w) float32."""
-        return network_depths(self.detector, frames)
+        return list(network_depths(self.detector, frames))
 
     def drawn(self, found: Sequence[np.ndarray], height: int, width: int) -> Iterator[np.ndarray]:  # noqa: ARG002
         """Brightness (h, w, 3) uint8 of each frame."""
@@ -157,7 +157,7 @@ class MidasMapper(ControlMapper):
 
     def seen(self, frames: np.ndarray) -> Sequence[np.ndarray]:
         """Relative nearness, m x (h, w) float32."""
-        return midas_depths(self.detector, frames)
+        return list(midas_depths(self.detector, frames))
 
     def drawn(self, found: Sequence[np.ndarray], height: int, width: int) -> Iterator[np.ndarray]:  # noqa: ARG002
         """Brightness (h, w, 3) uint8 of each frame."""
@@ -187,7 +187,10 @@ class PoseMapper(_FigureMapper):
     def __init__(
         self, detector: Detector, person_score: float = 0.3, keypoint_score: float = 0.3, most_people: int = 20
     ) -> None:
+        if detector.box_finder is None:
+            raise TypeError("a detector of poses comes with a network that finds people")
         self.detector = detector
+        self.finder = detector.box_finder
         self.person_score = person_score
         self.keypoint_score = keypoint_score
         self.most_people = most_people
@@ -217,8 +220,8 @@ class PoseMapper(_FigureMapper):
         """Boxes of people, m x (n, 4) float32: left, top, width, height in pixels."""
         import torch
 
-        finder = self.detector.box_finder
-        person = next((label for label, name in finder.model.config.id2label.items() if name == "person"), 0)
+        finder = self.finder
+        person = next((label for label, name in (finder.model.config.id2label or {}).items() if name == "person"), 0)
         with torch.inference_mode():
             inputs = finder.processor(images=list(frames), return_tensors="pt").to(self.detector.device)
             outputs = finder.model(**inputs)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from text2video_zero.control.control_maps import (
     OPENPOSE_LICENCE_NOTE,
@@ -23,6 +24,7 @@ from text2video_zero.events import Event, Notice, Progress
 from text2video_zero.media.clips import file_hash, glimpses
 from text2video_zero.media.files import readable_errors
 from text2video_zero.media.frames import spool_folder
+from text2video_zero.requests.controlled import DepthFields, EdgeFields, PoseFields
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -38,9 +40,10 @@ if TYPE_CHECKING:
     from text2video_zero.requests import ControlledRequest
 
 LOOKED_AT = 8  # frames, spread over the clip, by which it is told whether it is a control map
-# What the person chooses -> the name under which the manager lends it, and who draws with it
-POSE_MAPPERS = {"ViTPose": ("pose", PoseMapper), "OpenPose": ("openpose", OpenPoseMapper)}
-DEPTH_MAPPERS = {
+# What the person chooses -> the name under which the manager lends it, and who draws with it; each wants its own kind
+MapperTable = Mapping[str, tuple[str, Callable[..., ControlMapper]]]
+POSE_MAPPERS: MapperTable = {"ViTPose": ("pose", PoseMapper), "OpenPose": ("openpose", OpenPoseMapper)}
+DEPTH_MAPPERS: MapperTable = {
     "Depth Anything V2 Small": ("depth", DepthMapper),
     "DPT-hybrid": ("depth-dpt-hybrid", DepthMapper),
     "MiDaS": ("midas", MidasMapper),
@@ -108,21 +111,21 @@ def is_ready_made(request: ControlledRequest, clip: Clip) -> bool:
 
 def detector_name(request: ControlledRequest) -> str:
     """The detector that a request asks for, by the name that the person sees."""
-    match request.control:
-        case "edge":
-            return "Canny"
-        case "pose":
+    match request.control, request:
+        case "pose", PoseFields():
             return request.pose_detector
-        case _:
+        case "depth", DepthFields():
             return request.depth_detector
+        case _:
+            return "Canny"
 
 
-def detector_settings(request: ControlledRequest) -> dict[str, object]:
+def detector_settings(request: ControlledRequest) -> dict[str, Any]:
     """The settings of that detector which change what it draws."""
-    match request.control:
-        case "edge":
+    match request.control, request:
+        case "edge", EdgeFields():
             return {"low": request.canny_low, "high": request.canny_high}
-        case "pose":
+        case "pose", PoseFields():
             return {"hands_and_face": request.hands_and_face and request.pose_detector == "OpenPose"}
         case _:
             return {}
@@ -130,7 +133,7 @@ def detector_settings(request: ControlledRequest) -> dict[str, object]:
 
 def _fetched(request: ControlledRequest, detectors: Detectors) -> Iterator[Event]:
     """Download the detector's weights if they are not here."""
-    lent_as, _ = (POSE_MAPPERS | DEPTH_MAPPERS)[detector_name(request)]
+    lent_as, _ = {**POSE_MAPPERS, **DEPTH_MAPPERS}[detector_name(request)]
     try:
         yield from detectors.fetch_detector(lent_as)
     except UserError as error:
@@ -144,7 +147,7 @@ def mapper_of(request: ControlledRequest, detectors: Detectors) -> Generator[Con
     if request.control == "edge":
         yield CannyMapper(**settings)
         return
-    lent_as, mapper_class = (POSE_MAPPERS | DEPTH_MAPPERS)[detector_name(request)]
+    lent_as, mapper_class = {**POSE_MAPPERS, **DEPTH_MAPPERS}[detector_name(request)]
     with ExitStack() as lent:
         try:
             detector = lent.enter_context(detectors.lend_detector(lent_as))

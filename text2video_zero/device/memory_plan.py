@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from text2video_zero.attention.processors import is_self_attention
+from text2video_zero.attention.processors import is_self_attention, layer_of
 from text2video_zero.device.memory import has_own_memory, memory_of, weight_bytes
 from text2video_zero.device.offload import GROUP_OFFLOAD, MODEL_OFFLOAD, NO_OFFLOAD, Placement
 from text2video_zero.events import Event, Notice
@@ -21,9 +21,9 @@ from text2video_zero.models.catalogue import name_of
 from text2video_zero.requests.video import FIRST, FIRST_AND_KEYS, FIRST_AND_PREVIOUS
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
 
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests import Size, VideoRequest
@@ -93,6 +93,7 @@ def planned(needs: Needs, room: int, limit: int, *, can_offload: bool) -> Memory
     """
     usable = int(USABLE_SHARE * room)
     offloads = (NO_OFFLOAD, MODEL_OFFLOAD, GROUP_OFFLOAD) if can_offload else (NO_OFFLOAD,)
+    fits, offload = 0, NO_OFFLOAD
     for offload in offloads:
         fits = (usable - needs.resident(offload)) // needs.frame
         if fits >= 1:
@@ -114,14 +115,14 @@ def unet_bytes(unet: UNet2DConditionModel, height: int, width: int, *, controlle
     return maps * height * width * unet.config["block_out_channels"][0] * unet.dtype.itemsize
 
 
-def anchor_bytes(model: UNet2DConditionModel, height: int, width: int) -> int:
+def anchor_bytes(model: UNet2DConditionModel | ControlNetModel, height: int, width: int) -> int:
     """Bytes of the keys and values that one frame and guidance branch leaves in all self-attention layers."""
     numbers = 0
     for name in model.attn_processors:
         if is_self_attention(model, name):
             level = _level(name, len(model.config["block_out_channels"]) - 1)
             cells = -(-height >> level) * -(-width >> level)
-            numbers += 2 * cells * model.get_submodule(name.removesuffix(".processor")).to_k.out_features
+            numbers += 2 * cells * layer_of(model, name).inner_kv_dim
     return numbers * model.dtype.itemsize
 
 
@@ -172,7 +173,7 @@ def placement_for(request: VideoRequest, size: Size, pipeline: Pipeline) -> Gene
 
 
 @contextmanager
-def tiled_where_short(vae: AutoencoderKL, size: Size, pipeline: Pipeline) -> Iterator[None]:
+def tiled_where_short(vae: AutoencoderKL, size: Size, pipeline: Pipeline) -> Generator[None]:
     """While this is open, the VAE works in tiles if a whole picture is too much for what is free now."""
     free, _ = memory_of(pipeline.device)
     room = free + weights_here(pipeline)

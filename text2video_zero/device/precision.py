@@ -7,13 +7,14 @@ bit for bit.
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers.models.attention_processor import Attention
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from contextlib import AbstractContextManager
 
 HALF = (torch.float16, torch.bfloat16)
@@ -32,7 +33,7 @@ def precisions(*networks: torch.nn.Module) -> list[Callable[[], AbstractContextM
 
 
 @contextmanager
-def in_float32(*networks: torch.nn.Module) -> Iterator[None]:
+def in_float32(*networks: torch.nn.Module) -> Generator[None]:
     """While this is open, the networks' weights are float32; their callers give them inputs of that type."""
     narrow = [(tensor, tensor.dtype) for tensor in _tensors(networks) if tensor.dtype in HALF]
     try:
@@ -43,7 +44,7 @@ def in_float32(*networks: torch.nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def attention_in_float32(*networks: torch.nn.Module) -> Iterator[None]:
+def attention_in_float32(*networks: torch.nn.Module) -> Generator[None]:
     """While this is open, attention layers of half precision compute in float32, and nobody around them notices."""
     layers = [layer for network in networks for layer in network.modules() if isinstance(layer, Attention)]
     with ExitStack() as stack:
@@ -51,7 +52,7 @@ def attention_in_float32(*networks: torch.nn.Module) -> Iterator[None]:
             own = layer.to_q.weight.dtype
             if own in HALF:
                 stack.callback(layer.register_forward_pre_hook(_widened, with_kwargs=True).remove)
-                stack.callback(layer.register_forward_hook(lambda _layer, _inputs, out, own=own: out.to(own)).remove)
+                stack.callback(layer.register_forward_hook(partial(_narrowed, own)).remove)
         stack.enter_context(in_float32(*layers))
         yield
 
@@ -63,6 +64,10 @@ def _widened(_layer: torch.nn.Module, inputs: tuple[Any, ...], named: dict[str, 
         return value.float() if isinstance(value, torch.Tensor) and value.dtype in HALF else value
 
     return tuple(wide(value) for value in inputs), {name: wide(value) for name, value in named.items()}
+
+
+def _narrowed(dtype: torch.dtype, _layer: torch.nn.Module, _inputs: tuple[Any, ...], out: torch.Tensor) -> torch.Tensor:
+    return out.to(dtype)
 
 
 def _tensors(networks: Iterable[torch.nn.Module]) -> Iterator[torch.Tensor]:

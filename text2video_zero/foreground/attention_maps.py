@@ -11,16 +11,17 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from text2video_zero.attention.processors import patched_processors
+from text2video_zero.attention.processors import keys_of, layer_of, patched_processors
 from text2video_zero.errors import UserError
 from text2video_zero.foreground.subject_words import subject_spans
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from diffusers import UNet2DConditionModel
-    from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+    from diffusers.models.attention_processor import Attention
 
+    from text2video_zero.attention.processors import AttentionProcessor
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.sampling.denoising import ChunkContext
 
@@ -80,7 +81,7 @@ class CrossAttentionDetector:
         return [tokens] if self.words.strip() else [tokens, [end_of_text]]
 
     @contextmanager
-    def observing(self) -> Iterator[ChunkContext]:
+    def observing(self) -> Generator[ChunkContext]:
         """Record at the layers that paint, while the frames are denoised; what the layers return stays the same.
 
         Its value is to be opened around each chunk: what a failed attempt has recorded is forgotten.
@@ -94,7 +95,7 @@ class CrossAttentionDetector:
             yield self._chunk_pass
 
     @contextmanager
-    def _chunk_pass(self, frames: slice) -> Iterator[None]:
+    def _chunk_pass(self, frames: slice) -> Generator[None]:
         """While this is open, some frames go through the UNet; of those that fail nothing stays."""
         self._before.clear()
         self._begin = frames.start
@@ -158,14 +159,14 @@ def recorded_layers(unet: UNet2DConditionModel) -> list[str]:
 
     Models for large pictures go without their finest level: it costs as much as all others together.
     """
-    side = unet.config.sample_size
+    side = unet.config["sample_size"]
     finest = f"up_blocks.{len(unet.up_blocks) - 1}."
     large = max(side if isinstance(side, tuple | list) else [side]) ** 2 > LARGEST_GRID
     return [
         name
         for name in unet.attn_processors
         if name.startswith("up_blocks.")
-        and unet.get_submodule(name.removesuffix(".processor")).is_cross_attention
+        and layer_of(unet, name).is_cross_attention
         and not (large and name.startswith(finest))
     ]
 
@@ -195,19 +196,19 @@ def refined_by_affinity(attention: torch.Tensor, latents: torch.Tensor) -> torch
     return functional.interpolate(torch.stack(refined)[:, None], (height, width), mode="bilinear")[:, 0]
 
 
+@dataclass(frozen=True, eq=False)
 class RecordingProcessor:
     """An attn2 processor that records for a detector what its layer attends to and returns what it always did."""
 
-    def __init__(self, original: AttnProcessor2_0, layer: str, detector: CrossAttentionDetector) -> None:
-        self.original = original
-        self.layer = layer
-        self.detector = detector
+    original: AttentionProcessor
+    layer: str
+    detector: CrossAttentionDetector
 
     def __call__(
         self,
         attn: Attention,
         hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """hidden_states: (branches·frames, cells, channels); encoder_hidden_states: the text's."""
@@ -220,7 +221,7 @@ class RecordingProcessor:
     def _attention(self, attn: Attention, pixels: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """What each cell pays to each token, mean over heads, (frames, cells, tokens) float32."""
         query = attn.to_q(pixels).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-        key = attn.to_k(text).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+        key = keys_of(attn, text).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
         # float32 before the product: in 16 bits the products of some models overflow.
         return (query.float() * attn.scale @ key.float().transpose(-1, -2)).softmax(-1).mean(1)
 

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import imageio_ffmpeg
 import numpy as np
@@ -22,6 +22,7 @@ from text2video_zero.requests.fields import Size
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+    from io import BufferedReader
     from pathlib import Path
 
 # No play lists, no lists of files: a stranger's clip must not make ffmpeg open something else. 64 megapixels is
@@ -127,7 +128,7 @@ def read_video(
         ) as ffmpeg,
     ):
         try:
-            while read < len(numbers) and _fill(ffmpeg.stdout, picture):
+            while read < len(numbers) and _fill(cast("BufferedReader", ffmpeg.stdout), picture):
                 read += 1
                 yield picture
         finally:
@@ -152,7 +153,7 @@ def _resampling(fps: float) -> list[str]:
     return [f"settb=1/90000,setpts=PTS-STARTPTS-{round(LENIENCE * 90_000)}", f"fps=fps={rate}:round=up:start_time=0"]
 
 
-def _fill(pipe: IO[bytes], picture: np.ndarray) -> bool:
+def _fill(pipe: BufferedReader, picture: np.ndarray) -> bool:
     """Read one picture from a pipe; False at the end."""
     rest = picture.data.cast("B")
     while rest:

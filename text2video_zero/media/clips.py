@@ -156,8 +156,9 @@ def file_hash(path: Path) -> str:
     """
     path = Path(path)
     source = _opened(path)
-    in_folder = isinstance(source, PictureSequence) and path.is_dir()
-    files = [path / name for name in source.names] if in_folder else [path]
+    files = [path]
+    if isinstance(source, PictureSequence) and path.is_dir():
+        files = [path / name for name in source.names]
     digest = hashlib.sha256()
     for file in files:
         try:

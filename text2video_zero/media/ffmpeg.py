@@ -7,7 +7,7 @@ import os
 import subprocess
 import tempfile
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import imageio_ffmpeg
 import numpy as np
@@ -16,6 +16,7 @@ from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import IO
 
 FFMPEG_REMEDY = "install imageio-ffmpeg again, or set IMAGEIO_FFMPEG_EXE to an ffmpeg that has libx264"
 
@@ -39,8 +40,9 @@ def run_ffmpeg(arguments: list[str], stdin: Iterable[np.ndarray] = ()) -> bytes:
             try:
                 # It closes its end when it fails, and tells then why.
                 with suppress(BrokenPipeError):
+                    pipe = cast("IO[bytes]", ffmpeg.stdin)
                     for picture in stdin:
-                        ffmpeg.stdin.write(np.ascontiguousarray(picture).data.cast("B"))
+                        pipe.write(np.ascontiguousarray(picture).data.cast("B"))
                 output, _ = ffmpeg.communicate()
             finally:
                 ffmpeg.kill()

@@ -5,15 +5,18 @@ Frames are (h, w, 3) uint8 RGB; flows (h, w, 2) float32, x and y in pixels.
 
 from __future__ import annotations
 
+from typing import cast
+
 import cv2
 import numpy as np
 
 
 def optical_flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Where each pixel of `before` is found in `after`. OpenCV's DIS (Kroeger et al. 2016), medium preset."""
-    estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    grey = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (before, after))
-    return estimator.calc(*grey, None)
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    grey_before, grey_after = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (before, after))
+    no_guess = cast("np.ndarray", None)  # OpenCV's stubs know no flow that begins from nothing
+    return estimator.calc(grey_before, grey_after, no_guess)
 
 
 def warped_along(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:

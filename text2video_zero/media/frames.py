@@ -13,7 +13,7 @@ from typing import Self, overload
 import numpy as np
 
 
-class StoredFrames(Sequence):
+class StoredFrames(Sequence[np.ndarray]):
     """Pictures of one shape, in a temporary file; looks like a read-only array (f, *shape) to those who read it.
 
     One picture, a slice, or by iteration one after the other is in memory at a time; `np.asarray` reads all of them.
@@ -74,7 +74,8 @@ class StoredFrames(Sequence):
     @overload
     def __getitem__(self, index: slice) -> np.ndarray: ...
 
-    def __getitem__(self, index: int | slice) -> np.ndarray:
+    # An array is a sequence in all but its class.
+    def __getitem__(self, index: int | slice) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
         """A picture, or a slice (m, *shape) of them, as an array of its own."""
         if isinstance(index, slice):
             chosen = range(self._count)[index]

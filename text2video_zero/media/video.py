@@ -64,13 +64,7 @@ class Video:
     sound: Sound | None = None
 
     def __post_init__(self) -> None:
-        frames = self.frames
-        if not isinstance(frames, Frames) or frames.dtype != np.uint8:
-            raise ValueError(f"frames must be a uint8 array, not {getattr(frames, 'dtype', type(frames))}")
-        if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-            raise ValueError(f"frames must be of shape (f, h, w, 3) and not empty, not {frames.shape}")
-        if isinstance(self.fps, bool) or not isinstance(self.fps, int) or self.fps < 1:
-            raise ValueError(f"fps must be a whole number from 1 on, not {self.fps!r}")
+        _check(self.frames, self.fps)
 
     def save(self, path: Path) -> Path:
         """Write the video in the form that the suffix names (see FORMATS) and return the path.
@@ -103,11 +97,33 @@ class Video:
         return paths
 
 
+def _check(frames: Any, fps: Any) -> None:
+    """Raises ValueError for what is no video's, whatever its maker's annotations promise."""
+    if not isinstance(frames, Frames) or frames.dtype != np.uint8:
+        raise ValueError(f"frames must be a uint8 array, not {getattr(frames, 'dtype', type(frames))}")
+    if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
+        raise ValueError(f"frames must be of shape (f, h, w, 3) and not empty, not {frames.shape}")
+    if isinstance(fps, bool) or not isinstance(fps, int) or fps < 1:
+        raise ValueError(f"fps must be a whole number from 1 on, not {fps!r}")
+
+
+class FramesKeptError(UserError):
+    """A video could not be written, but its frames are kept.
+
+    path: of the zip that holds them.
+    """
+
+    def __init__(self, reason: UserError, path: Path) -> None:
+        super().__init__(f"{reason} The frames are kept in {path}.")
+        self.path = path
+
+
 def save_or_keep_frames(video: Video, path: Path) -> Path:
     """Save the video; should that fail, keep its frames as a PNG zip, so that no computed clip is ever lost.
 
-    Returns the path of the saved video. Raises UserError, which tells what went wrong and where the frames
-    are: beside the path, or in the system's folder for temporary files if that one takes no files either.
+    Returns the path of the saved video. Raises FramesKeptError, which tells what went wrong and where the frames
+    are: beside the path, or in the system's folder for temporary files if that one takes no files either. Raises
+    UserError where neither takes them.
     """
     try:
         return video.save(path)
@@ -117,7 +133,7 @@ def save_or_keep_frames(video: Video, path: Path) -> Path:
                 kept = video.save(unique_path(folder, Path(path).stem, ".zip"))
             except UserError:
                 continue
-            raise UserError(f"{error} The frames are kept in {kept}.") from error
+            raise FramesKeptError(error, kept) from error
         raise
 
 

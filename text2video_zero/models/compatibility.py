@@ -103,9 +103,9 @@ def pipeline_class_of(folder: Path) -> type[StableDiffusionPipeline | StableDiff
 
 def check_kind(checkpoint: Checkpoint, unet: UNet2DConditionModel) -> None:
     """Raises UserError where the UNet takes other inputs than the task gives it."""
-    latents = unet.config.out_channels  # 4 of Stable Diffusion 1.x to XL, others have more
+    latents = unet.config["out_channels"]  # 4 of Stable Diffusion 1.x to XL, others have more
     kinds = {latents: TEXT_TO_IMAGE, 2 * latents: INSTRUCT_PIX2PIX, 2 * latents + 1: "inpainting"}
-    kind = kinds.get(unet.config.in_channels, "other inputs")
+    kind = kinds.get(unet.config["in_channels"], "other inputs")
     if kind != checkpoint.kind:
         raise UserError(f"The model {name_of(checkpoint)!r} is made for {kind}: choose one for {checkpoint.kind} here.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers.models.attention import AttentionMixin
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
     from diffusers import ControlNetModel, StableDiffusionPipeline, StableDiffusionXLPipeline
-    from transformers import BaseImageProcessor, PreTrainedModel
+    from transformers import PreTrainedModel
 
     from text2video_zero.models.checkpoints import Checkpoint, DetectorCheckpoint
     from text2video_zero.models.vocabulary import Vocabulary
@@ -88,10 +88,13 @@ def no_patch_left_behind(networks: Iterable[torch.nn.Module]) -> Generator[None]
 
 @dataclass(frozen=True)
 class Network:
-    """A network of transformers, on its device and in evaluation mode, with what prepares pictures for it."""
+    """A network of transformers, on its device and in evaluation mode, with what prepares pictures for it.
+
+    processor: an image processor of transformers; each class has methods of its own for what the network says.
+    """
 
     model: PreTrainedModel
-    processor: BaseImageProcessor
+    processor: Any
 
 
 @dataclass(frozen=True)

@@ -145,4 +145,7 @@ class DreamBoothRequest(EdgeFields, PoseFields, DepthFields):
     task: ClassVar[str] = "dreambooth"
     title: ClassVar[str] = "DreamBooth"
 
-    control: str = choice("edge", CONTROLS, "Control", "What of the clip shapes the video.", section=CONTROL)
+    # What is fixed for the other tasks is here a field.
+    control: str = choice(  # pyright: ignore[reportIncompatibleVariableOverride]
+        "edge", CONTROLS, "Control", "What of the clip shapes the video.", section=CONTROL
+    )

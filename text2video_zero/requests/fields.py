@@ -7,9 +7,9 @@ A request is a frozen dataclass whose fields are made by `text`, `integer`, `dec
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import reprlib
-import secrets
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple, Self
@@ -62,7 +62,7 @@ class Size(NamedTuple):
 class FieldSpec:
     """What a field declares beside its name and default.
 
-    minimum, maximum: inclusive bounds of a number, or of each side of a size in pixels.
+    minimum, maximum: inclusive bounds of a number, or of each side of a size in pixels; 0 for all other kinds.
     step: the smallest sensible change, for sliders.
     choices: the values of a CHOICE, in the order in which they are offered.
     section: the group of the form that the field stands in.
@@ -74,9 +74,9 @@ class FieldSpec:
     label: str
     help: str
     section: str
-    minimum: float | None = None
-    maximum: float | None = None
-    step: float | None = None
+    minimum: float = 0
+    maximum: float = 0
+    step: float = 1
     choices: tuple[str, ...] = ()
     required: bool = False
     lines: int = 1
@@ -141,10 +141,9 @@ class FieldSpec:
     def _size_of_pair(self, value: Any) -> Size:
         try:
             width, height = value
-            sides_are_whole = _is_whole(width) and _is_whole(height)
         except (TypeError, ValueError):  # not two of anything
-            sides_are_whole = False
-        if not sides_are_whole:
+            width, height = math.nan, math.nan
+        if not (_is_whole(width) and _is_whole(height)):
             raise UserError(f"{self.label} is {_quoted(value)}: write for example 512x512.")
         return Size(int(width), int(height))
 
@@ -231,20 +230,17 @@ class Request:
         declared = [(field.name, field.default, field.metadata["spec"]) for field in dataclasses.fields(cls)]
         return sorted(declared, key=lambda declaration: SECTIONS.index(declaration[2].section))
 
-    def with_concrete_seed(self) -> Self:
-        """The same request with seed -1 replaced by a drawn one, so that the result can be made again."""
-        if self.seed >= 0:
-            return self
-        return dataclasses.replace(self, seed=secrets.randbelow(SEED_LIMIT))
-
     def to_dict(self) -> dict[str, Any]:
         """Field values in JSON types; `from_dict` reads them back. Sizes are written as "512x512"."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: str(value) if isinstance(value, Size) else value for name, value in values.items()}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Make a request from `to_dict`'s output; raises UserError for unknown names and bad values."""
+    def from_dict(cls, values: Any) -> Self:
+        """Make a request from `to_dict`'s output, or of whatever a program sends for it.
+
+        Raises UserError for what is no dict, for unknown names and for bad values.
+        """
         if not isinstance(values, dict):
             raise UserError(f"The settings of {cls.task} are {_quoted(values)}: give names with their values.")
         unknown = sorted(set(values) - {name for name, _, _ in cls.declarations()})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import secrets
 from dataclasses import dataclass
+from typing import Self
 
 from text2video_zero.requests.fields import (
     BASICS,
@@ -111,6 +114,22 @@ class VideoRequest(Request):
         section=SAMPLING,
         step=0.05,
     )
+
+    def with_concrete_seed(self) -> Self:
+        """The same request with seed -1 replaced by a drawn one, so that the result can be made again."""
+        if self.seed >= 0:
+            return self
+        return dataclasses.replace(self, seed=secrets.randbelow(SEED_LIMIT))
+
+    @property
+    def concrete_size(self) -> Size:
+        """The size of a request that is being run, which its task settled before anything else.
+
+        Raises RuntimeError where it is still left to the model.
+        """
+        if self.size is None:
+            raise RuntimeError("the size of this request is not settled yet")
+        return self.size
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from text2video_zero.device.precision import in_float32
 from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     import numpy as np
     from diffusers import AutoencoderKL
@@ -48,13 +48,13 @@ def encoded_frame(vae: AutoencoderKL, frame: np.ndarray, others: Sequence[torch.
 
 
 def _decoded(vae: AutoencoderKL, latent: torch.Tensor) -> torch.Tensor:
-    scaled = latent[None] / vae.config.scaling_factor
-    return vae.decode(scaled.to(vae.device, vae.dtype)).sample[0].float()
+    scaled = latent[None] / vae.config["scaling_factor"]
+    return vae.decode(scaled.to(vae.device, vae.dtype), return_dict=False)[0][0].float()
 
 
 def _encoded(vae: AutoencoderKL, frame: np.ndarray) -> torch.Tensor:
     picture = torch.from_numpy(frame).permute(2, 0, 1)[None].to(vae.device, vae.dtype) / 127.5 - 1
-    return vae.encode(picture).latent_dist.mode()[0]
+    return vae.encode(picture, return_dict=False)[0].mode()[0]
 
 
 def _computed(
@@ -96,7 +96,7 @@ def _unless_short(compute: Callable[[], torch.Tensor]) -> torch.Tensor | None:
 
 
 @contextmanager
-def _on_cpu(vae: AutoencoderKL) -> Iterator[None]:
+def _on_cpu(vae: AutoencoderKL) -> Generator[None]:
     """While this is open, the VAE is on the CPU and in float32, which is the type that CPUs are quick with."""
     device = vae.device
     send_away([vae], device)

@@ -42,6 +42,6 @@ def shared_step_noise(request: VideoRequest, pipeline: Pipeline, schedule: Sched
 
     It belongs to the timestep that the step leads to, and so differs between the schedules of a run.
     """
-    shape = latent_shape(request.size, pipeline)
+    shape = latent_shape(request.concrete_size, pipeline)
     device = pipeline.device
     return lambda index: frame_noise(request.seed, 0, shape, device, draw=int(schedule.timesteps[index + 1]))

@@ -24,6 +24,7 @@ class PreviewDecoder(Protocol):
 
     def frames(self, latents: torch.Tensor) -> np.ndarray:
         """Pictures (f, height, width, 3) uint8 of any size, of latents (f, c, h, w) in the UNet's scale."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,13 @@ class LatentRGB:
     @torch.inference_mode()
     def fit(cls, vae: AutoencoderKL) -> Self:
         """Least squares on a chart of random colours that the VAE encodes; works for any VAE."""
-        factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
         generator = torch.Generator().manual_seed(0)
         chart = torch.rand((1, 3, CHART_PATCHES, CHART_PATCHES), generator=generator)
         cells = functional.interpolate(chart, scale_factor=CELLS_PER_PATCH, mode="nearest")
         pixels = functional.interpolate(cells, scale_factor=factor, mode="nearest") * 2 - 1
-        latents = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mean * vae.config.scaling_factor
+        seen = vae.encode(pixels.to(vae.device, vae.dtype), return_dict=False)[0]
+        latents = seen.mean * vae.config["scaling_factor"]
         columns = _columns(latents)
         solution, *_ = np.linalg.lstsq(columns, _columns(cells)[:, :3], rcond=None)
         return cls(matrix=solution[:-1], bias=solution[-1])
@@ -77,8 +79,8 @@ class TinyDecoder:
 
     def _picture(self, latent: torch.Tensor) -> np.ndarray:
         tiny = self.autoencoder
-        scaled = latent / tiny.config.scaling_factor
-        picture = tiny.decode(scaled.to(tiny.device, tiny.dtype)).sample.float() / 2 + 0.5
+        scaled = latent / tiny.config["scaling_factor"]
+        picture = tiny.decode(scaled.to(tiny.device, tiny.dtype), return_dict=False)[0].float() / 2 + 0.5
         smaller = min(1.0, LARGEST_SIDE / max(picture.shape[-2:]))
         if smaller < 1:
             picture = functional.interpolate(picture, scale_factor=smaller, mode="area")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from text2video_zero.errors import UserError
 
@@ -34,13 +34,13 @@ class Schedule:
     """
 
     sampler: str
-    training: Mapping[str, object]
+    training: Mapping[str, Any]
     timesteps: tuple[float, ...]
     alphas: tuple[float, ...]
     spacing: str = "leading"
 
     @property
-    def prediction_type(self) -> object:
+    def prediction_type(self) -> str:
         """What the UNet was trained to predict: "epsilon", "v_prediction" or "sample", which is x_0 itself."""
         return self.training.get("prediction_type", "epsilon")
 

@@ -14,13 +14,13 @@ import torch
 from text2video_zero.sampling.guidance import encoded_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from text2video_zero.models.pipeline import Pipeline
 
 
 @contextmanager
-def added_conditions(pipeline: Pipeline, prompt: str, negative_prompt: str | None) -> Iterator[None]:
+def added_conditions(pipeline: Pipeline, prompt: str, negative_prompt: str | None) -> Generator[None]:
     """While this is open, UNet and ControlNet of an XL model are told what else they were trained with.
 
     negative_prompt: None where the run has no branch for it; blank stands for the zeros that XL was trained with.
@@ -29,7 +29,7 @@ def added_conditions(pipeline: Pipeline, prompt: str, negative_prompt: str | Non
     if pipeline.family != "sdxl":
         yield
         return
-    summaries = _summaries(pipeline, prompt, negative_prompt)  # (branches, channels)
+    _, summaries = encoded_texts(pipeline.components, prompt, negative_prompt)  # (branches, channels)
     factor = pipeline.latent_factor
 
     def add(_module: torch.nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -49,8 +49,3 @@ def added_conditions(pipeline: Pipeline, prompt: str, negative_prompt: str | Non
             if model is not None:
                 hooks.callback(model.register_forward_pre_hook(add, with_kwargs=True).remove)
         yield
-
-
-def _summaries(pipeline: Pipeline, prompt: str, negative_prompt: str | None) -> torch.Tensor:
-    _, _, positive, negative = encoded_texts(pipeline.components, prompt, negative_prompt)
-    return positive if negative_prompt is None else torch.cat([negative, positive])

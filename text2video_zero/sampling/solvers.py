@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from diffusers import (
@@ -25,8 +25,7 @@ from text2video_zero.sampling.schedule import (
     trailing_timesteps,
 )
 
-if TYPE_CHECKING:
-    from diffusers import SchedulerMixin
+AnyLibraryScheduler = EulerDiscreteScheduler | DPMSolverMultistepScheduler | UniPCMultistepScheduler
 
 TRAINING_OPTIONS = (
     "num_train_timesteps",
@@ -44,14 +43,28 @@ DATA_DEVIATION, TIMESTEP_SCALE = 0.5, 10.0  # of LCM's boundary condition, as it
 StepNoise = Callable[[int], torch.Tensor]
 
 
+class TrainedNoise(Protocol):
+    """A model's own scheduler of diffusers, as far as the schedules look at it: the noise it was trained with.
+
+    config: a FrozenDict of diffusers.  alphas_cumprod: ᾱ by timestep.
+    """
+
+    @property
+    def config(self) -> Any: ...  # noqa: D102
+
+    alphas_cumprod: torch.Tensor
+
+
 class Solver(Protocol):
     """Steps through one segment; made anew for each, because multistep samplers remember earlier steps."""
 
     def model_input(self, latents: torch.Tensor, index: int) -> torch.Tensor:
         """What the UNet is shown."""
+        ...
 
     def step(self, model_output: torch.Tensor, index: int, latents: torch.Tensor) -> torch.Tensor:
         """Latents at timestep number index + 1 from those at index."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -126,7 +139,7 @@ class ConsistencySolver:
 class LibrarySolver:
     """A scheduler of diffusers, which keeps its own count of steps."""
 
-    scheduler: SchedulerMixin
+    scheduler: AnyLibraryScheduler
 
     def model_input(self, latents: torch.Tensor, index: int) -> torch.Tensor:
         """What the UNet is shown: the latents scaled as the scheduler asks."""
@@ -134,17 +147,17 @@ class LibrarySolver:
 
     def step(self, model_output: torch.Tensor, index: int, latents: torch.Tensor) -> torch.Tensor:
         """Latents at timestep number index + 1 from those at index."""
-        return self.scheduler.step(model_output, self.scheduler.timesteps[index], latents).prev_sample
+        return self.scheduler.step(model_output, self.scheduler.timesteps[index], latents, return_dict=False)[0]
 
 
 @dataclass(frozen=True)
 class LibraryScheduler:
     """A class of diffusers' schedulers, and with which options it is made."""
 
-    scheduler_class: type[SchedulerMixin]
-    options: Mapping[str, object]
+    scheduler_class: type[AnyLibraryScheduler]
+    options: Mapping[str, Any]
 
-    def made(self, training: Mapping[str, object], steps: int, spacing: str) -> SchedulerMixin:
+    def made(self, training: Mapping[str, Any], steps: int, spacing: str) -> AnyLibraryScheduler:
         """A new one for the noise levels that a model was trained with, spaced over the whole range.
 
         spacing: as the model's own scheduler has it. "leading", which is what it says where nobody chose, becomes
@@ -229,7 +242,7 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
 
 
 # By the name that requests choose by, as SAMPLERS. Without signal at the top, a run has to begin at the top.
-CORRECTIONS: Mapping[str, Mapping[str, object]] = MappingProxyType(
+CORRECTIONS: Mapping[str, Mapping[str, str | bool]] = MappingProxyType(
     {
         "as the model says": {},
         "epsilon": {"prediction_type": "epsilon", "rescale_betas_zero_snr": False},
@@ -244,7 +257,7 @@ CORRECTIONS: Mapping[str, Mapping[str, object]] = MappingProxyType(
 )
 
 
-def schedule_of(sampler: str, steps: int, scheduler: SchedulerMixin) -> Schedule:
+def schedule_of(sampler: str, steps: int, scheduler: TrainedNoise) -> Schedule:
     """The schedule of `steps` >= 1 steps for the noise levels that the model's own scheduler records."""
     spacing = scheduler.config.get("timestep_spacing", "leading")
     timesteps_of = SAMPLERS[sampler].timesteps or SPACINGS[spacing]
@@ -257,7 +270,7 @@ def schedule_of(sampler: str, steps: int, scheduler: SchedulerMixin) -> Schedule
     return Schedule(sampler, training, timesteps, alphas, spacing)
 
 
-def schedule_at(timesteps: tuple[int, ...], sampler: str, scheduler: SchedulerMixin) -> Schedule:
+def schedule_at(timesteps: tuple[int, ...], sampler: str, scheduler: TrainedNoise) -> Schedule:
     """The schedule of a sampler that can step from any timestep to any lower one: DDIM and LCM."""
     training = _training(scheduler)
     # Of the training's options alone: not every class of schedulers knows all of them.
@@ -267,14 +280,17 @@ def schedule_at(timesteps: tuple[int, ...], sampler: str, scheduler: SchedulerMi
     return Schedule(sampler, training, tuple(map(float, timesteps)), alphas)
 
 
-def scheduler_told(scheduler: SchedulerMixin, prediction: str) -> SchedulerMixin:
+def scheduler_told(scheduler: TrainedNoise, prediction: str) -> TrainedNoise:
     """The model's scheduler, or one that a person corrects by hand; only what it records is of use.
 
     prediction: one of PREDICTIONS in requests/video.py.
     """
     corrections = CORRECTIONS[prediction]
-    return DDIMScheduler.from_config(scheduler.config, **corrections) if corrections else scheduler
+    if not corrections:
+        return scheduler
+    # Without further wishes it returns the scheduler alone.
+    return cast("DDIMScheduler", DDIMScheduler.from_config(scheduler.config, **corrections))
 
 
-def _training(scheduler: SchedulerMixin) -> dict[str, object]:
+def _training(scheduler: TrainedNoise) -> dict[str, Any]:
     return {name: scheduler.config[name] for name in TRAINING_OPTIONS if name in scheduler.config}

@@ -65,7 +65,7 @@ def sample_controlled(
     latents = clip_noise(request, pipeline, carried_noise(request, clip, pipeline))
     progress = ProgressReporter(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
     step_noise = shared_step_noise(request, pipeline, schedule)
-    placement = yield from placement_for(request, request.size, pipeline)
+    placement = yield from placement_for(request, request.concrete_size, pipeline)
     with placement, attention_of(request, components.unet, pipeline.controlnet) as memory:
         loop = denoise(latents, schedule, range(request.steps), guidance, memory, placement, step_noise)
         return Sampled((yield from progress.reported(loop, "Denoising")), request, sound_of(request, clip))

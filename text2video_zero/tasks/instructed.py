@@ -52,7 +52,7 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
     carried = carried_noise(request, clip, pipeline)
     schedule = schedule_of(request.sampler, request.steps, scheduler_told(components.scheduler, request.prediction))
     progress = ProgressReporter(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
-    placement = yield from placement_for(request, request.size, pipeline)
+    placement = yield from placement_for(request, request.concrete_size, pipeline)
     with placement, attention_of(request, components.unet) as memory:
         loop = denoise(
             noise_of_step(request, pipeline, 0, carried),
@@ -72,7 +72,7 @@ def noise_of_step(
     """Noise (f, c, h, w) for one draw: what all frames share, or for each its own as in the original."""
     if request.shared_noise:
         return clip_noise(request, pipeline, carried, draw)
-    shape = latent_shape(request.size, pipeline)
+    shape = latent_shape(request.concrete_size, pipeline)
     first = frame_noise(request.seed, 0, shape, pipeline.device, draw)
     path = NoisePath(request.seed, shape, request.motion_smoothness, draw=draw)
     return torch.stack([path.leaving(first, frame) for frame in range(request.frames)])

@@ -44,7 +44,7 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
     components = pipeline.components
     guidance = text_guidance(request, pipeline)
     plan = motion_plan(request, pipeline)
-    placement = yield from placement_for(request, request.size, pipeline)
+    placement = yield from placement_for(request, request.concrete_size, pipeline)
     with placement, attention_of(request, components.unet) as memory:
         run = ClipRun(request, pipeline, plan, guidance, memory, placement)
         joint = plan.joint, range(plan.begin, len(plan.joint.timesteps))
@@ -134,7 +134,7 @@ class ClipRun:
         """
         request, plan = self.request, self.plan
         opening = plan.opening
-        shape = latent_shape(request.size, self.pipeline)
+        shape = latent_shape(request.concrete_size, self.pipeline)
         path = NoisePath(request.seed, shape, request.motion_smoothness, _period(request))
         first = frame_noise(request.seed, 0, shape, self.pipeline.device)
         if not request.motion:

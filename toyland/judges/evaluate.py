@@ -99,7 +99,7 @@ def sample(
         some = prompts[start : start + _BATCH]
         noise = [torch.Generator().manual_seed(seed + start + i) for i in range(len(some))]
         found = pipeline(some, num_inference_steps=steps, guidance_scale=guidance, height=side,
-                         width=side, generator=noise, output_type="np").images
+                         width=side, generator=noise, output_type="np", return_dict=False)[0]
         made.append(np.round(found * 255).astype(np.uint8))
     return np.concatenate(made)
 

@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ import torch
 from diffusers import (
     AutoencoderKL,
     ControlNetModel,
+    DiffusionPipeline,
     StableDiffusionControlNetPipeline,
     StableDiffusionInstructPix2PixPipeline,
     StableDiffusionPipeline,
@@ -37,11 +38,15 @@ from toyland.parts.controls import CONTROLS, control_maps, controllable
 from toyland.parts.style import STYLES
 from toyland.training.config import PRESETS
 from toyland.training.dataset import Pictures, render_pictures
+from toyland.training.export import WITHOUT_CHECKER
 from toyland.world.captions import plain_caption
 from toyland.world.edits import EDITS, Edit, instructions, random_edit, render_edit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+
+AnyPipeline = TypeVar("AnyPipeline", bound=DiffusionPipeline)
 
 __all__ = ["edge_f1", "main", "rank_correlation"]
 
@@ -87,7 +92,7 @@ class Trial:
         return [plain_caption(scene) for scene in self.pictures.scenes]
 
     def sampled(
-        self, pipeline: Callable[..., object], prompts: Sequence[str], **inputs: Sequence[object]
+        self, pipeline: Callable[..., Any], prompts: Sequence[str], **inputs: Sequence[object]
     ) -> np.ndarray:
         """Pictures uint8 (n, h, w, 3); inputs: what each picture begins with, by the pipeline's name for it."""
         side, made = self.pictures.images.shape[1], []
@@ -102,7 +107,7 @@ class Trial:
         return np.round(np.concatenate(made) * 255).astype(np.uint8)
 
 
-def _quiet(pipeline: StableDiffusionPipeline, device: str) -> StableDiffusionPipeline:
+def _quiet(pipeline: AnyPipeline, device: str) -> AnyPipeline:
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 
@@ -118,7 +123,8 @@ def edge_f1(found: np.ndarray, wanted: np.ndarray, tolerance: int = _TOLERANCE) 
 
 def rank_correlation(found: np.ndarray, wanted: np.ndarray) -> float:
     """Spearman's rank correlation of two depths (h, w)."""
-    return float(spearmanr(found.ravel(), wanted.ravel()).statistic)
+    result: Any = cast("Any", spearmanr(found.ravel(), wanted.ravel()))  # scipy annotates no result
+    return float(result.statistic)
 
 
 def _closeness(kind: str, trial: Trial, pictures: Pictures, images: np.ndarray) -> dict[str, float]:
@@ -197,7 +203,7 @@ def edit_table(trial: Trial) -> tuple[dict[str, dict[str, float]], np.ndarray]:
     base = trial.base
     pipeline = _quiet(StableDiffusionInstructPix2PixPipeline(
         vae=base.vae, text_encoder=base.text_encoder, tokenizer=base.tokenizer, unet=editor,
-        scheduler=base.scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False),
+        scheduler=base.scheduler, **WITHOUT_CHECKER),
         trial.device)
     rng = np.random.default_rng(_SEED)
     edits = [random_edit(scene, rng) for scene in trial.pictures.scenes]
@@ -226,7 +232,8 @@ def style_table(trial: Trial) -> tuple[dict[str, dict[str, float]], np.ndarray]:
             pipeline.load_lora_weights(str(trial.model / name))
         else:
             unet = UNet2DConditionModel.from_pretrained(trial.model / name, dtype=torch.float32)
-            pipeline.unet = unet.to(trial.device)
+            torch.nn.Module.to(unet, trial.device)
+            pipeline.unet = unet
         results |= {"the style, with its words": trial.sampled(pipeline, called),
                     "the style, without them": trial.sampled(pipeline, trial.prompts)}
         for kind, images in results.items():
@@ -270,7 +277,8 @@ def _asked_for(folder: Path, count: int, side: int) -> Pictures:
 def main(argv: list[str] | None = None) -> None:
     """See the module."""
     options = _arguments(argv)
-    side = AutoencoderKL.load_config(options.model / "vae")["sample_size"]
+    config: Any = AutoencoderKL.load_config(options.model / "vae")
+    side = config["sample_size"]
     report = {}
     with tempfile.TemporaryDirectory() as folder:
         trial = Trial(options.model, _asked_for(Path(folder), options.pictures, side),

@@ -6,7 +6,7 @@ group norms it must know. Its decoder is trained once more, see `toyland.parts.d
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -36,10 +36,12 @@ _SCALES = 4
 def build_autoencoder(shape: AutoencoderShape, size: int) -> AutoencoderKL:
     """An untrained AutoencoderKL."""
     levels = len(shape.channels)
+    blocks: dict[str, Any] = {  # diffusers annotates each as a tuple of one
+        "down_block_types": ("DownEncoderBlock2D",) * levels, "up_block_types": ("UpDecoderBlock2D",) * levels,
+        "block_out_channels": shape.channels,
+    }
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=shape.channels, layers_per_block=shape.layers,
+        **blocks, layers_per_block=shape.layers,
         latent_channels=shape.latent_channels, norm_num_groups=8, sample_size=size,
         mid_block_add_attention=False,
     )
@@ -52,7 +54,7 @@ def widened(narrow: AutoencoderKL, wide: AutoencoderKL) -> AutoencoderKL:
     They differ in their latent channels alone. What was trained on the narrow one's latents finds
     them in the first channels of the wide one's.
     """
-    few, many = narrow.config.latent_channels, wide.config.latent_channels
+    few, many = narrow.config["latent_channels"], wide.config["latent_channels"]
     weights = dict(narrow.state_dict())
     # Means stand before log variances.
     kept = torch.cat([torch.arange(few), many + torch.arange(few)])
@@ -88,10 +90,11 @@ def even_latents(model: AutoencoderKL, means: Tensor, first: int) -> None:
     scale = spread[:first].mean() / spread
     scale[:first] = 1
     many = len(scale)
-    for weight in (model.quant_conv.weight, model.quant_conv.bias):
-        weight[:many] *= scale.view(-1, *[1] * (weight.ndim - 1))
-    model.quant_conv.bias[many:] += 2 * scale.log()
-    model.post_quant_conv.weight /= scale.view(1, -1, 1, 1)
+    weights = dict(model.named_parameters())
+    for name in ("quant_conv.weight", "quant_conv.bias"):
+        weights[name][:many] *= scale.view(-1, *[1] * (weights[name].ndim - 1))
+    weights["quant_conv.bias"][many:] += 2 * scale.log()
+    weights["post_quant_conv.weight"].div_(scale.view(1, -1, 1, 1))
 
 
 def to_pixels(images: np.ndarray) -> Tensor:
@@ -166,18 +169,19 @@ def train_autoencoder(
     model = build_autoencoder(shape, recipe.size)
     if start is not None:
         widened(start, model)
-        start.to(device).requires_grad_(False)
-    model.to(device)
+        torch.nn.Module.to(start, device).requires_grad_(False)
+    torch.nn.Module.to(model, device)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         whole = progress > 1 - shape.whole_share
         side = recipe.size if whole else shape.crop
         count = max(1, plan.batch * shape.crop**2 // side**2)
         images, masks = (t.to(device) for t in _batch(pictures, count, side, generator))
-        posterior = model.encode(images).latent_dist
+        posterior = model.encode(images, return_dict=False)[0]
         noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
         spread = (posterior.var + shape.latent_noise**2).sqrt()
-        made = model.decode(posterior.mean + spread * noise).sample
+        sampled = cast("torch.FloatTensor", posterior.mean + spread * noise)  # diffusers means any tensor
+        made = model.decode(sampled, return_dict=False)[0]
         rate = posterior.kl().mean() / posterior.mean[0].numel()
         total = reconstruction_loss(made, images, masks, shape) + shape.kl_weight * rate
         if start is not None:
@@ -190,7 +194,7 @@ def train_autoencoder(
 def _drift(start: AutoencoderKL, images: Tensor, means: Tensor) -> Tensor:
     """How far the first channels are from those of an earlier autoencoder, in its own variances."""
     with torch.no_grad():
-        earlier = start.encode(images).latent_dist.mean
+        earlier = start.encode(images, return_dict=False)[0].mean
     return (means[:, : earlier.shape[1]] - earlier).square().mean() / earlier.var()
 
 

@@ -72,7 +72,8 @@ def train_clip(
     """Train, resume or only load the pair."""
     shape, plan = recipe.clip, recipe.plans["clip"]
     torch.manual_seed(recipe.seed)
-    model = build_clip(shape, tokenizer).to(device)
+    model = build_clip(shape, tokenizer)
+    torch.nn.Module.to(model, device)
     tokens = token_table(pictures, tokenizer, recipe.captions, recipe.seed)
 
     def loss(generator: torch.Generator, _progress: float) -> Tensor:

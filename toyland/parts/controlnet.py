@@ -49,7 +49,7 @@ def train_controlnet(
     model = build_controlnet(recipe, unet)
     if start is not None:
         widened(start, model)
-    model.to(device)
+    torch.nn.Module.to(model, device)
     for part in (unet, text_encoder):
         part.requires_grad_(False)
     attend_plainly(unet, device)

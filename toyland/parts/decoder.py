@@ -53,7 +53,7 @@ class Discriminator(nn.Sequential):
 def _features(judge: Judge, pixels: Tensor) -> list[Tensor]:
     """What the judge's first blocks see, at full size, each of unit length along its channels."""
     seen, found = pixels, []
-    for block in judge.trunk[:3]:
+    for block in list(judge.trunk)[:3]:
         seen = block(seen)
         found.append(F.normalize(seen, dim=1))
     return found
@@ -91,7 +91,7 @@ def _encoded_in_other_looks(
     """The first pictures, each in one of the other looks."""
     images, masks = in_other_looks(
         pictures.images[:count], pictures.masks[:count], torch.Generator().manual_seed(seed), share=1)
-    return _Encoded(images, masks, encode(model, images, device) * model.config.scaling_factor)
+    return _Encoded(images, masks, encode(model, images, device) * model.config["scaling_factor"])
 
 
 def train_decoder(
@@ -107,15 +107,15 @@ def train_decoder(
     """
     shape, plan = recipe.autoencoder, recipe.plans["decoder"]
     device = model.device
-    for part in (model.encoder, model.quant_conv):
-        part.requires_grad_(False)
+    for name, kept in model.named_parameters():
+        kept.requires_grad_(not name.startswith(("encoder.", "quant_conv.")))
     judge.to(device).requires_grad_(False)
     torch.manual_seed(recipe.seed)
     parts = nn.ModuleDict({"autoencoder": model, "adversary": Discriminator().to(device)})
     last = model.decoder.conv_out.weight
     plain = _Encoded(pictures.images, pictures.masks, latents)
     other = _encoded_in_other_looks(
-        pictures, min(len(pictures.images), shape.looked_pictures), model, device, recipe.seed)
+        pictures, min(len(pictures.images), shape.looked_pictures), model, str(device), recipe.seed)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         side = recipe.size if progress > 1 - shape.whole_share else shape.crop
@@ -125,7 +125,7 @@ def train_decoder(
         clean, images, masks = (t.to(device) for t in seen.crops(count, side, cells, generator))
         strength = shape.sampled_noise * torch.rand(count, 1, 1, 1, generator=generator)
         noise = strength * torch.randn(clean.shape, generator=generator)
-        made = model.decode((clean + noise.to(device)) / model.config.scaling_factor).sample
+        made = model.decode((clean + noise.to(device)) / model.config["scaling_factor"], return_dict=False)[0]
         wanted, found = (_features(judge, (p + 1) / 2) for p in (images, made))
         alike = sum((a - b).square().sum(1).mean() for a, b in zip(wanted, found, strict=True))
         faithful = reconstruction_loss(made, images, masks, shape) + shape.perceptual_weight * alike

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -82,18 +82,21 @@ def edit_pairs(
 
 
 def _scaled(vae: AutoencoderKL, images: np.ndarray, device: str) -> Tensor:
-    return (encode(vae, images, device) * vae.config.scaling_factor).half()
+    return (encode(vae, images, device) * vae.config["scaling_factor"]).half()
 
 
 def _changed(after: np.ndarray, before: np.ndarray, latents: Tensor) -> Tensor:
     """Where the subject is before or after, float16 (n, 1, h, w) at the latents' size."""
     either = torch.from_numpy(np.maximum(after, before.astype(np.float32) / 255))
-    return functional.adaptive_avg_pool2d(either[:, None], latents.shape[-2:]).half()
+    height, width = latents.shape[-2:]
+    return functional.adaptive_avg_pool2d(either[:, None], (height, width)).half()
 
 
 def build_editor(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     """The UNet with a picture's latents as further inputs, which at first change nothing."""
-    editor = UNet2DConditionModel.from_config(unet.config, in_channels=2 * unet.config.in_channels)
+    # Without further wishes it returns the network alone.
+    editor = cast("UNet2DConditionModel", UNet2DConditionModel.from_config(
+        unet.config, in_channels=2 * unet.config["in_channels"]))
     weights = unet.state_dict()
     first = weights["conv_in.weight"]
     weights["conv_in.weight"] = torch.cat([first, torch.zeros_like(first)], dim=1)
@@ -114,7 +117,7 @@ def train_editor(
     model = build_editor(base.unet)
     if start is not None:
         widened(start, model, maps=2)
-    model.to(device)
+    torch.nn.Module.to(model, device)
     attend_plainly(model, device)
     text_encoder = base.text_encoder.to(device).requires_grad_(False)
     blank = base.tokenizer("", padding="max_length", max_length=pairs.tokens.shape[2],
@@ -129,7 +132,7 @@ def train_editor(
         blind = ((draw >= _DROPPED_SHARE) & (draw < 3 * _DROPPED_SHARE)).view(-1, 1, 1, 1)
         words = torch.where(wordless, blank, pairs.tokens[chosen, version].long())
         # Unscaled, as InstructPix2Pix is given them.
-        picture = before.values[pairs.rows[chosen]].float() / base.vae.config.scaling_factor
+        picture = before.values[pairs.rows[chosen]].float() / base.vae.config["scaling_factor"]
         picture = picture.masked_fill(blind, 0).to(device)
         noisy = noised(pairs.after.values[chosen].float(), alphas, generator, device)
         predicted = model(torch.cat([noisy.latents, picture], dim=1), noisy.timesteps,

@@ -8,7 +8,7 @@ What a ControlNet, an editor or a style needs of it too (`text_states`, `toyland
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from toyland.training.texts import Lesson
 
 __all__ = [
-    "DroppedTexts", "ReadingLessons", "TextHeads", "attend_plainly", "build_unet", "drawing_parts",
+    "DrawingParts", "DroppedTexts", "ReadingLessons", "TextHeads", "attend_plainly", "build_unet",
     "text_states", "tokenized", "train_unet", "widened",
 ]
 
@@ -53,7 +53,8 @@ def build_unet(
     return UNet2DConditionModel(
         sample_size=latent_side, in_channels=latent_channels, out_channels=latent_channels,
         down_block_types=tuple(down), up_block_types=tuple(up), block_out_channels=shape.channels,
-        layers_per_block=shape.layers, attention_head_dim=shape.heads,  # diffusers' name for it
+        layers_per_block=shape.layers,
+        attention_head_dim=cast("Any", shape.heads),  # diffusers' name for it, annotated as a tuple of one
         norm_num_groups=shape.norm_groups, cross_attention_dim=text_width,
     )
 
@@ -125,12 +126,23 @@ class TextHeads(nn.ModuleDict):
     def loss(self, states: Tensor, answers: dict[str, Tensor]) -> Tensor:
         """Cross-entropy of states (n, length, width) against answers by head, each (n,), -100 for none."""
         mean = functional.normalize(states.float().mean(1), dim=1)
-        return sum(
+        losses = [
             functional.cross_entropy(
-                _COSINE_SCALE * mean @ functional.normalize(head.weight, dim=1).T,
+                _COSINE_SCALE * mean @ functional.normalize(cast("nn.Linear", head).weight, dim=1).T,
                 answers[name], reduction="sum") / max(1, int((answers[name] >= 0).sum()))
             for name, head in self.items()
-        )
+        ]
+        return torch.stack(losses).sum()
+
+
+class DrawingParts(nn.Module):
+    """What is trained together: UNet, text encoder and the heads that read its states."""
+
+    def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
+        super().__init__()
+        self.unet = unet
+        self.text_encoder = text_encoder
+        self.heads = TextHeads(text_encoder.config.hidden_size)
 
 
 class ReadingLessons:
@@ -152,15 +164,15 @@ class ReadingLessons:
 
 def train_unet(
     recipe: Recipe, latents: Latents, tokens: Tensor, reading: ReadingLessons,
-    tokenizer: CLIPTokenizer, parts: nn.ModuleDict, checkpoint: Path, device: str,
-) -> nn.ModuleDict:
-    """Train, resume or only load what `drawing_parts` put together.
+    tokenizer: CLIPTokenizer, parts: DrawingParts, checkpoint: Path, device: str,
+) -> DrawingParts:
+    """Train, resume or only load the parts.
 
     tokens: int16 (n, captions, length) of the pictures whose latents there are.
     """
     shape, plan = recipe.unet, recipe.plans["unet"]
     torch.manual_seed(recipe.seed)
-    attend_plainly(parts["unet"], device)
+    attend_plainly(parts.unet, device)
     parts.to(device)
     alphas = build_scheduler().alphas_cumprod
     dropped = DroppedTexts(tokenizer, recipe.seed)
@@ -170,17 +182,13 @@ def train_unet(
         version = torch.randint(tokens.shape[1], (plan.batch,), generator=generator)
         words = dropped.replace(tokens[rows, version].long(), shape.caption_dropout, generator)
         lesson, answers = reading.some(plan.batch, generator, device)
-        drawn, read = text_states(parts["text_encoder"], torch.cat([words, lesson])).chunk(2)
+        drawn, read = text_states(parts.text_encoder, torch.cat([words, lesson])).chunk(2)
         noisy = noised(latents.values[rows].float(), alphas, generator, device)
-        predicted = parts["unet"](noisy.latents, noisy.timesteps, drawn).sample
+        predicted = parts.unet(noisy.latents, noisy.timesteps, drawn).sample
         masks = latents.masks[rows].float().to(device)
-        return (_LESSON_WEIGHT * parts["heads"].loss(read, answers)
+        return (_LESSON_WEIGHT * parts.heads.loss(read, answers)
                 + noise_loss(predicted, noisy, masks, shape))
 
     return train(parts, loss, plan, checkpoint, seed=recipe.seed + 3)
 
 
-def drawing_parts(unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> nn.ModuleDict:
-    """What is trained together: "unet", "text_encoder" and "heads"."""
-    heads = TextHeads(text_encoder.config.hidden_size)
-    return nn.ModuleDict({"unet": unet, "text_encoder": text_encoder, "heads": heads})

@@ -1,8 +1,10 @@
-"""Latents of all pictures, encoded once."""
+"""Latents of all pictures, encoded once; and the pictures and folders that all trainings of a family share."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name the field knows
 
 from toyland.parts.autoencoder import even_latents, to_pixels
+from toyland.training.dataset import Pictures, render_pictures
 from toyland.training.loop import save_atomically
 from toyland.training.precision import autocast
 
@@ -19,9 +22,9 @@ if TYPE_CHECKING:
     import numpy as np
     from diffusers import AutoencoderKL
 
-    from toyland.training.dataset import Pictures
+    from toyland.training.config import Recipe
 
-__all__ = ["Latents", "encode", "encode_pictures", "load_latents", "scale_latents"]
+__all__ = ["FamilyTraining", "Latents", "encode", "encode_pictures", "load_latents", "scale_latents"]
 
 _BATCH = 64
 _SCALE_PICTURES = 2_000
@@ -42,7 +45,7 @@ def encode(autoencoder: AutoencoderKL, images: np.ndarray, device: str) -> Tenso
     for start in range(0, len(images), _BATCH):
         pixels = to_pixels(images[start : start + _BATCH]).to(device)
         with autocast(device):
-            means.append(autoencoder.encode(pixels).latent_dist.mean.float().cpu())
+            means.append(autoencoder.encode(pixels, return_dict=False)[0].mean.float().cpu())
     return torch.cat(means)
 
 
@@ -57,8 +60,8 @@ def scale_latents(
     if earlier is None:
         factor = round(1 / means.std().item(), 4)
     else:
-        even_latents(autoencoder, means, earlier.config.latent_channels)
-        factor = earlier.config.scaling_factor
+        even_latents(autoencoder, means, earlier.config["latent_channels"])
+        factor = earlier.config["scaling_factor"]
     autoencoder.register_to_config(scaling_factor=factor)
 
 
@@ -66,7 +69,7 @@ def encode_pictures(
     autoencoder: AutoencoderKL, pictures: Pictures, cache: Path, device: str
 ) -> Latents:
     """Encode all pictures and keep the latents in a file."""
-    scale = autoencoder.config.scaling_factor
+    scale = autoencoder.config["scaling_factor"]
     values = (encode(autoencoder, pictures.images, device) * scale).half()
     factor = pictures.images.shape[1] // values.shape[-1]
     masks = torch.cat([
@@ -81,3 +84,41 @@ def encode_pictures(
 def load_latents(cache: Path) -> Latents:
     """The latents that `encode_pictures` has left in a file."""
     return Latents(**torch.load(cache, weights_only=True, mmap=True))
+
+
+@dataclass
+class FamilyTraining(ABC):
+    """What the trainings of a family have in common.
+
+    work: folder of pictures, latents and checkpoints.  out: folder of the family.
+    start: folder of an earlier family to go on from.
+    """
+
+    recipe: Recipe
+    work: Path
+    out: Path
+    device: str
+    start: Path | None = None
+
+    def checkpoint(self, part: str) -> Path:
+        """Where the training of a part keeps its state."""
+        return self.work / part / "checkpoint.pt"
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        """What the generators see: no held-out combination."""
+        recipe = self.recipe
+        return render_pictures(self.work / "pictures", recipe.pictures, recipe.size, recipe.seed,
+                               shown=recipe.teaches)
+
+    @abstractmethod
+    def encoder(self) -> AutoencoderKL:
+        """The autoencoder with its scaling factor, on the device."""
+
+    @cached_property
+    def latents(self) -> Latents:
+        """All pictures, encoded."""
+        cache = self.work / "latents.pt"
+        if cache.exists():
+            return load_latents(cache)
+        return encode_pictures(self.encoder(), self.pictures, cache, self.device)

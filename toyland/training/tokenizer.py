@@ -7,7 +7,7 @@ and at worst to bytes, so nothing is unknown.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
@@ -52,7 +52,8 @@ def build_tokenizer(texts: Iterable[str], length: int, folder: Path) -> CLIPToke
     tokens += [first + second for first, second in merges]
     tokens = [*dict.fromkeys(tokens), _START, _END]
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=length)
+    # transformers takes pairs, and annotates lines
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=cast("list[str]", merges), model_max_length=length)
     save_tokenizer(tokenizer, folder)
     return CLIPTokenizer.from_pretrained(folder)
 

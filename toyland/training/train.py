@@ -24,7 +24,7 @@ from transformers import CLIPModel, CLIPTokenizer
 from toyland.judges.judge import build_judge, save_judge, train_judge
 from toyland.parts.autoencoder import build_autoencoder, train_autoencoder
 from toyland.parts.clip import build_clip, token_table, train_clip
-from toyland.parts.unet import ReadingLessons, build_unet, drawing_parts, train_unet, widened
+from toyland.parts.unet import DrawingParts, ReadingLessons, build_unet, train_unet, widened
 from toyland.training.dataset import Pictures, render_pictures
 from toyland.training.export import (
     export_clip,
@@ -32,7 +32,7 @@ from toyland.training.export import (
     export_vocabulary,
     text_encoder_of,
 )
-from toyland.training.latents import Latents, encode_pictures, load_latents, scale_latents
+from toyland.training.latents import FamilyTraining, scale_latents
 from toyland.training.loop import load_trained
 from toyland.training.noising import build_scheduler
 from toyland.training.options import (
@@ -47,11 +47,9 @@ from toyland.training.tokenizer import build_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from diffusers import AutoencoderKL
 
-    from toyland.training.config import Recipe
 
 __all__ = ["STAGES", "Family", "main", "run_stage"]
 
@@ -60,17 +58,8 @@ _CORPUS_SCENES = 4_000
 
 
 @dataclass
-class Family:
+class Family(FamilyTraining):
     """The parts: `train_*` trains (or resumes) one, the properties read what is complete."""
-
-    recipe: Recipe
-    work: Path
-    out: Path
-    device: str
-    start: Path | None = None
-
-    def _checkpoint(self, part: str) -> Path:
-        return self.work / part / "checkpoint.pt"
 
     @cached_property
     def earlier(self) -> StableDiffusionPipeline | None:
@@ -78,13 +67,6 @@ class Family:
         if self.start is None:
             return None
         return StableDiffusionPipeline.from_pretrained(self.start, dtype=torch.float32)
-
-    @cached_property
-    def pictures(self) -> Pictures:
-        """What the generators see: no held-out combination."""
-        recipe = self.recipe
-        return render_pictures(self.work / "pictures", recipe.pictures, recipe.size, recipe.seed,
-                               shown=recipe.teaches)
 
     @cached_property
     def judge_pictures(self) -> Pictures:
@@ -106,7 +88,7 @@ class Family:
 
     def train_autoencoder(self) -> None:
         """Pixels to latents and back."""
-        train_autoencoder(self.recipe, self.pictures, self._checkpoint("autoencoder"), self.device,
+        train_autoencoder(self.recipe, self.pictures, self.checkpoint("autoencoder"), self.device,
                           self.earlier and self.earlier.vae)
 
     @cached_property
@@ -115,43 +97,39 @@ class Family:
         if self.earlier is not None and not self._checkpoint("autoencoder").exists():
             return self.earlier.vae.to(self.device)
         model = build_autoencoder(self.recipe.autoencoder, self.recipe.size)
-        load_trained(model, self._checkpoint("autoencoder"))
-        model.to(self.device).eval()
+        load_trained(model, self.checkpoint("autoencoder"))
+        torch.nn.Module.to(model, self.device).eval()
         scale_latents(model, self.pictures, self.device, self.earlier and self.earlier.vae)
         return model
 
-    @cached_property
-    def latents(self) -> Latents:
-        """All pictures, encoded."""
-        cache = self.work / "latents.pt"
-        if cache.exists():
-            return load_latents(cache)
-        return encode_pictures(self.autoencoder, self.pictures, cache, self.device)
+    def encoder(self) -> AutoencoderKL:
+        """The trained autoencoder."""
+        return self.autoencoder
 
     def train_clip(self) -> None:
         """Texts and pictures in one space."""
-        train_clip(self.recipe, self.pictures, self.tokenizer, self._checkpoint("clip"),
+        train_clip(self.recipe, self.pictures, self.tokenizer, self.checkpoint("clip"),
                    self.device)
 
     @cached_property
     def clip(self) -> CLIPModel:
         """The CLIP pair."""
         model = build_clip(self.recipe.clip, self.tokenizer)
-        load_trained(model, self._checkpoint("clip"))
+        load_trained(model, self.checkpoint("clip"))
         return model.eval()
 
     @cached_property
-    def drawing_parts(self) -> torch.nn.ModuleDict:
+    def drawing_parts(self) -> DrawingParts:
         """UNet and text encoder as their training finds them: new, or as the earlier family has left them."""
         recipe = self.recipe
         unet = build_unet(recipe.unet, recipe.clip.text_width, *self.latents.values.shape[1:3])
         if self.earlier is None:
-            return drawing_parts(unet, text_encoder_of(self.clip))
-        return drawing_parts(widened(self.earlier.unet, unet), self.earlier.text_encoder)
+            return DrawingParts(unet, text_encoder_of(self.clip))
+        return DrawingParts(widened(self.earlier.unet, unet), self.earlier.text_encoder)
 
     def train_judge(self) -> None:
         """Pictures to attributes, apart from all generators."""
-        train_judge(self.recipe, self.judge_pictures, self._checkpoint("judge"), self.device)
+        train_judge(self.recipe, self.judge_pictures, self.checkpoint("judge"), self.device)
 
     def train_unet(self) -> None:
         """Noise in latents, by text."""
@@ -159,16 +137,16 @@ class Family:
         tokens = token_table(self.pictures, self.tokenizer, recipe.captions, recipe.seed)
         reading = ReadingLessons(lessons(self.pictures.scenes, recipe.seed), self.tokenizer)
         train_unet(recipe, self.latents, tokens, reading, self.tokenizer, self.drawing_parts,
-                   self._checkpoint("unet"), self.device)
+                   self.checkpoint("unet"), self.device)
 
     def export(self) -> None:
         """Write the family; the UNet may still be in training in another process."""
         parts = self.drawing_parts.cpu()
-        share = load_trained(parts, self._checkpoint("unet"))
+        share = load_trained(parts, self.checkpoint("unet"))
         print(f"exporting a UNet that is {100 * share:.0f} % trained", flush=True)
         export_vocabulary(self.out)
-        export_pipeline(self.out, unet=parts["unet"], autoencoder=self.autoencoder,
-                        text_encoder=parts["text_encoder"], tokenizer=self.tokenizer,
+        export_pipeline(self.out, unet=parts.unet, autoencoder=self.autoencoder,
+                        text_encoder=parts.text_encoder, tokenizer=self.tokenizer,
                         scheduler=build_scheduler())
         if self.start is not None:  # judge and CLIP pair know pictures, not latents: the earlier ones serve
             for part in ("clip", "judge") if self.start != self.out else ():
@@ -176,7 +154,7 @@ class Family:
             return
         export_clip(self.out, self.clip, self.tokenizer)
         judge = build_judge(self.recipe)
-        load_trained(judge, self._checkpoint("judge"))
+        load_trained(judge, self.checkpoint("judge"))
         save_judge(judge, self.out / "judge")
 
 

@@ -26,8 +26,8 @@ from toyland.parts.editor import EditPairs, edit_pairs, train_editor
 from toyland.parts.student import STUDENT, train_student
 from toyland.parts.style import STYLES, train_style
 from toyland.training.dataset import Pictures, render_pictures
-from toyland.training.export import export_lora, export_network
-from toyland.training.latents import Latents, encode_pictures, load_latents
+from toyland.training.export import export_lora, export_network, export_vocabulary
+from toyland.training.latents import FamilyTraining
 from toyland.training.options import (
     chosen_device,
     chosen_recipe,
@@ -35,12 +35,12 @@ from toyland.training.options import (
     run_in_order,
     training_options,
 )
+from toyland.world.edits import instruction_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from toyland.training.config import Recipe
+    from diffusers import AutoencoderKL
 
 __all__ = ["STAGES", "TaskModels", "main"]
 
@@ -48,55 +48,34 @@ _JUDGE_SEED = 3_000
 
 
 @dataclass
-class TaskModels:
+class TaskModels(FamilyTraining):
     """What is trained on a base model that is already there; each training exports what it made.
 
-    model: folder of the base model.  work: pictures, latents and checkpoints.
-    start: folder of an earlier family, whose ControlNets and editor these go on from.
+    out: folder of the base model.  start: of an earlier family, whose ControlNets and editor these go on from.
     """
-
-    recipe: Recipe
-    model: Path
-    work: Path
-    device: str
-    start: Path | None = None
-
-    def _checkpoint(self, part: str) -> Path:
-        return self.work / part / "checkpoint.pt"
 
     @cached_property
     def base(self) -> StableDiffusionPipeline:
         """The base model in float32."""
-        return StableDiffusionPipeline.from_pretrained(self.model, dtype=torch.float32)
+        return StableDiffusionPipeline.from_pretrained(self.out, dtype=torch.float32)
 
-    @cached_property
-    def pictures(self) -> Pictures:
-        """What the base model was taught."""
-        recipe = self.recipe
-        return render_pictures(self.work / "pictures", recipe.pictures, recipe.size, recipe.seed,
-                               shown=recipe.teaches)
-
-    @cached_property
-    def latents(self) -> Latents:
-        """All of them, encoded."""
-        cache = self.work / "latents.pt"
-        if cache.exists():
-            return load_latents(cache)
-        return encode_pictures(self.base.vae.to(self.device), self.pictures, cache, self.device)
+    def encoder(self) -> AutoencoderKL:
+        """The base model's."""
+        return self.base.vae.to(self.device)
 
     def train_decoder(self) -> None:
         """Latents to pixels once more, with the encoder as it is."""
-        made = train_decoder(self.recipe, self.pictures, self.latents.values, self.base.vae.to(self.device),
-                             load_judge(self.model / "judge"), self._checkpoint("decoder"))
-        export_network(made, self.model / "vae")
+        made = train_decoder(self.recipe, self.pictures, self.latents.values, self.encoder(),
+                             load_judge(self.out / "judge"), self.checkpoint("decoder"))
+        export_network(made, self.out / "vae")
 
     def train_controlnet(self, kind: str) -> None:
         """A clip's edges, poses or depth to a picture."""
         part = f"controlnet-{kind}"
         start = self.start and ControlNetModel.from_pretrained(self.start / part)
         made = train_controlnet(kind, self.recipe, self.base, self.pictures, self.latents,
-                                self._checkpoint(part), self.device, start)
-        export_network(made, self.model / part)
+                                self.checkpoint(part), self.device, start)
+        export_network(made, self.out / part)
 
     @cached_property
     def edits(self) -> EditPairs:
@@ -109,8 +88,9 @@ class TaskModels:
         part = "instruct-pix2pix"
         start = self.start and UNet2DConditionModel.from_pretrained(self.start / part)
         made = train_editor(self.recipe, self.base, self.latents, self.edits,
-                            self._checkpoint(part), self.device, start)
-        export_network(made, self.model / part)
+                            self.checkpoint(part), self.device, start)
+        export_network(made, self.out / part)
+        export_vocabulary(self.out / part, instruction_vocabulary())
 
     @cached_property
     def judge_pictures(self) -> Pictures:
@@ -122,35 +102,35 @@ class TaskModels:
     def train_look_judge(self) -> None:
         """Pictures to attributes and looks."""
         made = train_look_judge(
-            self.recipe, self.judge_pictures, self._checkpoint("look-judge"), self.device)
-        save_judge(made.cpu(), self.model / "look-judge")
+            self.recipe, self.judge_pictures, self.checkpoint("look-judge"), self.device)
+        save_judge(made.cpu(), self.out / "look-judge")
 
     def train_reader(self) -> None:
         """Pictures to keypoints, masks and depth."""
         made = train_reader(
-            self.recipe, self.judge_pictures, self._checkpoint("reader"), self.device)
-        save_reader(made.cpu(), self.model / "reader")
+            self.recipe, self.judge_pictures, self.checkpoint("reader"), self.device)
+        save_reader(made.cpu(), self.out / "reader")
 
     def train_defect_judge(self) -> None:
         """Pictures to what is wrong with their subject."""
         flawed = render_flawed(
             self.judge_pictures, self.recipe.judge_pictures, self.work / "flawed.npz")
-        made = train_defect_judge(self.recipe, self.judge_pictures, flawed, load_judge(self.model / "judge"),
-                                  self._checkpoint("defect-judge"), self.device)
-        save_defect_judge(made.cpu(), self.model / "defect-judge")
+        made = train_defect_judge(self.recipe, self.judge_pictures, flawed, load_judge(self.out / "judge"),
+                                  self.checkpoint("defect-judge"), self.device)
+        save_defect_judge(made.cpu(), self.out / "defect-judge")
 
     def train_student(self) -> None:
         """Many steps with guidance to a few without."""
         made = train_student(self.recipe, self.base, self.pictures, self.latents,
-                             self._checkpoint(STUDENT), self.device)
-        export_lora(made, self.model / STUDENT)
+                             self.checkpoint(STUDENT), self.device)
+        export_lora(made, self.out / STUDENT)
 
     def train_style(self, name: str) -> None:
         """A dozen pictures to a style."""
-        base = StableDiffusionPipeline.from_pretrained(self.model, dtype=torch.float32)
+        base = StableDiffusionPipeline.from_pretrained(self.out, dtype=torch.float32)
         made = train_style(name, self.recipe, base, self.pictures, self.latents,
-                           self._checkpoint(name), self.device)
-        (export_lora if STYLES[name].lora else export_network)(made, self.model / name)
+                           self.checkpoint(name), self.device)
+        (export_lora if STYLES[name].lora else export_network)(made, self.out / name)
 
 
 STAGES: dict[str, Callable[[TaskModels], object]] = {
@@ -176,7 +156,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     models = TaskModels(
-        chosen_recipe(options), options.out, chosen_work_folder(options), chosen_device(options), options.start)
+        chosen_recipe(options), chosen_work_folder(options), options.out, chosen_device(options), options.start)
     run_in_order(STAGES, options.stage, lambda name: STAGES[name](models))
 
 

@@ -96,7 +96,9 @@ def _limbs(
     canvas: Canvas, pose: Pose, joints: tuple[str, str, str]
 ) -> list[tuple[_Point, _Point, _Point]]:
     """The points of both arms or legs, and by a defect of one more."""
-    found = [tuple(pose[f"{side}_{joint}"] for joint in joints) for side in _SIDES]
+    first, second, third = joints
+    found: list[tuple[_Point, _Point, _Point]] = [
+        (pose[f"{side}_{first}"], pose[f"{side}_{second}"], pose[f"{side}_{third}"]) for side in _SIDES]
     defect = canvas.defect
     if defect is not None and defect.kind == "limb doubled":
         at_arms, side = divmod(int(4 * defect.which), 2)
@@ -107,7 +109,8 @@ def _limbs(
                       for sign in (-1, 1)]
             # To the side where it is seen.
             extra = max(turned, key=lambda limb: np.linalg.norm(tips - limb[2], axis=1).min())
-            found.append(tuple((float(x), float(y)) for x, y in extra))
+            root, bend, tip = ((float(x), float(y)) for x, y in extra)
+            found.append((root, bend, tip))
     return found
 
 

@@ -37,7 +37,8 @@ class Shape:
 
 def mix(a: Color, b: Color, share: float) -> Color:
     """The colour at ``share`` (0..1) of the way from a to b."""
-    return tuple(round(p + (q - p) * share) for p, q in zip(a, b, strict=True))
+    red, green, blue = (round(p + (q - p) * share) for p, q in zip(a, b, strict=True))
+    return red, green, blue
 
 
 def lighter(color: Color, share: float = 0.35) -> Color:

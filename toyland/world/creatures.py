@@ -260,7 +260,7 @@ def draw_ball(canvas: Canvas, color: Color, action: str, phase: float, seed: int
         edge = np.radians(start + np.linspace(0, 46, 8))
         rim = 0.48 * np.stack([np.cos(edge), np.sin(edge)], axis=1)
         wheel.fill(polygon(tuple(pole), *map(tuple, rim)), light)
-    wheel.fill(oval(*pole, 0.09), darker(color, 0.25))
+    wheel.fill(oval(pole[0], pole[1], 0.09), darker(color, 0.25))
     canvas.fill(oval(-0.2, -0.27, 0.1, 0.055, -38), lighter(color, 0.75))
     if action == "flying":
         _draw_wing(canvas, -0.12, 0.1, phase)

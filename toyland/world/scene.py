@@ -8,7 +8,7 @@ differ in phase and position: ``dataclasses.replace(scene, phase=..., x=...)``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -125,7 +125,7 @@ class Rendering:
     skeleton: np.ndarray | None
 
 
-def random_scene(rng: np.random.Generator, **fixed: object) -> Scene:
+def random_scene(rng: np.random.Generator, **fixed: Any) -> Scene:
     """Draw a scene in which the whole subject is in the frame; ``fixed`` sets any of its fields."""
     subject = fixed.get("subject") or _one_of(rng, _able_subjects(fixed.get("action")))
     place = fixed.get("place") or _one_of(rng, _weathered_places(fixed.get("weather")))
@@ -134,7 +134,7 @@ def random_scene(rng: np.random.Generator, **fixed: object) -> Scene:
     height = float(fixed.get("height") or rng.uniform(*stature.heights))
     reach = stature.reach + (_TILTED_REACH if subject in _FLIGHT_TILT and action == "flying" else 0)
     half_width = min(reach * height + _MARGIN, 0.5)
-    drawn = {
+    drawn: dict[str, Any] = {
         "subject": subject, "color": _one_of(rng, COLORS), "place": place, "action": action,
         "weather": _one_of(rng, WEATHER_OF[place]),
         "x": float(np.clip(rng.normal(0.5, 0.14), half_width, 1 - half_width)),

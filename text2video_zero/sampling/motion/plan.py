@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from text2video_zero.sampling.solvers import SAMPLERS, schedule_at, schedule_of
 
 if TYPE_CHECKING:
-    from diffusers import SchedulerMixin
-
     from text2video_zero.sampling.schedule import Schedule
+    from text2video_zero.sampling.solvers import TrainedNoise
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,7 @@ class MotionPlan:
         return cls(schedule, 0, 0, schedule, 0)
 
     @classmethod
-    def of(
-        cls, sampler: str, steps: int, scheduler: SchedulerMixin, motion_from: float, motion_to: float
-    ) -> MotionPlan:
+    def of(cls, sampler: str, steps: int, scheduler: TrainedNoise, motion_from: float, motion_to: float) -> MotionPlan:
         """The plan with T' and T at the nearest steps.
 
         Where a sampler's few steps are too coarse for that, T' and T lie on timesteps of their own, and all `steps`

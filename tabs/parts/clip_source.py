@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs import display
-from tabs.form import path_of, widget
+from tabs.form import QUIETLY, clip_widget, path_of
+from tabs.look import display
 from text2video_zero.errors import UserError
 from text2video_zero.media.clips import read_clip
 from text2video_zero.requests import Size
@@ -18,8 +18,7 @@ from text2video_zero.requests import Size
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gradio.components import Component
-
+    from tabs.form import Field
     from text2video_zero.media.clips import Clip, ClipInfo
     from text2video_zero.requests import FieldSpec
 
@@ -47,16 +46,15 @@ class ClipSource:
     folder: gr.Textbox | None
     preview: gr.HTML
 
-    def connect(self, fields: Mapping[str, Component]) -> None:
+    def connect(self, fields: Mapping[str, Field]) -> None:
         """Keep the sources apart, so that one of them holds the clip, and show what it holds."""
-        quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        self.webcam.stop_recording(_recorded, self.webcam, [self.file, self.sources], preprocess=False, **quiet)
+        self.webcam.stop_recording(_recorded, self.webcam, [self.file, self.sources], preprocess=False, **QUIETLY)
         if self.folder is not None:
             self.file.change(
-                None, [self.file, self.folder], self.folder, js="(file, path) => file ? '' : path", **quiet
+                None, [self.file, self.folder], self.folder, js="(file, path) => file ? '' : path", **QUIETLY
             )
             self.folder.change(
-                None, [self.folder, self.file], self.file, js="(path, file) => path ? null : file", **quiet
+                None, [self.folder, self.file], self.file, js="(path, file) => path ? null : file", **QUIETLY
             )
         chosen = [self.file] if self.folder is None else [self.file, self.folder]
         part = [fields[name] for name in USED_PART]
@@ -83,7 +81,7 @@ def build_clip_source(spec: FieldSpec, task: str, *, free: bool) -> ClipSource:
     folder = None
     with gr.Tabs(selected=FILE, elem_classes="sources") as sources:
         with gr.Tab("File", id=FILE):
-            file = widget("clip", None, spec, task)
+            file = clip_widget("clip", spec, task)
         with gr.Tab("Webcam", id=CAMERA):
             webcam = gr.Video(
                 sources=["webcam"],
@@ -110,11 +108,11 @@ def _recorded(recording: Any) -> tuple[Any, gr.Tabs]:
 
 
 def show_used_part(
-    first_frame: float | None, frames: float | None, fps: float | None, file: Any, path: str = ""
+    first_frame: float | None, frames: float | None, fps: float | None, file: Any, path: str | None = ""
 ) -> str:
     """The part of a clip that a run would use as HTML, or what is wrong with it; blank while there is no clip."""
-    clip_path = path_of(file) or path.strip()
-    if not clip_path or None in {first_frame, frames, fps}:
+    clip_path = path_of(file) or (path or "").strip()
+    if not clip_path or first_frame is None or frames is None or fps is None:
         return ""
     try:
         clip = read_clip(
