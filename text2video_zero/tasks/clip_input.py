@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from text2video_zero.events import Event, Notice
-from text2video_zero.media.clips import read_clip
+from text2video_zero.events import Event, Notice, Progress
+from text2video_zero.media.clips import reading
 from text2video_zero.media.video import Sound
 
 if TYPE_CHECKING:
@@ -22,9 +22,11 @@ AnyClipRequest = TypeVar("AnyClipRequest", bound="ClipRequest")
 def read(request: ClipRequest, native_size: Size) -> Generator[Event, None, Clip]:
     """The frames of a request's clip at the size and speed of the video; tells of roundings.
 
+    Events come several times a second, so that it can be stopped whatever the clip is.
+
     native_size: of the model, in pixels; settles the video's size where the request leaves it open.
     """
-    clip = read_clip(
+    frames = reading(
         Path(request.clip),
         first_frame=request.first_frame,
         frames=request.frames,
@@ -32,9 +34,19 @@ def read(request: ClipRequest, native_size: Size) -> Generator[Event, None, Clip
         size=request.size,
         native=native_size,
     )
+    clip = yield from _told(frames, request.frames)
     if clip.note:
         yield Notice(f"The clip as it is used: {clip.note}.")
     return clip
+
+
+def _told(frames: Generator[int, None, Clip], asked: int) -> Generator[Event, None, Clip]:
+    while True:
+        try:
+            done = next(frames)
+        except StopIteration as read_to_end:
+            return read_to_end.value
+        yield Progress("Reading the clip", done, asked)
 
 
 def concrete(request: AnyClipRequest, clip: Clip) -> AnyClipRequest:
