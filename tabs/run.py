@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs.form import IN_TURN, QUIETLY, Update, given
+from tabs.form import IN_TURN, QUIETLY, Update, given, path_typed
 from tabs.look import display
 from tabs.parts.controls import MOST_OF_EACH
 from text2video_zero.errors import UserError
@@ -133,8 +133,7 @@ class Run:
             if fields[name] is None:  # left out by a program
                 del fields[name]
         loras = str(fields.pop("loras", None) or "").splitlines()
-        typed_path = fields.pop("clip_path", "")
-        if typed_path and not fields["clip"]:
+        if (typed_path := path_typed(fields.pop("clip_path", ""))) and not fields["clip"]:
             fields["clip"] = typed_path
         self.services.menu.check(model, loras)
         return build_job(self.request.task, fields, model=model, loras=loras, maps_only=self.maps_only)
