@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
     from controlnet_aux import MidasDetector, OpenposeDetector
     from diffusers import DiffusionPipeline
-    from transformers import AutoModelForDepthEstimation, PreTrainedModel
+    from transformers import AutoModel, AutoModelForDepthEstimation, PreTrainedModel
 
     from text2video_zero.events import Progress
     from text2video_zero.models.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from text2video_zero.sampling.preview import PreviewDecoder
 
     _Components = StableDiffusionPipeline | StableDiffusionXLPipeline
+    _Network = PreTrainedModel | AutoModel | AutoModelForDepthEstimation
 
 
 class ModelManager:
@@ -358,13 +359,14 @@ class _Reader:
     def detector(self, checkpoint: DetectorCheckpoint) -> list[Network]:
         """The detector's networks, its own first."""
         # Imported here because transformers takes seconds over them, and most runs need no detector.
-        from transformers import AutoModelForDepthEstimation, RTDetrForObjectDetection, VitPoseForPoseEstimation
+        import transformers
 
-        if checkpoint.box_source is None:  # depth, which is seen without knowing where people are
-            return [self._network(AutoModelForDepthEstimation, checkpoint.source, checkpoint.revision)]
+        single = {"depth": transformers.AutoModelForDepthEstimation, "features": transformers.AutoModel}
+        if checkpoint.task in single:
+            return [self._network(single[checkpoint.task], checkpoint.source, checkpoint.revision)]
         return [
-            self._network(VitPoseForPoseEstimation, checkpoint.source, checkpoint.revision),
-            self._network(RTDetrForObjectDetection, checkpoint.box_source, checkpoint.box_revision),
+            self._network(transformers.VitPoseForPoseEstimation, checkpoint.source, checkpoint.revision),
+            self._network(transformers.RTDetrForObjectDetection, checkpoint.box_source, checkpoint.box_revision),
         ]
 
     def annotator(self, annotator: Annotator) -> OpenposeDetector | MidasDetector:
@@ -381,14 +383,12 @@ class _Reader:
             # torch refuses to run code that a pickle may hold: plain tensors are all that it reads.
             return annotator_class.from_pretrained(str(path))
 
-    def _network(
-        self, model_class: type[PreTrainedModel | AutoModelForDepthEstimation], source: str, revision: str | None
-    ) -> Network:
-        from transformers import AutoImageProcessor
+    def _network(self, model_class: type[_Network], source: str, revision: str | None) -> Network:
+        from transformers import AutoImageProcessor, AutoModel, AutoProcessor
 
         path = self.sources.folder(source, revision)
-        with errors_in_one_sentence(source):
-            processor = AutoImageProcessor.from_pretrained(path)
+        with errors_in_one_sentence(source):  # CLIP's reads texts too
+            processor = (AutoProcessor if model_class is AutoModel else AutoImageProcessor).from_pretrained(path)
             model = model_class.from_pretrained(path, use_safetensors=True, dtype=torch.float32)
         return Network(model.eval(), processor)
 

@@ -98,8 +98,8 @@ class JobQueue:
     def open(self) -> None:
         """Find the jobs of earlier programs, and start working."""
         earlier: dict[str, Entry] = {}
-        for folder in self._store.jobs():
-            entry = Entry(folder, tuple(FORMS), folder.standing())
+        for folder, standing in self._store.jobs():
+            entry = Entry(folder, tuple(FORMS), standing)
             if isinstance(entry.standing.state, Interrupted):
                 entry.lock = folder.claim()
                 if entry.lock is None:
@@ -123,11 +123,8 @@ class JobQueue:
 
     def submit(self, job: Job, owner: str = "", forms: tuple[str, ...] = tuple(FORMS)) -> Entry:
         """Put a job at the end of the queue; raises UserError where there is no room for it, or none on the disk."""
-        with self._changed:
-            unfinished = [entry for entry in self._entries.values() if not entry.standing.is_over]
-            of_owner = sum(entry.folder.owner == owner for entry in unfinished)
-            if len(unfinished) >= MOST_UNFINISHED or (owner and of_owner >= MOST_OF_A_VISITOR):
-                raise UserError("The queue is full: wait until some of the videos in it are made.")
+        if self.room(owner) < 1:
+            raise UserError("The queue is full: wait until some of the videos in it are made.")
         entry = Entry(self._store.add(job, owner), forms)
         entry.lock = entry.folder.claim()
         with self._changed:
@@ -135,6 +132,13 @@ class JobQueue:
             self._waiting.append(entry)
             self._changed.notify()
         return entry
+
+    def room(self, owner: str) -> int:
+        """How many more jobs the queue takes of an owner."""
+        with self._changed:
+            unfinished = [entry.folder.owner for entry in self._entries.values() if not entry.standing.is_over]
+        room = MOST_UNFINISHED - len(unfinished)
+        return min(room, MOST_OF_A_VISITOR - unfinished.count(owner)) if owner else room
 
     def find(self, job_id: str, owner: str) -> Entry | None:
         """An owner's job by its id."""

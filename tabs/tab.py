@@ -66,7 +66,8 @@ def build_tab(tab: Tab, services: Services) -> Run:
     declared = _declared(request, services.menu.default)
     first = required(request)
     with gr.Tab(request.title, id=task), gr.Row(elem_classes="columns"):
-        with gr.Column(elem_classes="ask"):
+        left, right = gr.Column(elem_classes="left"), gr.Column(elem_classes="right")
+        with left, gr.Column(elem_classes="ask"):
             gr.HTML(introduction(tab), elem_classes="about-slot")
             source, fields = None, dict[str, Field]()
             if "clip" in first:
@@ -77,9 +78,9 @@ def build_tab(tab: Tab, services: Services) -> Run:
             note = gr.HTML(elem_id=f"{task}-words-note", elem_classes="note-slot")
             buttons = build_buttons(request)
             examples = build_examples(tab.examples, fields, task)
-        with gr.Column(elem_classes="result"):
+        with right, gr.Column(elem_classes="result"):
             result = build_result(request)
-        settings = _Settings.build(tab, services.menu, declared, first)
+        settings = _Settings.build(tab, services.menu, declared, left, right)
         fields |= settings.fields
         followed, jobs = build_followed(task)
         ordered = {name: fields[name] for name in declared}
@@ -121,15 +122,20 @@ class _Settings:
 
     @classmethod
     def build(
-        cls, tab: Tab, menu: ModelMenu, declared: Mapping[str, tuple[Any, FieldSpec]], first: Sequence[str]
+        cls,
+        tab: Tab,
+        menu: ModelMenu,
+        declared: Mapping[str, tuple[Any, FieldSpec]],
+        left: gr.Column,
+        right: gr.Column,
     ) -> _Settings:
-        """Lay them out: what is often changed below the prompt, the rest in groups that open."""
+        """Lay them out: what is often changed below the prompt, the rest in groups that open below the video."""
         task = tab.request.task
         seed_buttons = [gr.Button("Random", render=False), gr.Button("Last", render=False)]
-        groups = sections(tab.request, leave_out=first)
+        groups = sections(tab.request, leave_out=required(tab.request))
         basics = groups.pop(BASICS)
         groups = {"Wording": [name for name in basics if name in WORDS], **groups}
-        with gr.Column(elem_classes="settings"):
+        with left, gr.Column(elem_classes="settings"):
             quality = build_presets(task)
             defaults = {name: default for name, (default, _) in declared.items()}
             presets = tab.presets.build(task, defaults) if tab.presets else None
@@ -137,8 +143,8 @@ class _Settings:
                 shown_names = [name for name in basics if name not in WORDS]
                 fields = _build_fields(shown_names, declared, task, seed_buttons)
                 _build_seconds(the(gr.Number, fields, "frames"), the(gr.Number, fields, "fps"), task)
-        with gr.Column(elem_classes="more"):
             choice = build_model_choice(task, menu)
+        with right, gr.Column(elem_classes="more"):
             for section, names in groups.items():
                 with gr.Accordion(section, open=False):
                     fields |= _build_fields(names, declared, task, seed_buttons)

@@ -46,6 +46,8 @@ def valid_values(spec: FieldSpec) -> st.SearchStrategy:
 def requests() -> st.SearchStrategy:
     """Any valid text-to-video request."""
     fields = {name: valid_values(spec) for name, _, spec in TextToVideoRequest.declarations()}
+    fields["camera_keys"] = st.sampled_from(["", "8: right 0.2 zoom 1.5; 9: hold"])
+    fields["storyboard"] = st.just("")
     steps = st.tuples(st.integers(1, 998), st.integers(2, 999)).filter(lambda pair: pair[0] < pair[1])
     return st.builds(
         lambda pair, **values: TextToVideoRequest(**values | {"motion_from": pair[0], "motion_to": pair[1]}),

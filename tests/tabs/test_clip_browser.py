@@ -62,9 +62,8 @@ def ask(page, prompt="a fox", steps=4):
     page.locator("#edge-steps input").blur()
 
 
-@pytest.mark.parametrize("form", ["mp4", "gif", "zip"])
-def test_a_clip_of_any_form_is_seen_in_motion_as_soon_as_it_is_there(page, tmp_path, form):
-    bring(page, write_clip(tmp_path, form))
+def test_a_clip_is_seen_in_motion_as_soon_as_it_is_there(page, tmp_path):
+    bring(page, write_clip(tmp_path, "zip"))  # of the other forms the tests below bring one each
     assert "Frames 0 to 7 are used" in page.locator("#edge-clip-preview").inner_text()
     page.locator("#edge-first_frame input").fill("5")
     page.locator("#edge-clip-preview").get_by_text("Frames 5 to 9 are used").wait_for()
@@ -157,7 +156,8 @@ def test_the_control_map_can_be_downloaded_and_is_as_long_as_the_video(page, tmp
     sync_api.expect(button).to_be_enabled(timeout=PATIENCE)
     with page.expect_download() as download:
         button.click()
-    assert download.value.suggested_filename.startswith("edge-control-map")
+    assert download.value.suggested_filename.startswith("edge-")
+    assert download.value.suggested_filename.endswith("-control-map.mp4")
     kept = tmp_path / "kept.mp4"
     download.value.save_as(kept)
     assert (probe(Path(kept)).frames, str(probe(kept).size)) == (6, "80x64")
