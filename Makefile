@@ -4,7 +4,7 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 7860
-# Processes that run tests, a file at a time; each fills about 2 GB. With 0 the tests run in pytest's own.
+# Processes that run tests, a file at a time; each fills about 1 GB. With 0 the tests run in pytest's own.
 WORKERS ?= 2
 AT_ONCE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # How Toyland is trained: cpu; or, with ARGS="--device cuda --out DIR", quick-gpu (minutes) or gpu (hours).

@@ -2,6 +2,7 @@
 
 import lzma
 import os
+import struct
 import zipfile
 from pathlib import Path
 
@@ -56,6 +57,13 @@ class TestSize:
             assert read(strip, size=size).frames.shape[0] == 1
         assert resident() - before < 64
 
+    def test_of_videos_too(self, tmp_path):
+        """A header that says more than any frame has."""
+        path = written(tmp_path / "large.avi", counting(2), 8, "-c:v", "ffv1")
+        wide = path.read_bytes().replace(struct.pack("<II", 64, 48), struct.pack("<II", 12_000, 12_000))
+        path.write_bytes(wide)
+        assert "12000x12000 pixels, more than 64 megapixels" in refused(path)
+
     @pytest.mark.parametrize("shape", [(178_956_970, 1), (13_000, 13_000)])
     def test_one_limit_for_the_pixels_of_a_picture(self, shape, tmp_path):
         sentence = refused(bare_png(tmp_path / "large.png", *shape))
@@ -99,7 +107,9 @@ class TestLimits:
 
     def test_memory(self, tmp_path):
         path = written(tmp_path / "large.mkv", np.zeros((2, 2160, 3840, 3), np.uint8), 10, "-c:v", "ffv1")
-        assert "cannot be read" in refused(path, Limits(memory=160 << 20))
+        assert read(path).frames.shape[0] == 2
+        sentence = refused(path, Limits(memory=(resident("VmSize") + 30) << 20))
+        assert "cannot be read" in sentence
 
     def test_time(self, tmp_path):
         path = written(tmp_path / "clip.mp4", counting(12), 10, *LOSSLESS)

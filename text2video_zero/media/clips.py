@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from text2video_zero.media.clip_reader import ClipInfo
 
 # What keeps a stranger's clip from having ffmpeg open something else, and from filling the memory.
-GUARDED = ["-format_whitelist", CONTAINERS, "-protocol_whitelist", "file,pipe", "-max_alloc", str(1 << 30)]
+GUARDED = ["-format_whitelist", CONTAINERS, "-protocol_whitelist", "file,pipe", "-max_alloc", str(1 << 28)]
 MULTIPLE = 8  # pixels per latent cell
 SMALLEST_SIDE, LARGEST_SIDE = 64, 2048
 NAME_SHOWN = 80  # letters; a longer name may be no name

@@ -43,6 +43,11 @@ class Limits:
     listed_bytes: int = 64 << 20
     member: int = 256 << 20
 
+    def check_size(self, width: int, height: int) -> None:
+        """Raise ValueError for a picture that would fill the memory."""
+        if width * height > self.pixels:
+            raise ValueError(f"it has {width}x{height} pixels, more than {self.pixels >> 20} megapixels")
+
 
 @dataclass(frozen=True)
 class Facts:

@@ -80,7 +80,7 @@ class Pictures:
             with self._file(number) as file, Image.open(file, formats=KINDS) as picture:
                 if self._pages > 1:
                     picture.seek(number)
-                check_size(picture.size, self._limits)
+                self._limits.check_size(*picture.size)
                 yield picture
         except Exception as error:  # whatever the libraries behind this make of a damaged file
             raise UserError(
@@ -155,7 +155,7 @@ class MovingPicture:
     @contextmanager
     def _opened(self) -> Generator[Image.Image]:
         with Image.open(self._path, formats=KINDS) as picture:
-            check_size(picture.size, self._limits)
+            self._limits.check_size(*picture.size)
             yield picture
 
 
@@ -197,12 +197,6 @@ def _few(names: Sequence[str]) -> str:
     """The first names, fit to be shown, and how many more there are."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]).encode(errors="replace").decode() + more
-
-
-def check_size(size: tuple[int, int], limits: Limits) -> None:
-    """Raise ValueError for a picture that would fill the memory."""
-    if size[0] * size[1] > limits.pixels:
-        raise ValueError(f"it has {size[0]}x{size[1]} pixels, more than {limits.pixels >> 20} megapixels")
 
 
 def reason(error: Exception) -> str:

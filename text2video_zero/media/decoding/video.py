@@ -150,7 +150,6 @@ class Video:
     @contextmanager
     def _opened(self) -> Generator[tuple[InputContainer, VideoStream]]:
         guards = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
-        guards["max_pixels"] = str(self._limits.pixels)
         # What it says before it fails is the reason that a person is told. Not while it decodes: its threads wait for
         # Python to write down what they say, and Python for them.
         av.logging.set_level(av.logging.ERROR)
@@ -168,6 +167,7 @@ class Video:
             stream = next((one for one in pictured if one.frames != 1), pictured[0])
             if getattr(stream, "codec_context", None) is None:
                 raise ValueError("its codec is not known")
+            self._limits.check_size(stream.width, stream.height)
             for other in container.streams:
                 if other.index != stream.index:
                     other.discard = Discard.all
@@ -276,6 +276,7 @@ class Video:
             return []
 
     def _picture(self, frame: VideoFrame, target: tuple[int, int]) -> Image.Image:
+        self._limits.check_size(frame.width, frame.height)  # a clip may change its size
         mode, layout = ("RGBA", "rgba") if _has_alpha(frame) else ("RGB", "rgb24")
         untold = frame.colorspace == UNSPECIFIED and frame.height > STANDARD_DEFINITION
         matrix = Colorspace.ITU709 if untold else None
@@ -292,7 +293,7 @@ class Video:
 
 def complaint(error: av.FFmpegError) -> str:
     """Why ffmpeg could not go on, in its own words, without the names of files and of its parts."""
-    logged = error.log[1] if error.log else None
+    logged = cast("tuple[int, str, str] | None", error.log)  # level, part and words; its stub says otherwise
     told = logged[2].strip().splitlines()[:1] if logged else []
     if "whitelist" in "".join(told):
         return "a kind of file that is not read"
