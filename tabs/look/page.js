@@ -13,11 +13,19 @@
     requestAnimationFrame(() => run.click());
   });
 
-  // On a phone what comes lies below the fold.
+  // On a phone what comes lies below the fold: once a run has begun, the page goes there.
+  let awaited;
   document.addEventListener("click", ({ target }) => {
-    const columns = target.closest?.("button.run") && target.closest(".columns");
-    if (columns && getComputedStyle(columns).gridTemplateColumns.split(" ").length === 1)
-      columns.querySelector(".result").scrollIntoView({ behavior: calm.matches ? "auto" : "smooth" });
+    const columns = target.closest?.(".actions, .confirmation") && target.closest(".columns");
+    if (!columns || getComputedStyle(columns).gridTemplateColumns.split(" ").length > 1) return;
+    const result = columns.querySelector(".result");
+    awaited?.disconnect();
+    awaited = new MutationObserver(() => {
+      if (!result.querySelector(".status .bar")) return;
+      awaited.disconnect();
+      result.scrollIntoView({ behavior: calm.matches ? "auto" : "smooth" });
+    });
+    awaited.observe(result, { childList: true, subtree: true });
   });
 
   // Who wants no motion gets none that she did not start.

@@ -29,7 +29,7 @@ STORAGE_SECRET = "text2video-zero"  # noqa: S105 - hides nothing: the browser's 
 class Confirmation:
     """What asks before a run that takes very long; the row is seen then alone."""
 
-    row: gr.Group
+    row: gr.Column
     question: gr.HTML
     anyway: gr.Button
 
@@ -114,7 +114,7 @@ def build_buttons(request: type[Request]) -> Buttons:
             show_maps = gr.Button("Show control map", elem_id=f"{task}-show-maps", scale=2, min_width=90)
         stop = gr.Button("Stop", variant="stop", interactive=False, elem_id=f"{task}-stop", scale=1, min_width=60)
     plan = gr.HTML(elem_id=f"{task}-plan", elem_classes="plan-slot")
-    with gr.Group(visible=False, elem_id=f"{task}-confirmation", elem_classes="confirmation") as row:
+    with gr.Column(visible=False, elem_id=f"{task}-confirmation", elem_classes="confirmation") as row:
         question = gr.HTML()
         with gr.Row():
             anyway = gr.Button("Make it anyway", variant="primary", size="sm", elem_id=f"{task}-anyway")
