@@ -152,7 +152,14 @@ class Run:
         if typed_path and not fields["clip"]:
             fields["clip"] = typed_path
         self.menu.check(model, loras)
-        return build_job(self.request.task, fields, model=model, loras=loras, maps_only=self.maps_only)
+        return build_job(
+            self.request.task,
+            fields,
+            model=model,
+            loras=loras,
+            lora_tags=self.menu.free,
+            maps_only=self.maps_only,
+        )
 
     def check(self, model: str, **values: Any) -> Iterator[Update]:
         """Before the wait for the device: tell mistakes at once, otherwise clear what an earlier run has left."""

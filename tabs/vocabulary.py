@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
+from text2video_zero.prompts.syntax import read_prompt
+
 if TYPE_CHECKING:
     from serving.menu import ModelMenu
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 def unknown_words_note(menu: ModelMenu, model: str | None, prompt: str | None) -> str:
     """One sentence that names the words the model has never seen, blank if there are none."""
     vocabulary = menu.vocabulary(model)
-    unknown = vocabulary.unknown_words(prompt or "") if vocabulary else []
+    unknown = vocabulary.unknown_words(read_prompt(prompt or "").text) if vocabulary else []
     if not unknown:
         return ""
     named = ", ".join(f"<b>{html.escape(word)}</b>" for word in unknown)

@@ -84,15 +84,13 @@ def tiny_text_config(tokenizer: CLIPTokenizer, layers: int = 2, **changes: int) 
     """Of a CLIP text encoder with 16 channels for the tokenizer's words."""
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
+        **{"hidden_size": 16, "intermediate_size": 32} | changes,
         num_hidden_layers=layers,
         num_attention_heads=2,
         max_position_embeddings=16,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        **changes,
     )
 
 
@@ -283,25 +281,42 @@ UNET_NAMES = {
 VAE_ATTENTION_NAMES = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
 
-def write_single_file(path: Path, model: Path) -> Path:
-    """A whole SD-1.x model in one .safetensors file, under the names of the original code.
+def write_single_file(
+    path: Path,
+    model: Path,
+    *,
+    vae: bool = True,
+    older_names: bool = False,
+    tensors: dict[str, torch.Tensor] | None = None,
+    metadata: dict[str, str] | None = None,
+) -> Path:
+    """A whole SD-1.x or 2.x model in one .safetensors file, under the names of the original code.
 
     The model must be of the tiny one's shape: one layer and attention in each block of the UNet. Its
     configuration is laid beside the file, which alone would be taken for one of full size.
+    vae: whether it is in the file.  older_names: of the text encoder, as transformers had them before 2023.
+    tensors, metadata: what else the file holds.
     """
-    parts = {}
+    parts = dict(tensors or {})
+    wide = UNet2DConditionModel.load_config(model, subfolder="unet")["cross_attention_dim"] == 1024
+    text_prefix = "cond_stage_model." if wide else "cond_stage_model.transformer."
+    text_name = None if wide else _older_text_name if older_names else _original_text_name
     for name, prefix, rename in (
         ("unet/diffusion_pytorch_model", "model.diffusion_model.", _original_unet_name),
-        ("vae/diffusion_pytorch_model", "first_stage_model.", _original_vae_name),
-        ("text_encoder/model", "cond_stage_model.transformer.", _original_text_name),
+        *((("vae/diffusion_pytorch_model", "first_stage_model.", _original_vae_name),) if vae else ()),
+        ("text_encoder/model", text_prefix, text_name),
     ):
-        for key, weight in load_file(model / f"{name}.safetensors").items():
+        weights = load_file(model / f"{name}.safetensors")
+        if rename is None:
+            parts |= {prefix + key: weight for key, weight in _open_clip_tensors(weights).items()}
+            continue
+        for key, weight in weights.items():
             original = rename(key)
             is_map = prefix == "first_stage_model." and ".attn_1." in original and ".norm." not in original
             # The original's attention in the VAE is made of 1x1 convolutions.
             parts[prefix + original] = weight[..., None, None] if is_map and weight.ndim == 2 else weight
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: weight.contiguous() for name, weight in parts.items()}, path)
+    save_file({name: weight.contiguous() for name, weight in parts.items()}, path, metadata=metadata)
     shutil.copytree(model, path.with_suffix(""), ignore=shutil.ignore_patterns("*.safetensors"))
     return path
 
@@ -346,6 +361,81 @@ def _original_vae_name(key: str) -> str:
 
 def _original_text_name(key: str) -> str:
     return key if key.startswith("text_model.") else f"text_model.{key}"
+
+
+def _older_text_name(key: str) -> str:
+    return key.removeprefix("text_model.")
+
+
+OPEN_CLIP_NAMES = {
+    "encoder.layers.": "transformer.resblocks.",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+    "self_attn.out_proj": "attn.out_proj",
+    "embeddings.token_embedding.weight": "token_embedding.weight",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "final_layer_norm": "ln_final",
+}
+
+
+def _open_clip_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A text encoder as OpenCLIP has it: query, key and value of a layer in one tensor."""
+    renamed: dict[str, torch.Tensor] = {}
+    for key, tensor in tensors.items():
+        name = key.removeprefix("text_model.")
+        for ours, theirs in OPEN_CLIP_NAMES.items():
+            name = name.replace(ours, theirs)
+        if ".self_attn.q_proj." in name:
+            stacked = [tensors[key.replace("q_proj", f"{part}_proj")] for part in "qkv"]
+            renamed[f"model.{name.replace('self_attn.q_proj.', 'attn.in_proj_')}"] = torch.cat(stacked)
+        elif "self_attn." not in name:
+            renamed[f"model.{name}"] = tensor
+    return renamed
+
+
+def write_wide_model(folder: Path, tokenizer: CLIPTokenizer, prediction_type: str = "v_prediction") -> Path:
+    """A whole model of Stable Diffusion 2.x's kind: texts 1024 wide, and tiny beside that."""
+    torch.manual_seed(1)
+    text_encoder = CLIPTextModel(tiny_text_config(tokenizer, layers=1, hidden_size=1024, intermediate_size=8))
+    StableDiffusionPipeline(
+        vae=tiny_vae(),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=tiny_unet(cross_attention_dim=1024),
+        scheduler=DDIMScheduler.from_config(stable_diffusion_scheduler().config, prediction_type=prediction_type),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+LORA_LAYER = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"  # 32 to 32 channels
+
+
+def write_lycoris(path: Path, kind: str, layer: str = f"lora_unet_{LORA_LAYER.replace('.', '_')}") -> Path:
+    """An adapter of one layer of the tiny UNet, as kohya's trainer and LyCORIS write it; its scale is 1/2.
+
+    kind: "dora", "loha", "lokr" or "full".
+    """
+    generator = torch.Generator().manual_seed(11)
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    tensors = {
+        "dora": {"lora_up.weight": drawn(32, 2), "lora_down.weight": drawn(2, 32), "dora_scale": drawn(32, 1).abs()},
+        "loha": {f"hada_w{n}_{s}": drawn(*shape) for n in "12" for s, shape in (("a", (32, 2)), ("b", (2, 32)))},
+        "lokr": {"lokr_w1": drawn(4, 4), "lokr_w2_a": drawn(8, 2), "lokr_w2_b": drawn(2, 8)},
+        "full": {"diff": drawn(32, 32)},
+    }[kind]
+    if kind != "full":
+        tensors["alpha"] = torch.tensor(1.0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({f"{layer}.{name}": tensor for name, tensor in tensors.items()}, path)
+    return path
 
 
 def write_lora(path: Path, model: Path, *, rank: int = 2, seed: int = 7, text_width: int | None = None) -> Path:

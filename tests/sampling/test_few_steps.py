@@ -15,8 +15,9 @@ from tests.runs import sampled
 from tests.sampling.test_denoising import EvaluationCount, order
 from text2video_zero.device.offload import Placement
 from text2video_zero.errors import UserError
+from text2video_zero.prompts.encoding import encoded_prompts
 from text2video_zero.sampling.denoising import denoise
-from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts
+from text2video_zero.sampling.guidance import TextGuidance
 from text2video_zero.sampling.motion_plan import MotionPlan
 from text2video_zero.sampling.noise import frame_noise, shared_step_noise
 from text2video_zero.sampling.schedule import lcm_timesteps, lcm_timesteps_from, lcm_timesteps_of_motion

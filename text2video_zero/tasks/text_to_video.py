@@ -13,8 +13,9 @@ from text2video_zero.attention.patches import attention_of
 from text2video_zero.device.memory_plan import placement_for
 from text2video_zero.foreground.attention_maps import CrossAttentionDetector
 from text2video_zero.foreground.salient_object import SalientObjectDetector
+from text2video_zero.prompts.encoding import encoded_prompts
 from text2video_zero.sampling.denoising import Sampled, denoise
-from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts, negative_branch
+from text2video_zero.sampling.guidance import TextGuidance, negative_branch
 from text2video_zero.sampling.motion import Anchor, CameraPath
 from text2video_zero.sampling.motion_plan import MotionPlan
 from text2video_zero.sampling.noise import NoisePath, NoiseScene, frame_noise, latent_shape, shared_step_noise
@@ -40,7 +41,7 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
     request = dataclasses.replace(request.with_concrete_seed(), size=request.size or pipeline.native_size)
     components = pipeline.components
     negative_prompt = negative_branch(request.negative_prompt, request.guidance_scale)
-    embeddings = encoded_prompts(components, request.prompt, negative_prompt)
+    embeddings = encoded_prompts(components, request.prompt, negative_prompt, pipeline.inversions)
     guidance = TextGuidance(components.unet, embeddings, request.guidance_scale)
     plan = motion_plan(request, pipeline)
     placement = yield from placement_for(request, request.concrete_size, pipeline)
