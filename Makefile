@@ -4,6 +4,8 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 7860
+# Processes that run tests; each fills about 2 GB. With 0 the tests run in pytest's own.
+WORKERS ?= 2
 # How Toyland is trained: cpu; or, with ARGS="--device cuda --out DIR", quick-gpu (minutes) or gpu (hours).
 PRESET ?= cpu
 
@@ -32,7 +34,7 @@ help:
 	@echo "make test        all tests but the slow ones and those that need a GPU"
 	@echo "make test-fast   the same without the browser"
 	@echo "make test-slow   the slow ones        make test-gpu   those that need a CUDA device"
-	@echo "make lint        ruff                 make bench      measure the speed of sampling"
+	@echo "make lint        ruff and pyright     make bench      measure the speed of sampling"
 	@echo "make bench-memory   measure what runs fill, by task, frames, and frames at a time"
 	@echo "make toyland     train the embedded model anew on this CPU (hours)"
 	@echo "make examples    render the example clips and the results that the page shows first"
@@ -63,10 +65,10 @@ demo: $(APP_READY)
 	$(RUN) app.py --host $(HOST) --port $(PORT) $(ARGS)
 
 test: $(DEV_READY)
-	$(RUN) -m pytest -m "not slow and not gpu" $(ARGS)
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not gpu" $(ARGS)
 
 test-fast: $(DEV_READY)
-	$(RUN) -m pytest -m "not slow and not gpu and not browser" $(ARGS)
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not gpu and not browser" $(ARGS)
 
 test-slow: $(DEV_READY)
 	$(RUN) -m pytest -m "slow and not gpu" $(ARGS)
@@ -77,6 +79,7 @@ test-gpu: $(DEV_READY)
 lint: $(DEV_READY)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(RUN) -m pyright  # the variable keeps it from asking for newer versions
 
 bench: $(APP_READY)
 	$(RUN) -m benchmarks.sampling $(ARGS)

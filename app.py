@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from serving.local import LocalRunner
 from serving.menu import ModelMenu
-from serving.store import VideoStore
+from serving.queue import JobQueue
+from serving.store import JobStore
 from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     import gradio as gr
 
     from model_manager import ModelManager
-    from serving.jobs import Runner
 
 HOUR, DAY = 3600, 24 * 3600
 QUEUE_LENGTH = 16
@@ -69,7 +69,9 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
         action=argparse.BooleanOptionalAction,
         help="make no video of which it blocks a frame; on for a shared app, off otherwise",
     )
-    parser.add_argument("--no-history", action="store_true", help="keep no settings in videos and no runs in browsers")
+    parser.add_argument(
+        "--no-history", action="store_true", help="keep no prompts and settings, neither in videos nor beside them"
+    )
     parser.add_argument("--check", action="store_true", help="tell what there is to work with, and exit")
     return parser.parse_args(argv)
 
@@ -80,14 +82,15 @@ def serve(options: argparse.Namespace) -> None:
     menu = ModelMenu(options.model, free=options.any_model or not shared)
     store = open_store(options.output_dir, shared=shared, keep_settings=not (shared or options.no_history))
     runner = LocalRunner(lambda: open_models(options))
-    demo = build_app(runner, store, menu)
+    queue = JobQueue(runner, store)
+    demo = build_app(queue, menu, shared=shared)
     try:
         _, url, public_url = demo.launch(
             server_name=options.host,
             server_port=options.port,
             share=options.share,
             auth=credentials(options),
-            run_history=not (shared or options.no_history),
+            run_history=False,  # the strip below the tabs has what was made
             prevent_thread_lock=True,
             **launch_options(store),
         )
@@ -95,29 +98,18 @@ def serve(options: argparse.Namespace) -> None:
         raise UserError(f"Port {options.port} on {options.host} cannot be had: give another with --port.") from error
     print(f"{TITLE} is ready at {public_url or url}", flush=True)
     runner.open()
+    queue.open()
     demo.block_thread()
 
 
-def build_app(runner: Runner, store: VideoStore, menu: ModelMenu) -> gr.Blocks:
+def build_app(queue: JobQueue, menu: ModelMenu, *, shared: bool = False) -> gr.Blocks:
     """The page with its tabs; nothing is loaded and nothing served yet."""
     import gradio as gr
 
-    from tabs.tab import Services, build_tab
-    from tabs.tasks import TABS
+    from tabs.page import build_page
 
-    services = Services(runner, store, menu)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(HOUR, DAY)) as demo:
-        head = gr.HTML(header())
-        with gr.Tabs():
-            for tab in TABS:
-                build_tab(tab, services)
-        demo.load(
-            lambda: header(runner.describe_device()),
-            outputs=head,
-            queue=False,
-            show_progress="hidden",
-            api_visibility="private",
-        )
+        build_page(demo, queue, menu, header, shared=shared)
     return demo.queue(max_size=QUEUE_LENGTH)
 
 
@@ -127,14 +119,14 @@ def header(device: str = "") -> str:
     return f"<header><h1>{TITLE}</h1><p>{INTRODUCTION}</p>{place}</header>"
 
 
-def launch_options(store: VideoStore) -> dict[str, Any]:
+def launch_options(store: JobStore) -> dict[str, Any]:
     """What every launch of the page needs, the tests' too."""
-    from tabs.theme import IN_STEP, STYLE, build_theme
+    from tabs.look.theme import PAGE, STYLE, build_theme
 
     return {
         "theme": build_theme(),
         "css_paths": STYLE,
-        "js": IN_STEP.read_text(encoding="utf-8"),
+        "js": PAGE.read_text(encoding="utf-8"),
         "allowed_paths": [str(store.folder.resolve())],
         "footer_links": ["api", "settings"],
         "ssr_mode": False,
@@ -169,12 +161,12 @@ def credentials(options: argparse.Namespace) -> list[tuple[str, str]] | None:
     return None
 
 
-def open_store(folder: Path | None, *, shared: bool, keep_settings: bool) -> VideoStore:
+def open_store(folder: Path | None, *, shared: bool, keep_settings: bool) -> JobStore:
     """Where videos are kept: for good in a folder of one's own, for a day where strangers make them."""
     if folder is None:
         folder = Path(tempfile.mkdtemp(prefix="text2video-zero-")) if shared else Path("outputs")
     try:
-        return VideoStore(folder, keep_settings=keep_settings, keep_seconds=DAY if shared else None)
+        return JobStore(folder, keep_settings=keep_settings, keep_seconds=DAY if shared else None)
     except OSError as error:
         raise UserError(f"The folder {folder} cannot be made: name another with --output-dir.") from error
 

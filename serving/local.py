@@ -26,6 +26,11 @@ class LocalRunner:
 
     slots = 1
 
+    @property
+    def kind(self) -> str:
+        """What jobs are computed on; blank while it is not known."""
+        return self._models.device.type if self._models else ""
+
     def __init__(self, open_models: Callable[[], ModelManager]) -> None:
         """Nothing is loaded yet.
 

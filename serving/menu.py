@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
 from text2video_zero.models.catalogue import KNOWN_MODELS, KnownModel
-from text2video_zero.models.selection import family_of, find_checkpoint, local_models, offered_models
+from text2video_zero.models.native_size import FAMILY_SIDES
+from text2video_zero.models.selection import checkpoint_for, family_of, find_checkpoint, local_models, offered_models
 from text2video_zero.models.speeds import speeds_of
 from text2video_zero.models.vocabulary import Vocabulary
+from text2video_zero.requests import InstructPix2PixRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+EDITING = InstructPix2PixRequest.task
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,22 @@ class ModelMenu:
         own = self._own(name)
         return speeds_of(family_of(find_checkpoint(own)) if own else "")
 
+    def native_side(self, name: str | None) -> int:
+        """The side of the square that models of the same family are trained at, in pixels."""
+        model = self._known(name)
+        own = self._own(name)
+        family = model.family if model else family_of(find_checkpoint(own)) if own else "sd1"
+        return FAMILY_SIDES[family]
+
     def vocabulary(self, name: str | None) -> Vocabulary | None:
         """The words that a model knows, where somebody wrote them down."""
         model = self._known(name)
         named = model.name if model else self._own(name)
-        return Vocabulary.read(Path(find_checkpoint(named).source)) if named else None
+        if not named:
+            return None
+        checkpoint = checkpoint_for(self.task, named) if self.task == EDITING else find_checkpoint(named)
+        places = [place for place in (checkpoint.unet, checkpoint.source) if place]
+        return next((found for place in places if (found := Vocabulary.read(Path(place)))), None)
 
     def _own(self, name: str | None) -> str:
         """The name of a model that may be the person's own; blank where there is none, or none may be named."""

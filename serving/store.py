@@ -1,120 +1,238 @@
-"""Where finished videos lie, and which of them may be removed again."""
+"""Jobs on disk: a folder for each, with what was asked, how it stands, and all that came of it."""
 
 from __future__ import annotations
 
 import dataclasses
+import fcntl
+import json
+import os
+import re
+import shutil
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
+from serving.jobs import Done, Failed, Guide, Interrupted, Queued, Standing, Stopped, Stored
+from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps
-from text2video_zero.media.files import unique_path
-from text2video_zero.media.video import FramesKeptError, Video, save_or_keep_frames
+from text2video_zero.job import Job
+from text2video_zero.media.files import readable_errors, renamed_when_whole
+from text2video_zero.media.settings import read_settings
+from text2video_zero.media.video import Video, save_or_keep_frames
+from text2video_zero.models.checkpoints import Adapter, Checkpoint
+from text2video_zero.requests import REQUESTS, ClipRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+    import numpy as np
+
+    from serving.jobs import State
     from text2video_zero.events import ClipFrames
-    from text2video_zero.requests import VideoRequest
 
 FORMS = {".mp4": "MP4", ".gif": "GIF", ".zip": "PNG frames"}
-RECORDS = ".text2video-zero"
-"""The folder, inside that of the videos, with a record of each file that may be removed one day."""
+PLAYABLE = next(iter(FORMS))
+FOLDER_NAME = re.compile(rf"(?:{'|'.join(REQUESTS)})-\d{{8}}-\d{{6}}-[0-9a-f]{{32}}")
+REQUEST, STATE, POSTER, CLIP = "request.json", "state.json", "poster.jpg", "clip"
+POSTER_SIDE = 256  # pixels of the longer side
+ENDS: dict[str, type[Done | Failed | Stopped]] = {"done": Done, "failed": Failed, "stopped": Stopped}
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A finished video on disk.
+class JobFolder:
+    """The folder of one job. Its name is `task-moment-token`; nobody guesses the token.
 
-    files: suffix -> path; grows from event to event until every form of the video is there.
-    settings: how the video was made. In the files too, unless the store leaves them out.
+    with_settings: whether what was asked is written into the videos, and stays on disk when the job is over.
+    keep_seconds: age at which the folder may be removed; None keeps it for good.
     """
 
-    files: dict[str, Path]
-    settings: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Guide:
-    """A clip on disk that plays beside the video, at its size and speed: control maps, or what is to be changed."""
-
     path: Path
+    job: Job
+    owner: str
+    began: float
+    with_settings: bool
+    keep_seconds: float | None
+
+    @property
+    def poster(self) -> Path:
+        """A small picture of what was made, or of what a stopped run had come to."""
+        return self.path / POSTER
+
+    def file(self, suffix: str, part: str = "") -> Path:
+        """The path of a part of what was made, named for those who download it: without the token."""
+        stem = self.path.name.rpartition("-")[0]
+        return self.path / f"{stem}{part and '-' + part}{suffix}"
+
+    def save_guide(self, event: ControlMaps | ClipFrames) -> Guide:
+        """Write what shapes the video."""
+        part = "control-map" if isinstance(event, ControlMaps) else "clip"
+        return Guide(Video(event.frames, self.job.request.fps, {}).save(self.file(PLAYABLE, part)))
+
+    def save(self, video: Video, forms: tuple[str, ...]) -> Iterator[Stored]:
+        """Write a video in several forms, named by suffix; yields after each."""
+        settings = video.settings
+        if not self.with_settings:
+            video = dataclasses.replace(video, settings={})
+        first, *others = forms
+        files = {first: save_or_keep_frames(video, self.file(first))}
+        self.save_poster(video.frames[len(video.frames) // 2])
+        yield Stored(dict(files), settings)
+        for form in others:
+            files[form] = video.save(self.file(form))
+            yield Stored(dict(files), settings)
+
+    def save_poster(self, frame: np.ndarray) -> None:
+        """Write a frame (h, w, 3) as the poster."""
+        picture = Image.fromarray(frame)
+        picture.thumbnail((POSTER_SIDE, POSTER_SIDE))
+        with readable_errors(self.poster), renamed_when_whole(self.poster) as temporary:
+            picture.save(temporary, "JPEG", quality=85)
+
+    def save_state(self, state: State) -> None:
+        """Write how the job stands; what was asked goes with its end, where it is not to be kept."""
+        name = next((name for name, end in ENDS.items() if isinstance(state, end)), "unfinished")
+        told = dataclasses.asdict(state) if name in ENDS else {}
+        facts = {"state": name, **told, "keep_seconds": self.keep_seconds}
+        _write_json(self.path / STATE, facts)
+        if name in ENDS and not self.with_settings:
+            (self.path / REQUEST).unlink(missing_ok=True)
+
+    def standing(self) -> Standing:
+        """How the job stands, as the files tell: of one that is not over, that the program ended before it."""
+        facts = json.loads((self.path / STATE).read_text(encoding="utf-8"))
+        facts.pop("keep_seconds", None)
+        end = ENDS.get(facts.pop("state"))
+        guides = [path for part in ("control-map", "clip") if (path := self.file(PLAYABLE, part)).is_file()]
+        files = {form: path for form in FORMS if (path := self.file(form)).is_file()}
+        return Standing(
+            state=end(**facts) if end else Interrupted(),
+            guide=Guide(guides[0]) if guides else None,
+            stored=Stored(files, _settings_of(files[PLAYABLE])) if PLAYABLE in files else None,
+        )
+
+    def claim(self) -> int | None:
+        """Lock the job against other programs; None where one has it. The lock goes with the descriptor."""
+        descriptor = os.open(self.path / REQUEST, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return descriptor
 
 
-class VideoStore:
-    """A folder of finished videos under unique names.
+class JobStore:
+    """A folder with a folder for each job.
 
-    A store that keeps videos for a while removes its own alone: those of which a store that did the same wrote a
-    record, and which have not been touched since. Each file has a record of its own, so that stores of several
-    programs can share a folder, and a record that is lost or damaged means that a file stays.
+    It touches folders that look like a job's own and hold a job's record, and nothing else, so that several programs
+    and their users can share it.
     """
 
     def __init__(self, folder: Path, *, keep_settings: bool = True, keep_seconds: float | None = None) -> None:
         """Make the folder if there is none.
 
         keep_settings: whether prompt and settings are written into the files.
-        keep_seconds: age at which files are removed; None keeps them for good.
+        keep_seconds: age at which jobs are removed; None keeps them for good.
         """
         self.folder = folder
         self._keep_settings = keep_settings
         self._keep_seconds = keep_seconds
-        self._records = folder / RECORDS
         folder.mkdir(parents=True, exist_ok=True)
-        if keep_seconds is not None:
-            self._records.mkdir(exist_ok=True)
 
-    def save(self, request: VideoRequest, video: Video, forms: tuple[str, ...]) -> Iterator[Stored]:
-        """Write a video in several forms, named by suffix, under one name that nobody can guess; yields after each."""
-        self._remove_old()
-        settings = video.settings
-        if not self._keep_settings:
-            video = dataclasses.replace(video, settings={})
-        first, *others = forms
-        try:
-            path = save_or_keep_frames(video, unique_path(self.folder, request.task, first))
-        except FramesKeptError as error:
-            self._record(error.path)
-            raise
-        self._record(path)
-        files = {first: path}
-        yield Stored(dict(files), settings)
-        for form in others:
-            files[form] = video.save(path.with_suffix(form))
-            self._record(files[form])
-            yield Stored(dict(files), settings)
+    def add(self, job: Job, owner: str = "") -> JobFolder:
+        """A folder for a new job, whole from the first moment; with it a copy of the clip, if that is a file."""
+        self.remove_old()
+        name = f"{job.request.task}-{time.strftime('%Y%m%d-%H%M%S')}-{job.id}"
+        path, unready, began = self.folder / name, self.folder / f".{job.id}", time.time()
+        with readable_errors(path):
+            try:
+                unready.mkdir()
+                job = _with_own_clip(job, unready, path.resolve())
+                made = JobFolder(unready, job, owner, began, self._keep_settings, self._keep_seconds)
+                made.save_state(Queued())
+                _write_json(unready / REQUEST, {"owner": owner, "began": began, **_as_json(job)})
+                return dataclasses.replace(made, path=unready.rename(path))
+            except OSError:
+                shutil.rmtree(unready, ignore_errors=True)
+                raise
 
-    def save_guide(self, request: VideoRequest, event: ControlMaps | ClipFrames) -> Guide:
-        """Write what shapes the video under a name of its own that nobody can guess."""
-        self._remove_old()
-        kind = "control-map" if isinstance(event, ControlMaps) else "clip"
-        path = unique_path(self.folder, f"{request.task}-{kind}", ".mp4")
-        Video(event.frames, request.fps, {}).save(path)
-        self._record(path)
-        return Guide(path)
+    def jobs(self) -> list[JobFolder]:
+        """All jobs whose record can be read, the oldest first."""
+        found = [self._read(path) for path in self.folder.iterdir() if FOLDER_NAME.fullmatch(path.name)]
+        return sorted((folder for folder in found if folder), key=lambda folder: folder.began)
 
-    def _record(self, path: Path) -> None:
-        """Remember a file that was just written, if it is to be removed one day; what lies elsewhere is not."""
-        if self._keep_seconds is not None and path.parent == self.folder:
-            (self._records / path.name).write_text(_state(path), encoding="ascii")
+    def remove(self, folder: JobFolder) -> None:
+        """Remove a job with all that was made of it."""
+        shutil.rmtree(folder.path, ignore_errors=True)  # a player may hold a file open
 
-    def _remove_old(self) -> None:
+    def remove_old(self) -> None:
+        """Remove the jobs that have been here for as long as they were to stay."""
         if self._keep_seconds is None:
             return
-        for record in self._records.iterdir():
-            try:
-                if time.time() - record.stat().st_mtime <= self._keep_seconds:
-                    continue
-                path = self.folder / record.name
-                # Half a record, or one of a file that somebody has changed since, equals no file's state.
-                if path.is_file() and record.read_bytes() == _state(path).encode("ascii"):
-                    path.unlink()
-                record.unlink()
-            except OSError:
-                continue  # another store of this folder was faster, or a player holds the file open
+        for path in self.folder.iterdir():
+            if FOLDER_NAME.fullmatch(path.name) and _is_over_age(path / STATE):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _read(self, path: Path) -> JobFolder | None:
+        """The job of a folder; None where its record is missing, damaged, or of another version."""
+        try:
+            asked = json.loads((path / REQUEST).read_text(encoding="utf-8"))
+            keep_seconds = json.loads((path / STATE).read_text(encoding="utf-8"))["keep_seconds"]
+            job = _from_json(asked)
+            return JobFolder(path, job, asked["owner"], asked["began"], self._keep_settings, keep_seconds)
+        except (OSError, ValueError, KeyError, TypeError, UserError):
+            return None
 
 
-def _state(path: Path) -> str:
-    """What tells a file from every other that may stand under its name: its inode, size and time of writing."""
-    status = path.lstat()
-    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}\n"
+def _is_over_age(state: Path) -> bool:
+    """Whether a job may go: only one that was made to go, by a record that can be read."""
+    try:
+        keep_seconds = json.loads(state.read_text(encoding="utf-8"))["keep_seconds"]
+        return keep_seconds is not None and time.time() - state.stat().st_mtime > keep_seconds
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _with_own_clip(job: Job, folder: Path, later: Path) -> Job:
+    """The job with a copy of its clip, which the browser's upload may not outlive.
+
+    folder: where the copy goes now.  later: the name of that folder when the job begins.
+    """
+    request = job.request
+    if not isinstance(request, ClipRequest) or not Path(request.clip).is_file():
+        return job
+    clip = Path(request.clip)
+    (folder / CLIP).mkdir()
+    shutil.copyfile(clip, folder / CLIP / clip.name)
+    return dataclasses.replace(job, request=dataclasses.replace(request, clip=str(later / CLIP / clip.name)))
+
+
+def _as_json(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "task": job.request.task,
+        "request": job.request.to_dict(),
+        "checkpoint": dataclasses.asdict(job.checkpoint),
+        "maps_only": job.maps_only,
+    }
+
+
+def _from_json(asked: dict[str, Any]) -> Job:
+    checkpoint = asked["checkpoint"] | {"adapters": tuple(Adapter(**one) for one in asked["checkpoint"]["adapters"])}
+    request = REQUESTS[asked["task"]].from_dict(asked["request"])
+    return Job(request, Checkpoint(**checkpoint), asked["maps_only"], asked["id"])
+
+
+def _settings_of(video: Path) -> dict[str, Any]:
+    try:
+        return read_settings(video)
+    except UserError:
+        return {}
+
+
+def _write_json(path: Path, facts: dict[str, Any]) -> None:
+    with renamed_when_whole(path) as temporary:
+        temporary.write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8", errors="replace")

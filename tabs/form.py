@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 import gradio as gr
 
@@ -11,6 +11,9 @@ from text2video_zero.requests import FieldSpec, Kind, Request
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+Widget = TypeVar("Widget")
+# Widget -> its new value, or Gradio's update of it; the many kinds of widget have no type in common.
+Update = dict[Any, Any]
 Field = gr.Textbox | gr.Number | gr.Slider | gr.Checkbox | gr.Radio | gr.Dropdown | gr.File
 
 
@@ -22,17 +25,34 @@ class Listening(TypedDict):
     api_visibility: Literal["private"]
 
 
+class Waiting(TypedDict):
+    """The same of listeners that may take their time."""
+
+    concurrency_limit: None
+    show_progress: Literal["hidden"]
+    api_visibility: Literal["private"]
+
+
 class Described(TypedDict):
     """Options that all widgets but the file's have in common."""
 
     label: str
-    info: str
+    info: str | None
     elem_id: str
     interactive: bool
 
 
 QUIETLY: Listening = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """For listeners that change the page while a person fills it in."""
+
+PLAIN = {"prompt", "frames", "fps", "seed"}
+"""Fields whose label says it all to whoever sees them among the others."""
+
+TYPED = {"fps"}
+"""Numbers that are typed, however few there are to choose from."""
+
+IN_TURN: Waiting = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+"""For listeners that wait for jobs, or set the state that others follow; any number at once."""
 
 LONGEST_SLIDER = 100
 """Whole numbers to choose from, above which a slider is too coarse to hit one and a number is typed instead."""
@@ -42,7 +62,8 @@ MOST_RADIO_BUTTONS = 3
 CLIP_TYPES = ("video", "image", ".mkv", ".zip")
 """What a browser offers to choose as a clip; whether it can be read turns out when it is."""
 
-SIZES = ("128x128", "192x128", "128x192", "512x512", "768x512", "512x768")
+SHAPES = {"square": (1, 1), "wide 16:9": (16, 9), "wide 4:3": (4, 3), "tall 9:16": (9, 16), "tall 3:4": (3, 4)}
+SIDES_DIVIDE_BY = 8
 
 
 def widget(  # noqa: PLR0911 - one for each kind
@@ -52,13 +73,14 @@ def widget(  # noqa: PLR0911 - one for each kind
 
     buttons: small buttons in the corner of a number that is typed.
     """
-    shared: Described = {"label": spec.label, "info": spec.help, "elem_id": f"{task}-{name}", "interactive": True}
+    info = None if name in PLAIN else spec.help
+    shared: Described = {"label": spec.label, "info": info, "elem_id": f"{task}-{name}", "interactive": True}
     match spec.kind:
         case Kind.CLIP:
             return clip_widget(name, spec, task)
         case Kind.TEXT:
             return gr.Textbox(default, lines=spec.lines, max_lines=max(spec.lines, 6), **shared)
-        case Kind.INTEGER if spec.maximum - spec.minimum > LONGEST_SLIDER:
+        case Kind.INTEGER if name in TYPED or spec.maximum - spec.minimum > LONGEST_SLIDER:
             return gr.Number(
                 default,
                 minimum=spec.minimum,
@@ -79,8 +101,21 @@ def widget(  # noqa: PLR0911 - one for each kind
         case Kind.CHOICE:
             return gr.Dropdown(list(spec.choices), value=default, **shared)
         case Kind.SIZE:
-            choices = [("automatic", ""), *((size, size) for size in SIZES)]
-            return gr.Dropdown(choices, value=shown(default), allow_custom_value=True, **shared)
+            return gr.Dropdown(sizes(), value=shown(default), allow_custom_value=True, **shared)
+
+
+def sizes(side: int = 512) -> list[tuple[str, str]]:
+    """Sizes of several shapes to choose from, with the area that a model draws best; label and value.
+
+    side: of the model's own square, in pixels.
+    """
+    offered = [("automatic", "")]
+    for name, (wide, high) in SHAPES.items():
+        width, height = (
+            round(side * (ratio**0.5) / SIDES_DIVIDE_BY) * SIDES_DIVIDE_BY for ratio in (wide / high, high / wide)
+        )
+        offered.append((f"{name}, {width}x{height}", f"{width}x{height}"))
+    return offered
 
 
 def clip_widget(name: str, spec: FieldSpec, task: str) -> gr.File:
@@ -99,6 +134,14 @@ def optional(spec: FieldSpec) -> Field:
             return gr.Dropdown(list(spec.choices), value=None, label=spec.label, visible=False)
         case _:
             return gr.Textbox(None, label=spec.label, visible=False)
+
+
+def the(kind: type[Widget], fields: Mapping[str, Field], name: str) -> Widget:
+    """A field's widget, which is known to be of a kind."""
+    found = fields[name]
+    if not isinstance(found, kind):
+        raise TypeError(f"the widget of {name} is a {type(found).__name__}, not a {kind.__name__}")
+    return found
 
 
 def shown(value: Any) -> Any:

@@ -1,69 +1,58 @@
 """What happens between a click and a video.
 
-Events pass values by the names of the request's fields and unprocessed by the widgets: the request checks
-them itself, so that page, API and command line say the same sentence about the same mistake.
+A click makes jobs of the form's values and puts them into the queue, where they belong to a worker; the page only
+follows them, and can do so again after a reload. Events pass values by the names of the request's fields and
+unprocessed by the widgets: the request checks them itself, so that page, API and command line say the same sentence
+about the same mistake.
 """
 
 from __future__ import annotations
 
-import inspect
-import logging
-import threading
+import asyncio
 import time
-from collections.abc import Iterator  # noqa: TC003 - Gradio reads the annotations of its handlers
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterator  # noqa: TC003 - Gradio reads the annotations of its handlers
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-from gradio.components import Component
 
-from serving.jobs import complete
-from serving.store import FORMS, Guide, Stored
-from tabs import display
-from tabs.form import given, optional
+from tabs.form import IN_TURN, QUIETLY, Update, given
+from tabs.look import display
 from text2video_zero.errors import UserError
-from text2video_zero.events import Notice, Preview, Progress
 from text2video_zero.job import build_job, fields_with_defaults
-from text2video_zero.requests import REQUESTS, Kind
+from text2video_zero.requests.fields import BASICS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping, Sequence
 
-    from gradio.events import Dependency
-
-    from serving.jobs import Runner
-    from serving.menu import ModelMenu
-    from serving.store import VideoStore
-    from tabs.controls import Controls
-    from tabs.result import Result
+    from serving.jobs import Standing
+    from serving.queue import Entry
+    from tabs.parts.controls import Controls
+    from tabs.parts.result import Result
+    from tabs.services import Services
     from text2video_zero.job import Job
-    from text2video_zero.requests import Request
+    from text2video_zero.requests import FieldSpec, Request
 
-Update = dict[Component, Any]
-
-LOG = logging.getLogger(__name__)
-
-GPU = "gpu"
-"""Name of the queue that the runs of all tabs share."""
-
-STOP_SECONDS = 600
-"""How long Stop waits for the step that is being computed; at large sizes on a CPU one takes minutes."""
-
-PLAYABLE = next(iter(FORMS))
+ASK_FIRST_SECONDS = 5 * 60
+"""A job that takes longer is begun only after a second click."""
 
 
-def may_leave_out_model_defaults(answer: Callable[..., Any]) -> Callable[..., Any]:
-    """Name the fields whose default depends on the model in a handler's signature, where Gradio looks.
+def followed(entries: Sequence[Entry]) -> dict[str, Any]:
+    """What a tab is told to follow from now on."""
+    return {"jobs": [entry.job.id for entry in entries], "since": time.monotonic()}
 
-    A parameter of an endpoint may be left out if its widget has a value, or if the signature has None for it.
+
+def at_the_field(spec: FieldSpec | None, value: Any) -> dict[str, Any]:
+    """What Gradio shows at a field: what is wrong with its value, or nothing.
+
+    spec: None for what is checked later, when it can be told below the buttons alone.
     """
-    signature = inspect.signature(answer)
-    names = dict.fromkeys(name for task in REQUESTS for name in fields_with_defaults(task))
-    *first, others = signature.parameters.values()
-    added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in names]
-    answer.__signature__ = signature.replace(parameters=[*first, *added, others])
-    return answer
+    try:
+        if spec is not None:
+            spec.checked(value)
+    except UserError as error:
+        return gr.validate(is_valid=False, message=str(error))
+    return gr.validate(is_valid=True, message="")
 
 
 @dataclass(frozen=True)
@@ -71,74 +60,69 @@ class Run:
     """The handlers of one tab.
 
     maps_only: whether a run ends with the control maps.
-    running: session of a page, None for one without, -> set when its run has ended.
+    following: session of a page -> what follows jobs there; whoever comes later takes over.
     """
 
     request: type[Request]
-    runner: Runner
-    store: VideoStore
-    menu: ModelMenu
+    services: Services
     controls: Controls
     result: Result
     maps_only: bool = False
-    running: dict[str | None, threading.Event] = field(default_factory=dict)
+    following: dict[str | None, object] = field(default_factory=dict)
 
     def connect(self) -> None:
-        """Connect the buttons of the page, and the same run as an endpoint for programs."""
+        """Connect the buttons of the tab."""
+        controls, maps = self.controls, replace(self, maps_only=True)
+        self._connect_start(controls.buttons.run, self.start)
+        self._connect_start(controls.buttons.confirmation.anyway, self.start_anyway)
+        if controls.buttons.show_maps is not None:
+            self._connect_start(controls.buttons.show_maps, maps.start, maps_only=True)
+        outputs = [*self.result.outputs, controls.buttons.stop, controls.jobs, self.services.strip.made]
+        page = [self.services.visitor, self.result.video]
+        controls.followed.change(self.follow, [controls.followed, *page], outputs, preprocess=False, **IN_TURN)
+        # What this browser followed last, it follows again.
+        self.services.page.load(self.follow, [controls.jobs, *page], outputs, preprocess=False, **IN_TURN)
+        controls.buttons.stop.click(
+            self.stop, [controls.jobs, self.services.visitor], [controls.buttons.stop, self.result.status], **QUIETLY
+        )
+        self._connect_plan()
+
+    def _connect_start(self, button: gr.Button, start: Any, *, maps_only: bool = False) -> None:
         controls = self.controls
-        outputs = [*self.result.outputs, *controls.starters, controls.stop]
-        runs: list[dict[str, Any]] = [self.connect_start(controls.run, outputs)]
-        if controls.show_maps is not None:
-            runs.append(replace(self, maps_only=True).connect_start(controls.show_maps, outputs))
-        # Two listeners: Gradio cancels outside its queue alone, but only the queue keeps what Stop says behind
-        # the last words of the run.
-        controls.stop.click(None, cancels=runs, queue=False, api_visibility="private")
-        controls.stop.click(
-            self.stop,
-            self.result.display,
-            outputs=outputs,
-            concurrency_limit=None,
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        self._connect_endpoint()
+        open_fields = {
+            name: spec
+            for name, _, spec in self.request.declarations()
+            if spec.section == BASICS and not (maps_only and spec.required)
+        }
 
-    def connect_start(self, button: gr.Button, outputs: list[Component]) -> Dependency:
-        """Connect a button that begins a run; returns what Stop cancels."""
-        checked = button.click(
-            self.check,
-            outputs=outputs,
-            inputs_kwargs=self.controls.inputs_of_page,
+        def amiss(**values: Any) -> list[dict[str, Any]]:
+            return [at_the_field(open_fields.get(name), value) for name, value in values.items()]
+
+        button.click(
+            start,
+            inputs_kwargs={
+                **controls.inputs_of_page,
+                **controls.batch,
+                "visitor": self.services.visitor,
+                "jobs": controls.jobs,
+            },
+            outputs=[controls.followed, self.result.status, *controls.buttons.confirmation.parts],
+            validator=amiss,
             preprocess=False,
-            concurrency_limit=None,
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        return checked.success(
-            self.run,
-            outputs=outputs,
-            inputs_kwargs=self.controls.inputs_of_page,
-            preprocess=False,
-            concurrency_id=GPU,
-            concurrency_limit=self.runner.slots,
-            show_progress="minimal",
-            show_progress_on=self.result.status,
-            api_visibility="private",
+            **IN_TURN,
         )
 
-    def _connect_endpoint(self) -> None:
-        specs = {name: spec for name, _, spec in self.request.declarations()}
-        may_be_left_out = {name: optional(specs[name]) for name in fields_with_defaults(self.request.task)}
-        # Without a trigger of its own the endpoint needs a button that nobody sees.
-        gr.Button(visible=False).click(
-            self.answer,
-            outputs=[self.result.video, self.result.seed, self.result.settings],
-            inputs_kwargs={**self.controls.inputs, **may_be_left_out},
+    def _connect_plan(self) -> None:
+        """Below the buttons stands what the form asks for, and how long that takes."""
+        inputs = self.controls.inputs_of_page
+        gr.on(
+            [widget.change for widget in inputs.values() if hasattr(widget, "change")],
+            self.plan,
+            inputs_kwargs=inputs,
+            outputs=self.controls.buttons.plan,
             preprocess=False,
-            concurrency_id=GPU,
-            concurrency_limit=self.runner.slots,
-            api_name=self.request.task,
-            api_description=describe(self.request),
+            trigger_mode="always_last",
+            **QUIETLY,
         )
 
     def job(self, model: str, values: Mapping[str, Any]) -> Job:
@@ -151,156 +135,110 @@ class Run:
         typed_path = fields.pop("clip_path", "")
         if typed_path and not fields["clip"]:
             fields["clip"] = typed_path
-        self.menu.check(model, loras)
+        self.services.menu.check(model, loras)
         return build_job(
             self.request.task,
             fields,
             model=model,
             loras=loras,
-            lora_tags=self.menu.free,
+            lora_tags=self.services.menu.free,
             maps_only=self.maps_only,
         )
 
-    def check(self, model: str, **values: Any) -> Iterator[Update]:
-        """Before the wait for the device: tell mistakes at once, otherwise clear what an earlier run has left."""
+    def batch(self, model: str, values: dict[str, Any]) -> list[Job]:
+        """A job for each prompt and each of its seeds, which are drawn or count on; raises UserError."""
+        more, each = str(values.pop("more_prompts") or "").splitlines(), int(values.pop("each") or 1)
+        prompts = [values["prompt"], *(line for line in more if line.strip())]
+        seed = values["seed"]
+        seeds = [seed + number if isinstance(seed, int) and seed >= 0 else seed for number in range(each)]
+        if self.maps_only:
+            prompts, seeds = prompts[:1], seeds[:1]
+        return [self.job(model, values | {"prompt": prompt, "seed": seed}) for prompt in prompts for seed in seeds]
+
+    def start(
+        self, model: str, visitor: str, jobs: list[str], *, sure: bool = False, **values: Any
+    ) -> Iterator[Update]:
+        """Put what the form asks for into the queue, or tell what is amiss; ask first where it takes very long."""
+        confirmation, owner = self.controls.buttons.confirmation, self.services.owner(visitor)
         try:
-            self.job(model, values)
+            asked = self.batch(model, values)
+            seconds = sum(self.services.seconds(job) or 0 for job in asked)
+            if seconds > ASK_FIRST_SECONDS and not sure and not self.maps_only:
+                yield {confirmation.row: gr.update(visible=True), confirmation.question: display.question(seconds)}
+                return
+            entries = [self.services.submitted(job, visitor) for job in asked]
         except UserError as error:
-            yield {self.result.status: display.line(str(error), "failed")}
+            yield {self.result.status: display.line(str(error), "failed"), confirmation.row: gr.update(visible=False)}
             raise gr.Error(str(error), print_exception=False) from error
+        before = [earlier for earlier in self.found(jobs, owner) if not earlier.standing.is_over]
         yield {
-            **dict.fromkeys(self.controls.starters, gr.update(interactive=False)),
-            self.controls.stop: gr.update(interactive=True),
-            self.result.display: gr.update(value=display.busy(), visible=True),
-            self.result.video: gr.update(value=None, visible=False),
-            self.result.guide: gr.update(value=None, visible=False),
-            self.result.status: display.queued(),
-            self.result.notes: "",
-            self.result.guide_download: gr.update(value=None, visible=False),
-            **dict.fromkeys(self.result.downloads.values(), gr.update(value=None, interactive=False)),
+            self.controls.followed: followed([*before, *entries]),
+            confirmation.row: gr.update(visible=False),
         }
 
-    def run(self, model: str, request: gr.Request, **values: Any) -> Iterator[Update]:
-        """Run a job and fill the page with what happens. Control maps are kept: a run after them has them at once."""
-        ended = self.running[request.session_hash] = threading.Event()
-        began = time.monotonic()
-        seen = False
-        notes: list[str] = []
+    def start_anyway(self, model: str, visitor: str, jobs: list[str], **values: Any) -> Iterator[Update]:
+        """The same for somebody who knows how long it takes."""
+        yield from self.start(model, visitor, jobs, sure=True, **values)
+
+    def plan(self, model: str, **values: Any) -> str:
+        """What the form asks for, and how long that takes here, as HTML; blank where something is missing or amiss."""
         try:
-            job = self.job(model, values)
-            yield {self.result.seed: job.request.seed}
-            with closing(complete(job, self.runner, self.store)) as events:
-                for event in events:
-                    seen = seen or isinstance(event, Preview)
-                    if isinstance(event, Notice):
-                        notes.append(event.text)
-                        yield {self.result.notes: display.notes(notes)}
-                    else:
-                        yield self._update(event, job, time.monotonic() - began)
-        except Exception as error:
-            sentence = explain(error)
-            picture = gr.skip() if seen else display.empty()
-            yield {**self._idle(), self.result.display: picture, self.result.status: display.line(sentence, "failed")}
-            raise gr.Error(sentence, print_exception=False) from error
-        else:
-            yield self._idle()
-        finally:
-            ended.set()
+            job = self.job(model, values | ({} if values.get("prompt") else {"prompt": "?"}))
+        except UserError:
+            return ""
+        return display.plan(job.request, self.services.seconds(job))
 
-    @may_leave_out_model_defaults
-    def answer(
-        self,
-        model: str,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 - Gradio finds the parameter by this default
-        **values: Any,
-    ) -> Iterator[tuple[str | None, int, dict[str, Any]]]:
-        """The same for a program: the video appears in the last answer, the seed in each."""
-        try:
-            job = self.job(model, values)
-            with closing(complete(job, self.runner, self.store, (PLAYABLE,), keep_guide=False)) as events:
-                for event in events:
-                    match event:
-                        case Progress():
-                            progress((event.step, event.of), desc=event.stage, unit=event.unit)
-                            yield None, job.request.seed, {}
-                        case Stored():
-                            yield str(event.files[PLAYABLE]), job.request.seed, event.settings
-                        case _:  # what only a page shows
-                            pass
-        except Exception as error:
-            raise gr.Error(explain(error), print_exception=False) from error
+    async def follow(self, followed: Any, visitor: str, video: Any, request: gr.Request) -> AsyncIterator[Update]:
+        """Fill the page with how jobs stand, one after the other, until the last is over or somebody else follows.
 
-    def stop(self, picture: str, request: gr.Request) -> Iterator[Update]:
-        """The page after Stop, which closes the run within a step. What was seen last stays."""
-        yield {self.controls.stop: gr.update(interactive=False), self.result.status: display.stopping()}
-        if (ended := self.running.pop(request.session_hash, None)) is not None:
-            ended.wait(STOP_SECONDS)
-        left = display.empty() if picture == display.busy() else gr.skip()
-        yield {**self._idle(), self.result.display: left, self.result.status: display.line("Stopped.", "stopped")}
+        followed: ids of jobs, as the browser keeps them, or as `start` hands them on.  video: what is shown now.
+        """
+        jobs = followed["jobs"] if isinstance(followed, dict) else followed
+        owner, token = self.services.owner(visitor), object()
+        entries = self.found(jobs, owner)
+        if not entries:
+            yield {self.controls.jobs: []}  # a generator without a word would empty the page
+            return
+        self.following[request.session_hash] = token
+        strip, shown = self.services.strip, Update({self.controls.jobs: [entry.job.id for entry in entries]})
+        yield dict(shown)
+        listed = None
+        async for entry, standing, place, picture in self._news(entries):
+            if self.following.get(request.session_hash) is not token:
+                return
+            page = self.result.showing(entry.job, standing, place, picture, had_video=video is not None)
+            page[self.controls.buttons.stop] = gr.update(interactive=not standing.is_over)
+            if (kind := (entry, type(standing.state))) != listed:
+                page[strip.made], listed = strip.listed(owner), kind
+            changed = {widget: value for widget, value in page.items() if widget not in shown or shown[widget] != value}
+            shown |= page
+            if changed:
+                yield changed
+        del self.following[request.session_hash]
 
-    def _update(self, event: Progress | Preview | Guide | Stored, job: Job, seconds: float) -> Update:
-        match event:
-            case Guide():
-                return self._show_guide(event, job, seconds)
-            case Progress():
-                return {self.result.status: display.progress(event)}
-            case Preview():
-                return {self.result.display: display.preview(event, job.request.fps)}
-            case Stored() if len(event.files) == 1:
+    async def _news(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Standing, int, str]]:
+        """How jobs stand, one job after the other: with each its place in the queue, and its preview as HTML."""
+        for entry in entries:
+            picture, drawn = display.busy(), None
+            async for standing, place in self.services.queue.watched(entry):
+                if standing.preview is not None and standing.preview is not drawn and standing.stored is None:
+                    drawn = standing.preview
+                    picture = await asyncio.to_thread(display.preview, drawn, entry.job.request.fps)
+                yield entry, standing, place, picture
+
+    def stop(self, jobs: list[str], visitor: str) -> Update:
+        """Stop what the tab shows, within a step; the page follows and sees it."""
+        for entry in self.found(jobs, self.services.owner(visitor)):
+            if not entry.standing.is_over:
+                self.services.queue.stop(entry)
                 return {
-                    self.result.display: gr.update(visible=False),
-                    self.result.video: gr.update(value=str(event.files[PLAYABLE]), visible=True),
-                    self.result.status: display.line(
-                        f"Done in {display.duration(seconds)} with seed {job.request.seed}.", "done"
-                    ),
-                    self.result.settings: event.settings,
-                    **self._downloads(event),
+                    self.controls.buttons.stop: gr.update(interactive=False),
+                    self.result.status: display.stopping(),
                 }
-            case Stored():
-                return self._downloads(event)
+        return {self.controls.buttons.stop: gr.update(interactive=False)}
 
-    def _show_guide(self, guide: Guide, job: Job, seconds: float) -> Update:
-        shown: Update = {
-            self.result.guide: gr.update(value=str(guide.path), visible=True),
-            self.result.guide_download: gr.update(value=str(guide.path), visible=True, interactive=True),
-        }
-        if job.maps_only:
-            ready = display.line(f"The control map is ready after {display.duration(seconds)}.", "done")
-            shown |= {self.result.display: gr.update(visible=False), self.result.status: ready}
-        return shown
-
-    def _downloads(self, event: Stored) -> Update:
-        return {
-            self.result.downloads[form]: gr.update(value=str(path), interactive=True)
-            for form, path in event.files.items()
-        }
-
-    def _idle(self) -> Update:
-        return {
-            **dict.fromkeys(self.controls.starters, gr.update(interactive=True)),
-            self.controls.stop: gr.update(interactive=False),
-        }
-
-
-def explain(error: Exception) -> str:
-    """What the person is told: a UserError's own sentence; for a bug, that the log has the details."""
-    if isinstance(error, UserError):
-        return str(error)
-    LOG.error("A run failed", exc_info=error)
-    return "Something went wrong, the log has the details."
-
-
-def describe(request: type[Request]) -> str:
-    """The endpoint in words: every field with its help and its range."""
-    lines = []
-    for name, _, spec in request.declarations():
-        if spec.choices:
-            values = f" ({', '.join(spec.choices)})"
-        elif spec.kind in {Kind.INTEGER, Kind.DECIMAL, Kind.SIZE}:
-            values = f" ({spec.minimum:g} to {spec.maximum:g})"
-        else:
-            values = ""
-        lines.append(f"{name}: {spec.help}{values}")
-    told = f"{request.title}. Answers with the video, the seed and all settings."
-    left_out = f"Left out, {', '.join(fields_with_defaults(request.task))} are those that suit the model and its speed."
-    return "\n".join((told, left_out, *lines))
+    def found(self, jobs: Any, owner: str) -> list[Entry]:
+        """Jobs of this task by their ids, which come from a browser."""
+        known = jobs if isinstance(jobs, list) else []
+        entries = [self.services.queue.find(str(job_id), owner) for job_id in known]
+        return [entry for entry in entries if entry and entry.job.request.task == self.request.task]

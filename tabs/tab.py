@@ -6,129 +6,165 @@ a click and a video.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import partial
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs.clip_source import build_clip_source
-from tabs.controls import Controls
-from tabs.examples import build_examples, connect_examples
-from tabs.form import QUIETLY, Field, required, rows, sections, widget
-from tabs.model_defaults import build_presets, connect_model_defaults, connect_presets
-from tabs.result import build_result
+from tabs.endpoint import Endpoint
+from tabs.form import QUIETLY, Field, required, rows, sections, sizes, the, widget
+from tabs.parts.clip_source import build_clip_source
+from tabs.parts.controls import STORAGE_SECRET, Controls, build_batch, build_buttons, build_followed
+from tabs.parts.examples import build_examples, connect_examples
+from tabs.parts.model_choice import build_model_choice
+from tabs.parts.presets import build_presets, connect_presets
+from tabs.parts.result import build_result
 from tabs.run import Run
-from tabs.vocabulary import unknown_words_note, word_list
 from text2video_zero.job import defaults_of
-from text2video_zero.requests import ControlledRequest
+from text2video_zero.requests.fields import BASICS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from serving.jobs import Runner
     from serving.menu import ModelMenu
-    from serving.store import VideoStore
+    from tabs.parts.model_choice import ModelChoice
+    from tabs.parts.presets import Presets
+    from tabs.services import Services
     from text2video_zero.requests import FieldSpec, Request
 
-BASICS = "Basics"
-OPEN_SECTIONS = {"Clip", "Control"}
-"""What a person who brings a clip sets first."""
+WORDS = ("negative_prompt", "quality_prompt")
+"""Basics that are rarely changed; they stand among the groups that open."""
 
-
-@dataclass(frozen=True)
-class Presets:
-    """Named values for some fields, offered as a row of buttons.
-
-    table: name -> field -> value; every entry names the same fields.
-    """
-
-    label: str
-    help: str
-    table: Mapping[str, Mapping[str, object]]
-
-    @property
-    def fields(self) -> list[str]:
-        """The fields that the presets fill."""
-        return list(next(iter(self.table.values())))
-
-    def matching(self, values: Mapping[str, object]) -> str | None:
-        """The entry that holds these values, None if there is none."""
-        return next((name for name, preset in self.table.items() if dict(preset) == dict(values)), None)
+PAPER = "https://arxiv.org/abs/2303.13439"
 
 
 @dataclass(frozen=True)
 class Tab:
     """What a task's tab shows beyond the declared fields of its request.
 
+    about: what the task does, in one sentence.  placeholder: a prompt that it takes.
+    section: of the paper, that describes it.
     examples: field values that fill the form; every example names the same fields.
+    only_with: field -> value -> the fields that mean something with that value alone.
     """
 
     request: type[Request]
+    about: str
+    placeholder: str
+    section: str
     examples: tuple[Mapping[str, object], ...] = ()
     presets: Presets | None = None
+    only_with: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=lambda: MappingProxyType({}))
 
 
-@dataclass(frozen=True)
-class Services:
-    """What the tabs need from the rest of the program."""
-
-    runner: Runner
-    store: VideoStore
-    menu: ModelMenu
-
-
-def build_tab(tab: Tab, services: Services) -> None:
+def build_tab(tab: Tab, services: Services) -> Run:
     """Render a tab and connect it. Call inside gr.Tabs."""
-    task = tab.request.task
+    task, request = tab.request.task, tab.request
     services = replace(services, menu=services.menu.of_task(task))
-    defaults = defaults_of(task, services.menu.default)
-    declared = {name: (defaults[name], spec) for name, _, spec in tab.request.declarations()}
-    first = required(tab.request)
-    with gr.Tab(tab.request.title, id=task), gr.Row(elem_classes="columns"):
-        with gr.Column(elem_classes="ask"):
+    declared = _declared(request, services.menu.default)
+    first = required(request)
+    with gr.Tab(request.title, id=task), gr.Row(elem_classes="columns"):
+        left, right = gr.Column(elem_classes="left"), gr.Column(elem_classes="right")
+        with left, gr.Column(elem_classes="ask"):
+            gr.HTML(introduction(tab), elem_classes="about-slot")
             source, fields = None, dict[str, Field]()
             if "clip" in first:
                 source = build_clip_source(declared["clip"][1], task, free=services.menu.free)
                 fields["clip"] = source.file
             fields |= {name: widget(name, *declared[name], task) for name in first if name not in fields}
+            the(gr.Textbox, fields, "prompt").placeholder = tab.placeholder
             note = gr.HTML(elem_id=f"{task}-words-note", elem_classes="note-slot")
-            start, show_maps, stop = _build_buttons(tab.request)
+            buttons = build_buttons(request)
             examples = build_examples(tab.examples, fields, task)
-        with gr.Column(elem_classes="result"):
-            result = build_result(tab.request)
-        seed_buttons = [gr.Button("Random", render=False), gr.Button("Last", render=False)]
-        with gr.Column(elem_classes="settings"):
-            settings, presets = build_presets(task), _build_presets(tab, defaults)
-            later = sections(tab.request, leave_out=first)
-            with gr.Group():
-                fields |= _build_fields(later.pop(BASICS, []), declared, task, seed_buttons)
-            model, loras = _build_model(task, services.menu), _build_loras(task, services.menu)
-            words = _build_words(task, services.menu)
-            for section, names in later.items():
-                with gr.Accordion(section, open=section in OPEN_SECTIONS):
-                    fields |= _build_fields(names, declared, task, seed_buttons)
-        controls = Controls(model, loras, {name: fields[name] for name in declared}, start, show_maps, stop, source)
-        Run(tab.request, services.runner, services.store, services.menu, controls, result).connect()
+        with right, gr.Column(elem_classes="result"):
+            result = build_result(request)
+        settings = _Settings.build(tab, services.menu, declared, left, right)
+        fields |= settings.fields
+        followed, jobs = build_followed(task)
+        ordered = {name: fields[name] for name in declared}
+        choice = settings.choice
+        controls = Controls(choice.model, choice.loras, ordered, buttons, settings.batch, source, followed, jobs)
+        run = Run(request, services, controls, result)
+        run.connect()
+        Endpoint(run).connect()
         if source is not None:
             source.connect(fields)
         connect_examples(examples, tab.examples, fields)
-        _connect_words(services.menu, model, fields["prompt"], note, words)
-        connect_model_defaults(tab.request, services.menu, model, fields, partial(_model_info, services.menu))
-        connect_presets(task, settings, model, fields)
-        _connect_presets(tab, presets, fields)
-        _connect_seed(seed_buttons, fields["seed"], result.seed)
+        choice.connect(request, fields, note)
+        settings.connect(tab, fields, result.seed)
+        _connect_memory(services, controls, f"{task}-{services.menu.default}")
+        _connect_only_with(tab, fields)
+    return run
 
 
-def _build_buttons(request: type[Request]) -> tuple[gr.Button, gr.Button | None, gr.Button]:
-    """Start, show the control maps alone where there are any, and stop."""
-    task, show_maps = request.task, None
-    with gr.Row(elem_classes="actions"):
-        start = gr.Button("Make the video", variant="primary", elem_id=f"{task}-run", scale=3, min_width=100)
-        if issubclass(request, ControlledRequest):
-            show_maps = gr.Button("Show control map", elem_id=f"{task}-show-maps", scale=2, min_width=90)
-        stop = gr.Button("Stop", variant="stop", interactive=False, elem_id=f"{task}-stop", scale=1, min_width=60)
-    return start, show_maps, stop
+def _declared(request: type[Request], model: str) -> dict[str, tuple[Any, FieldSpec]]:
+    """Field -> its default with a model, and its declaration."""
+    defaults = defaults_of(request.task, model)
+    return {name: (defaults[name], spec) for name, _, spec in request.declarations()}
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What a tab has beside the fields that come first.
+
+    fields: the others.  quality, presets: rows of chips that fill some.  seed_buttons: back to a drawn seed, or on to
+    the last.
+    """
+
+    fields: dict[str, Field]
+    choice: ModelChoice
+    quality: gr.Radio
+    presets: gr.Radio | None
+    batch: dict[str, gr.Textbox | gr.Slider]
+    seed_buttons: list[gr.Button]
+
+    @classmethod
+    def build(
+        cls,
+        tab: Tab,
+        menu: ModelMenu,
+        declared: Mapping[str, tuple[Any, FieldSpec]],
+        left: gr.Column,
+        right: gr.Column,
+    ) -> _Settings:
+        """Lay them out: what is often changed below the prompt, the rest in groups that open below the video."""
+        task = tab.request.task
+        seed_buttons = [gr.Button("Random", render=False), gr.Button("Last", render=False)]
+        groups = sections(tab.request, leave_out=required(tab.request))
+        basics = groups.pop(BASICS)
+        groups = {"Wording": [name for name in basics if name in WORDS], **groups}
+        with left, gr.Column(elem_classes="settings"):
+            quality = build_presets(task)
+            defaults = {name: default for name, (default, _) in declared.items()}
+            presets = tab.presets.build(task, defaults) if tab.presets else None
+            with gr.Group():
+                shown_names = [name for name in basics if name not in WORDS]
+                fields = _build_fields(shown_names, declared, task, seed_buttons)
+                _build_seconds(the(gr.Number, fields, "frames"), the(gr.Number, fields, "fps"), task)
+            choice = build_model_choice(task, menu)
+        with right, gr.Column(elem_classes="more"):
+            for section, names in groups.items():
+                with gr.Accordion(section, open=False):
+                    fields |= _build_fields(names, declared, task, seed_buttons)
+            batch = build_batch(task)
+        the(gr.Dropdown, fields, "size").choices = sizes(menu.native_side(menu.default))
+        return cls(fields, choice, quality, presets, batch, seed_buttons)
+
+    def connect(self, tab: Tab, fields: Mapping[str, Field], seed_used: gr.Number) -> None:
+        """Let the chips fill the form, and the buttons at the seed change it, which they do within the browser."""
+        connect_presets(tab.request.task, self.quality, self.choice.model, fields)
+        if tab.presets and self.presets:
+            tab.presets.connect(self.presets, fields)
+        random, last = self.seed_buttons
+        random.click(None, outputs=fields["seed"], js="() => -1", api_visibility="private")
+        last.click(None, seed_used, fields["seed"], js="(used) => used ?? -1", api_visibility="private")
+
+
+def introduction(tab: Tab) -> str:
+    """What the task does, as HTML, with where to read more."""
+    return f'<p class="about">{tab.about} <a href="{PAPER}" target="_blank" rel="noopener">Paper, {tab.section}</a></p>'
 
 
 def _build_fields(
@@ -145,109 +181,56 @@ def _build_fields(
     return fields
 
 
-def _build_model(task: str, menu: ModelMenu) -> gr.Dropdown:
-    return gr.Dropdown(
-        menu.names(),
-        value=menu.default,
-        label="Model",
-        info=_model_info(menu, menu.default),
-        allow_custom_value=menu.free,
-        elem_id=f"{task}-model",
-        interactive=True,
-    )
+def _build_seconds(frames: gr.Number, fps: gr.Number, task: str) -> None:
+    """How long the video plays: follows frames and speed, and sets the frames; both within the browser."""
+    with frames.parent or nullcontext():
+        seconds = gr.Number(
+            round(frames.value / fps.value, 2),
+            label="Seconds",
+            minimum=0.1,
+            step=0.5,
+            elem_id=f"{task}-seconds",
+            interactive=True,
+        )
+    follow = "(frames, fps) => (frames && fps ? Number((frames / fps).toFixed(2)) : 0)"
+    gr.on([frames.change, fps.change], None, [frames, fps], seconds, js=follow, api_visibility="private")
+    lead = "(seconds, fps) => Math.max(1, Math.round(seconds * fps))"
+    seconds.input(None, [seconds, fps], frames, js=lead, api_visibility="private")
 
 
-def _build_loras(task: str, menu: ModelMenu) -> gr.Textbox | None:
-    if not menu.free:
-        return None
-    return gr.Textbox(
-        "",  # without a value, programs would have to give one
-        label="LoRAs",
-        info="On top of the model, one per line: a .safetensors file, a name in models/ or a Hub id, and perhaps a "
-        "weight, such as owner/name:0.8.",
-        lines=2,
-        max_lines=6,
-        elem_id=f"{task}-loras",
-    )
+def _connect_only_with(tab: Tab, fields: Mapping[str, Field]) -> None:
+    """Show of the fields that hang on a choice those of the chosen value."""
+    for chooser, table in tab.only_with.items():
+        names = [name for of_value in table.values() for name in of_value]
+        for name in names:
+            fields[name].visible = name in table[str(fields[chooser].value)]
+        fields[chooser].change(
+            lambda value, table=table, names=names: [gr.update(visible=name in table.get(value, ())) for name in names],
+            fields[chooser],
+            [fields[name] for name in names],
+            **QUIETLY,
+        )
 
 
-def _model_info(menu: ModelMenu, model: str) -> str:
-    note = menu.note(model) or "a model of your own"
-    own = " Or type a folder, a .safetensors file or a Hub id." if menu.free else ""
-    return f"{note[0].upper()}{note[1:]}.{own}"
+def _connect_memory(services: Services, controls: Controls, key: str) -> None:
+    """The browser keeps what was entered, but for the clip, and fills it in when the page is loaded again.
 
-
-def _build_words(task: str, menu: ModelMenu) -> tuple[gr.Accordion, gr.HTML]:
-    known = word_list(menu, menu.default)
-    with gr.Accordion("Words this model knows", open=False, visible=bool(known), elem_id=f"{task}-words") as accordion:
-        return accordion, gr.HTML(known)
-
-
-def _build_presets(tab: Tab, values: Mapping[str, object]) -> gr.Radio | None:
-    if tab.presets is None:
-        return None
-    return gr.Radio(
-        list(tab.presets.table),
-        value=tab.presets.matching({name: values[name] for name in tab.presets.fields}),
-        label=tab.presets.label,
-        info=tab.presets.help,
-        elem_id=f"{tab.request.task}-presets",
-        elem_classes="chips",
-        interactive=True,
-    )
-
-
-def _connect_words(
-    menu: ModelMenu,
-    model: gr.Dropdown,
-    prompt: Field,
-    note: gr.HTML,
-    words: tuple[gr.Accordion, gr.HTML],
-) -> None:
+    key: tells the form from others, with other defaults.
+    """
+    kept = gr.BrowserState(None, storage_key=f"text2video-zero-form-{key}", secret=STORAGE_SECRET)
+    widgets = [widget for name, widget in controls.inputs.items() if name != "clip"]
     gr.on(
-        [prompt.change, model.change],
-        lambda model, prompt: unknown_words_note(menu, model, prompt),
-        [model, prompt],
-        note,
-        queue=False,
-        show_progress="hidden",
-        trigger_mode="always_last",
-        api_visibility="private",
-    )
-    accordion, shown_list = words
-
-    def list_words(model: str) -> tuple[Any, str]:
-        known = word_list(menu, model)
-        return gr.update(visible=bool(known)), known
-
-    model.change(
-        list_words,
-        model,
-        [accordion, shown_list],
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
-    )
-
-
-def _connect_presets(tab: Tab, radio: gr.Radio | None, fields: Mapping[str, Field]) -> None:
-    """A preset fills its fields; a field that moves, by hand or with the model, shows which preset still fits."""
-    if tab.presets is None or radio is None:
-        return
-    presets, names = tab.presets, tab.presets.fields
-    widgets = [fields[name] for name in names]
-    radio.input(lambda preset: [presets.table[preset][name] for name in names], radio, widgets, **QUIETLY)
-    gr.on(
-        [moved.change for moved in widgets],
-        lambda *values: presets.matching(dict(zip(names, values, strict=True))),
+        [*(widget.input for widget in widgets), controls.buttons.run.click],
+        None,
         widgets,
-        radio,
-        **QUIETLY,
+        kept,
+        js="(...values) => [values]",
+        api_visibility="private",
     )
-
-
-def _connect_seed(buttons: list[gr.Button], seed: Field, seed_used: gr.Number) -> None:
-    """Back to a drawn seed, or on to the one that was drawn last; both within the browser."""
-    random, last = buttons
-    random.click(None, outputs=seed, js="() => -1", api_visibility="private")
-    last.click(None, seed_used, seed, js="(used) => used ?? -1", api_visibility="private")
+    services.page.load(
+        None,
+        [kept, *widgets],
+        widgets,
+        js="(kept, ...now) => (kept?.length === now.length ? kept : now)",
+        api_visibility="private",
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from tabs.tab import Presets, Tab
+from tabs.parts.presets import Presets
+from tabs.tab import Tab
 from text2video_zero.models.catalogue import ASSETS
 from text2video_zero.requests import (
+    ControlledRequest,
     DepthRequest,
     DreamBoothRequest,
     EdgeRequest,
@@ -13,8 +15,15 @@ from text2video_zero.requests import (
     TextToVideoRequest,
 )
 from text2video_zero.requests.camera import CAMERA_PRESETS
+from text2video_zero.requests.controlled import DepthFields, EdgeFields, PoseFields
 
 CLIPS = ASSETS / "clips"
+
+
+def _own_fields(controlled: type[ControlledRequest]) -> list[str]:
+    """The fields that one control adds to what all have."""
+    shared = {name for name, _, _ in ControlledRequest.declarations()}
+    return [name for name, _, _ in controlled.declarations() if name not in shared]
 
 
 def _example(clip: str, prompt: str, **values: object) -> dict[str, object]:
@@ -23,6 +32,10 @@ def _example(clip: str, prompt: str, **values: object) -> dict[str, object]:
 
 TEXT_TO_VIDEO = Tab(
     request=TextToVideoRequest,
+    about="Write what you want to see. A model that has only ever seen pictures films it: the camera moves, "
+    "the subject stays the same.",
+    placeholder="a red panda dancing in the snow",
+    section="3.3",
     examples=(
         {"prompt": "a red panda dancing in the snow"},
         {"prompt": "an orange fox walking in the meadow"},
@@ -30,11 +43,14 @@ TEXT_TO_VIDEO = Tab(
         {"prompt": "a white horse standing in a meadow"},
         {"prompt": "an orange cat jumping on a street at night"},
     ),
-    presets=Presets("Camera", "A starting point; the sliders below fine-tune it.", CAMERA_PRESETS),
+    presets=Presets("Camera", "Where the camera goes; the sliders under Motion fine-tune it.", CAMERA_PRESETS),
 )
 CLIP_TABS = (
     Tab(
         PoseRequest,
+        about="Bring a clip of somebody who moves, or a skeleton, and write who is to move like that.",
+        placeholder="a white astronaut dancing on the moon",
+        section="3.4",
         examples=(
             _example("dancing-skeleton", "a white astronaut dancing on the moon", ready_made="yes"),
             _example("walking-skeleton", "a blue robot walking in the city", ready_made="yes"),
@@ -43,6 +59,9 @@ CLIP_TABS = (
     ),
     Tab(
         EdgeRequest,
+        about="Bring a clip and write what is to be drawn along its edges.",
+        placeholder="a purple fox walking in the snow",
+        section="3.4",
         examples=(
             _example("walking-fox", "a purple fox walking in the snow", ready_made="no"),
             _example("dancing-panda", "a green panda dancing on the beach", ready_made="no"),
@@ -51,6 +70,9 @@ CLIP_TABS = (
     ),
     Tab(
         DepthRequest,
+        about="Bring a clip and write what is to fill its space: near stays near, far stays far.",
+        placeholder="a red robot walking in the city",
+        section="3.4",
         examples=(
             _example("depth-fly-by", "a red robot walking in the city", ready_made="yes"),
             _example("depth-horse", "a white horse walking in the desert", ready_made="yes"),
@@ -59,14 +81,27 @@ CLIP_TABS = (
     ),
     Tab(
         DreamBoothRequest,
+        about="Bring a clip and choose a style: a model that was taught one look draws the clip in it.",
+        placeholder="a red panda dancing in the snow",
+        section="3.4",
         examples=(
             _example("dancing-panda", "a red panda dancing in the snow", control="edge", ready_made="no"),
             _example("walking-fox", "an orange fox walking in the meadow", control="edge", ready_made="no"),
             _example("walking-skeleton", "a blue robot walking in the city", control="pose", ready_made="yes"),
         ),
+        only_with={
+            "control": {
+                "edge": _own_fields(EdgeFields),
+                "pose": _own_fields(PoseFields),
+                "depth": _own_fields(DepthFields),
+            }
+        },
     ),
     Tab(
         InstructPix2PixRequest,
+        about="Bring a clip and say what to change in it; the rest stays as it is.",
+        placeholder="make it night",
+        section="3.4",
         examples=(
             _example("panda-in-a-meadow", "make it snow"),
             _example("panda-in-a-meadow", "turn the panda into a robot"),

@@ -9,30 +9,41 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_manager import ModelManager
+from serving.estimates import Pace
 from serving.local import LocalRunner
 from serving.menu import ModelMenu
-from serving.store import VideoStore
+from serving.queue import JobQueue
+from serving.store import JobStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+TINY_PACE = Pace({"sd1": 1e-4})
+"""Tiny models have the shape of Stable Diffusion 1.x, and a thousandth of its work."""
+
 
 @contextmanager
-def served(model: str | Path, folder: Path) -> Iterator[str]:
-    """Serve the app with a known model or a checkpoint as its default one; yields the address."""
+def served(model: str | Path, folder: Path, *, shared: bool = False) -> Iterator[str]:
+    """Serve the app with a known model or a checkpoint as its default one; yields the address.
+
+    shared: as for people who do not know one another; a model can then be chosen from the list alone.
+    """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     from app import build_app, launch_options
 
-    store = VideoStore(folder)
+    store = JobStore(folder)
     runner = LocalRunner(lambda: ModelManager("cpu"))
-    demo = build_app(runner, store, ModelMenu(str(model), free=True))
+    queue = JobQueue(runner, store, TINY_PACE)
+    demo = build_app(queue, ModelMenu(str(model), free=not shared), shared=shared)
     options = launch_options(store) | {"server_name": "127.0.0.1", "server_port": _free_port()}
     _, address, _ = demo.launch(prevent_thread_lock=True, **options)
     runner.open()
+    queue.open()
     try:
         yield address
     finally:
         demo.close(verbose=False)
+        queue.close()
 
 
 def _free_port() -> int:

@@ -10,7 +10,8 @@ import pytest
 import app
 from serving.local import LocalRunner
 from serving.menu import ModelMenu
-from serving.store import VideoStore
+from serving.queue import JobQueue
+from serving.store import JobStore
 from text2video_zero.__main__ import build_parser, job_of
 from text2video_zero.job import Job, Settings, build_job, defaults_of
 from text2video_zero.models.catalogue import STABLE_DIFFUSION_1_5, TOYLAND
@@ -28,14 +29,14 @@ def asked(task: str, **more) -> dict:
 
 @pytest.fixture(scope="module", params=["toyland", "sd-1.5"])
 def page(request, tmp_path_factory):
-    store = VideoStore(tmp_path_factory.mktemp("outputs"))
+    store = JobStore(tmp_path_factory.mktemp("outputs"))
     runner = LocalRunner(lambda: pytest.fail("no model is wanted"))
-    return app.build_app(runner, store, ModelMenu(request.param, free=True))
+    return app.build_app(JobQueue(runner, store), ModelMenu(request.param, free=True))
 
 
 def run_of(page, task: str):
     """What is behind a tab's buttons and its endpoint."""
-    return next(dependency.fn.__self__ for dependency in page.fns.values() if dependency.api_name == task)
+    return next(dependency.fn.__self__.run for dependency in page.fns.values() if dependency.api_name == task)
 
 
 def by_page(page, task: str, model: str, **given) -> Job:
@@ -67,7 +68,7 @@ def same(job: Job, other: Job) -> bool:
 
 @pytest.mark.parametrize("task", REQUESTS)
 def test_page_program_and_command_line_make_the_same_job(page, task):
-    model = run_of(page, task).menu.default
+    model = run_of(page, task).services.menu.default
     for given in (asked(task), asked(task, frames=5, fps=12, steps=7, chunk_size=2, size="96x64")):
         job = by_command_line(task, model, **given)
         assert same(by_page(page, task, model, **given), job)
@@ -92,7 +93,7 @@ def test_a_program_that_names_a_speed_gets_what_goes_with_it(page, speed):
 
 
 def test_loras_and_a_typed_path_are_the_page_s_ways_to_say_what_options_say(page):
-    model = run_of(page, "edge").menu.default
+    model = run_of(page, "edge").services.menu.default
     job = by_page(page, "edge", model, **GIVEN, clip_path="b.mp4", loras="owner/one:0.5\n\nowner/two@v2\n")
     options = ["--clip", "b.mp4", "--lora", "owner/one:0.5", "--lora", "owner/two@v2"]
     arguments = build_parser().parse_args(["edge", "--model", model, "--prompt", "a fox", "--seed", "3", *options])

@@ -187,7 +187,7 @@ class TestWheel:
         rooms = [ROOT / room for room in ("text2video_zero", "serving", "tabs")]
         modules = {str(path.relative_to(ROOT)) for room in rooms for path in room.rglob("*.py")}
         assert {name for name in names if name.endswith(".py")} == modules | {"app.py", "model_manager.py"}
-        assert {"text2video_zero/py.typed", "tabs/style.css", "tabs/in_step.js"} <= set(names)
+        assert {"text2video_zero/py.typed", "tabs/look/style.css", "tabs/look/page.js"} <= set(names)
         assert "text2video_zero/assets/toyland/model_index.json" in names
 
     def test_works_from_an_empty_folder(self, programs, tmp_path):

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from model_manager import ModelManager
-from serving.jobs import complete
 from serving.local import LocalRunner
-from serving.store import VideoStore
+from serving.queue import complete
+from serving.store import JobStore
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished
 from text2video_zero.job import Job
@@ -100,9 +100,11 @@ class Person:
         self.met[outcome] += 1
 
     def finished(self, job):
-        stored = list(complete(job, self.runner, self.store))[-1]
-        for path in stored.files.values():
-            path.unlink()
+        folder = self.store.add(job)
+        try:
+            list(complete(job, self.runner, folder))
+        finally:
+            self.store.remove(folder)
         return "finished"
 
     def stopped(self, job):
@@ -147,7 +149,7 @@ def test_two_hundred_requests_leave_nothing_behind(orders, expected, tmp_path, m
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     manager = ModelManager("cpu", device_budget=2_000_000)  # holds some of the models, not all
-    person = Person(orders, manager, VideoStore(tmp_path / "videos"), seed=2)
+    person = Person(orders, manager, JobStore(tmp_path / "videos"), seed=2)
     threads = threading.active_count()
     memory = []
     for _ in range(REQUESTS):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def _unguessable() -> str:
-    return secrets.token_hex(8)
+    return secrets.token_hex(16)
 
 
 @dataclass(frozen=True)

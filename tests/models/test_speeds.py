@@ -9,8 +9,8 @@ import pytest
 
 from model_manager import ModelManager
 from serving.menu import ModelMenu
-from tabs.model_defaults import connect_model_defaults
-from tabs.tab import widget
+from tabs.form import widget
+from tabs.parts.model_choice import build_model_choice
 from tabs.tasks import TABS
 from tests.fake_hub import FakeHub
 from tests.runs import sampled
@@ -125,22 +125,24 @@ class TestMenu:
         tab = next(tab for tab in TABS if tab.request.task == task)
         menu = ModelMenu(model, free=True)
         with gr.Blocks(analytics_enabled=False) as page:
-            chosen = gr.Dropdown(menu.names(), value=model)
+            choice = build_model_choice(task, menu)
             declared = tab.request.declarations()
             fields = {name: widget(name, default, spec, task) for name, default, spec in declared}
-            connect_model_defaults(tab.request, menu, chosen, fields, str)
+            choice.connect(tab.request, fields, gr.HTML())
         if task == "instruct-pix2pix":
             assert "speed" not in fields
             return
         assert fields["speed"].visible is (model == "sd-1.5")
-        on_model, on_speed = (dependency.fn for dependency in page.fns.values())
+        *_, follow_model, fill_for_model, on_speed = (dependency.fn for dependency in page.fns.values())
         set_by_speed = on_speed("sd-1.5", "LCM")
         assert set_by_speed[fields["steps"]] == 8
         assert set_by_speed[fields["sampler"]] == "LCM"
-        back = on_model("toyland", "LCM")
-        assert back[fields["speed"]] == gr.update(value=FULL_QUALITY, visible=False)
+        back = fill_for_model("toyland", "LCM")
+        assert back[fields["speed"]] == FULL_QUALITY
         assert back[fields["sampler"]] == "DDIM"
-        assert on_model("sd-1.5", "LCM")[fields["speed"]] == gr.update(value="LCM", visible=True)
+        assert fill_for_model("sd-1.5", "LCM")[fields["speed"]] == "LCM"
+        for name in ("toyland", "sd-1.5"):
+            assert follow_model(name)[fields["speed"]] == gr.update(visible=name == "sd-1.5")
 
 
 class TestLoading:

@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from app import read_options, wants_check
 from model_manager import ModelManager
-from serving.jobs import complete
 from serving.local import LocalRunner
-from serving.store import VideoStore
+from serving.queue import complete
+from serving.store import JobStore
 from tests.fake_hub import FakeHub
 from tests.tiny_models import write_safety_checker
 from text2video_zero.__main__ import main
@@ -110,10 +110,12 @@ class TestBlocking:
 
     def test_what_was_blocked_is_neither_shown_nor_kept(self, careful, checked, tmp_path):
         block(checked, EVERYTHING)
-        store = VideoStore(tmp_path / "videos")
+        store = JobStore(tmp_path / "videos")
+        job = Job(SHORT, checked.checkpoint)
+        folder = store.add(job)
         with pytest.raises(UserError, match="The safety checker blocked"):
-            list(complete(Job(SHORT, checked.checkpoint), LocalRunner(lambda: careful), store))
-        assert not list(store.folder.iterdir())
+            list(complete(job, LocalRunner(lambda: careful), folder))
+        assert sorted(path.name for path in folder.path.iterdir()) == ["request.json", "state.json"]
 
 
 def result_frames(pipeline):

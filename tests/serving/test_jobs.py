@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 import threading
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 
 from model_manager import ModelManager
-from serving.jobs import complete
+from serving.jobs import Guide, Stored
 from serving.local import LocalRunner
 from serving.menu import ModelMenu
-from serving.store import FORMS, Guide, Stored, VideoStore
+from serving.queue import complete
+from serving.store import FORMS, JobStore
 from tests.example_files import write_clip
 from tests.fake_hub import FakeHub
 from text2video_zero.errors import UserError
@@ -43,6 +45,11 @@ def runner(manager):
 @pytest.fixture
 def job(tiny_checkpoint):
     return Job(SHORT, Checkpoint(str(tiny_checkpoint)))
+
+
+def kept(job, folder):
+    """A folder for one more run of a job."""
+    return JobStore(folder / "kept").add(dataclasses.replace(job, id=secrets.token_hex(16)))
 
 
 def progress_stages(events):
@@ -122,11 +129,11 @@ class TestGuide:
         return Job(EdgeRequest(prompt="a fox", clip=str(clip), frames=4, steps=4, seed=3), checkpoint)
 
     def test_maps_alone_end_before_anything_is_sampled(self, runner, job, tmp_path):
-        store = VideoStore(tmp_path / "kept")
-        events = list(complete(dataclasses.replace(job, maps_only=True), runner, store))
+        events = list(complete(dataclasses.replace(job, maps_only=True), runner, kept(job, tmp_path)))
         assert isinstance(events[-1], Guide)
         assert not any(isinstance(event, Preview | Stored) for event in events)
-        assert [path.name for path in store.folder.iterdir()] == [events[-1].path.name]
+        assert events[-1].path.name.startswith("edge-")
+        assert events[-1].path.name.endswith("-control-map.mp4")
 
     @pytest.mark.parametrize(
         ("request_type", "ready_made"), [(EdgeRequest, "no"), (PoseRequest, "yes"), (DepthRequest, "yes")]
@@ -145,10 +152,9 @@ class TestGuide:
         assert not models.is_loaded(job.checkpoint)
 
     def test_a_run_after_them_does_not_look_again(self, runner, job, tmp_path, monkeypatch):
-        store = VideoStore(tmp_path / "kept")
-        alone = list(complete(dataclasses.replace(job, maps_only=True), runner, store))[-1]
+        alone = list(complete(dataclasses.replace(job, maps_only=True), runner, kept(job, tmp_path)))[-1]
         monkeypatch.setattr("text2video_zero.control.control_maps.CannyMapper.seen", None)
-        events = list(complete(job, runner, store))
+        events = list(complete(job, runner, kept(job, tmp_path)))
         guide = next(event for event in events if isinstance(event, Guide))
         stored = next(event for event in events if isinstance(event, Stored))
         assert events.index(guide) < events.index(stored)
@@ -158,17 +164,18 @@ class TestGuide:
         assert (shown.frames, shown.fps, shown.size) == (made.frames, made.fps, made.size)
 
     def test_maps_can_be_given_up_and_leave_nothing(self, runner, job, tmp_path):
-        running = complete(dataclasses.replace(job, maps_only=True), runner, VideoStore(tmp_path / "kept"))
+        folder = kept(job, tmp_path)
+        running = complete(dataclasses.replace(job, maps_only=True), runner, folder)
         next(running)
         running.close()
-        assert list((tmp_path / "kept").iterdir()) == []
+        assert not list(folder.path.glob("*.mp4"))
         assert isinstance(list(runner.run(job))[-1], Finished)
 
     def test_an_instruction_s_clip_is_kept_as_it_was_read(self, runner, tiny_editor, tmp_path):
         clip = write_clip(tmp_path, "mp4")
         request = InstructPix2PixRequest(prompt="snow", clip=str(clip), frames=3, first_frame=2, steps=4, seed=3)
         job = Job(request, Checkpoint(str(tiny_editor), kind="instruct-pix2pix"))
-        events = list(complete(job, runner, VideoStore(tmp_path / "kept"), (".mp4",)))
+        events = list(complete(job, runner, kept(job, tmp_path), (".mp4",)))
         guide = next(event for event in events if isinstance(event, Guide))
         shown = np.asarray(
             read_clip(guide.path, first_frame=0, frames=9, fps=8, size=Size(80, 64), native=Size(64, 64)).frames
@@ -178,12 +185,6 @@ class TestGuide:
         )
         assert shown.shape == read.shape
         assert np.abs(shown.astype(int) - read).mean() < 5
-
-    def test_a_program_that_wants_the_video_alone_gets_it_alone(self, runner, job, tmp_path):
-        store = VideoStore(tmp_path / "kept")
-        events = list(complete(job, runner, store, (".mp4",), keep_guide=False))
-        assert not any(isinstance(event, Guide) for event in events)
-        assert len(list(store.folder.iterdir())) == 1
 
 
 class TestDownload:
@@ -245,13 +246,13 @@ def test_a_model_that_cannot_be_loaded_frees_the_device(runner, job, tmp_path):
 
 
 def test_the_device_is_free_again_before_the_files_are_written(runner, job, tmp_path):
-    events = complete(job, runner, VideoStore(tmp_path))
+    events = complete(job, runner, kept(job, tmp_path))
     assert any(isinstance(event, Progress) and event.stage == "Saving" for event in events)
     assert not waits(next(runner.run(job)))
 
 
 def test_a_finished_job_is_kept_in_every_form_with_its_settings(runner, job, tmp_path):
-    stored = [event for event in complete(job, runner, VideoStore(tmp_path)) if isinstance(event, Stored)]
+    stored = [event for event in complete(job, runner, kept(job, tmp_path)) if isinstance(event, Stored)]
     assert [len(event.files) for event in stored] == [1, 2, 3]
     assert list(stored[0].files) == [".mp4"]
     for form in FORMS:

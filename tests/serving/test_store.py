@@ -1,27 +1,34 @@
-"""Where videos are kept, and that a store which forgets removes nothing but its own."""
+"""Jobs on disk: whole or not there, told again by the next program, and a store that forgets removes its own alone."""
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from serving.jobs import complete
-from serving.local import LocalRunner
-from serving.store import FORMS, RECORDS, Guide, VideoStore
+from serving.jobs import Done, Failed, Guide, Interrupted, Running, Stopped
+from serving.store import FORMS, REQUEST, STATE, JobStore
 from tests.example_files import write_clip
 from text2video_zero.errors import UserError
-from text2video_zero.events import ControlMaps
+from text2video_zero.events import ControlMaps, Progress
 from text2video_zero.job import Job
 from text2video_zero.media.settings import read_settings
-from text2video_zero.media.video import FramesKeptError, Video
-from text2video_zero.models.checkpoints import Checkpoint
+from text2video_zero.media.video import Video
+from text2video_zero.models.checkpoints import Adapter, Checkpoint
 from text2video_zero.requests import EdgeRequest, TextToVideoRequest
 
 SHORT = TextToVideoRequest(prompt="a fox", frames=2, steps=4, seed=3)
 DAY = 24 * 3600
+MP4 = (".mp4",)
+
+
+@pytest.fixture
+def job():
+    return Job(SHORT, Checkpoint("owner/model", adapters=(Adapter("owner/style", 0.5),)))
 
 
 @pytest.fixture
@@ -29,145 +36,113 @@ def video():
     return Video(np.full((2, 16, 16, 3), 90, np.uint8), 8, {"app": "text2video-zero", "request": SHORT.to_dict()})
 
 
-@pytest.fixture
-def forgetful(tmp_path):
-    return VideoStore(tmp_path, keep_settings=False, keep_seconds=DAY)
-
-
-def save(store, video, forms=(".mp4",)):
-    """The files of a video that a store has just written."""
-    *_, stored = store.save(SHORT, video, forms)
-    return list(stored.files.values())
-
-
-def aged(folder, days=3):
-    """Let the records be older, as if the files had been written that long ago."""
+def old(folder, days=3):
+    """Let a job have been over for days."""
     then = time.time() - days * DAY
-    for record in (folder / RECORDS).iterdir():
-        os.utime(record, (then, then))
+    os.utime(folder.path / STATE, (then, then))
 
 
-def shown(folder):
-    return sorted(path for path in folder.iterdir() if path.name != RECORDS)
+def made(store, job, video, state=Done(1.0)):  # noqa: B008 - a frozen record
+    folder = store.add(job)
+    list(folder.save(video, MP4))
+    folder.save_state(state)
+    return folder
 
 
-def test_names_of_videos_are_unique_and_cannot_be_guessed(video, tmp_path):
-    store = VideoStore(tmp_path)
-    names = {path.stem for _ in range(3) for path in save(store, video)}
-    assert len(names) == 3
-    assert all(name.startswith("text-to-video-") and len(name.rsplit("-", 1)[1]) >= 16 for name in names)
+def test_a_folder_s_name_tells_task_and_moment_and_cannot_be_guessed(tmp_path, job):
+    folder = JobStore(tmp_path).add(job)
+    task, day, moment, token = folder.path.name.rsplit("-", 3)
+    assert (task, len(day), len(moment)) == ("text-to-video", 8, 6)
+    assert len(token) >= 128 / 4
+    assert token not in folder.file(".gif").name
 
 
-def test_a_shared_store_writes_no_settings_into_files(video, forgetful):
-    (stored,) = forgetful.save(SHORT, video, (".mp4",))
+def test_a_job_is_read_back_as_it_was_with_all_that_was_made(tmp_path, job, video):
+    folder = JobStore(tmp_path).add(job, "ann")
+    (found,) = JobStore(tmp_path).jobs()
+    assert (found.job, found.owner, found.path) == (job, "ann", folder.path)
+    assert found.standing().state == Interrupted()
+    folder.save_state(Running(Progress("Denoising", 1, 4)))
+    assert found.standing().state == Interrupted()
+    guide = folder.save_guide(ControlMaps(video.frames))
+    *_, stored = folder.save(video, tuple(FORMS))
+    folder.save_state(Done(4.5))
+    standing = found.standing()
+    assert (standing.state, standing.guide, standing.stored) == (Done(4.5), Guide(guide.path), stored)
+    assert found.poster.read_bytes()[:3] == b"\xff\xd8\xff"
+
+
+@pytest.mark.parametrize("state", [Done(2.5), Failed("There is no room."), Stopped()])
+def test_how_a_job_ended_is_read_back(tmp_path, job, state):
+    folder = JobStore(tmp_path).add(job)
+    folder.save_state(state)
+    assert folder.standing().state == state
+
+
+def test_a_clip_is_kept_with_the_job_even_if_the_upload_goes(tmp_path, job):
+    clip = write_clip(tmp_path, "gif")
+    brought = clip.read_bytes()
+    folder = JobStore(tmp_path / "jobs").add(Job(EdgeRequest(prompt="a fox", clip=str(clip)), job.checkpoint))
+    clip.unlink()
+    (found,) = JobStore(tmp_path / "jobs").jobs()
+    assert found.job == folder.job
+    assert Path(found.job.request.clip).read_bytes() == brought
+    assert found.job.request.clip.endswith(clip.name)
+
+
+def test_what_is_amiss_is_passed_over(tmp_path, job):
+    store = JobStore(tmp_path)
+    damaged, foreign = store.add(job), tmp_path / "holiday"
+    (damaged.path / REQUEST).write_text('{"request": ')
+    foreign.mkdir()
+    (tmp_path / "text-to-video-20200101-000000-0123.mp4").touch()
+    assert store.jobs() == []
+
+
+def test_a_job_belongs_to_one_program_at_a_time(tmp_path, job):
+    folder = JobStore(tmp_path).add(job)
+    lock = folder.claim()
+    assert folder.claim() is None
+    os.close(lock)
+    lock = folder.claim()
+    assert lock is not None
+    os.close(lock)
+
+
+def test_a_clip_that_is_gone_leaves_no_folder(tmp_path, job):
+    clip = write_clip(tmp_path, "gif")
+    clip.chmod(0)
+    if os.access(clip, os.R_OK):
+        pytest.skip("this user may read everything")
+    with pytest.raises(UserError):
+        JobStore(tmp_path / "jobs").add(Job(EdgeRequest(prompt="a fox", clip=str(clip)), job.checkpoint))
+    assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_without_settings_nothing_tells_how_a_video_was_made(tmp_path, job, video):
+    store = JobStore(tmp_path, keep_settings=False)
+    folder = store.add(job)
+    assert store.jobs()  # until it is over, it can be begun again
+    (stored,) = folder.save(video, MP4)
+    folder.save_state(Done(1.0))
     assert stored.settings == video.settings
     with pytest.raises(UserError, match="no settings"):
         read_settings(stored.files[".mp4"])
+    assert not any(b"a fox" in path.read_bytes() for path in folder.path.iterdir())
 
 
-def test_its_own_files_go_after_a_while_whoever_of_its_kind_looks(video, forgetful, tmp_path):
-    old = [*save(forgetful, video, tuple(FORMS)), forgetful.save_guide(SHORT, ControlMaps(video.frames)).path]
-    assert shown(tmp_path) == sorted(old)
-    aged(tmp_path)
-    later = save(VideoStore(tmp_path, keep_seconds=DAY), video)
-    assert shown(tmp_path) == later
-    assert [record.name for record in (tmp_path / RECORDS).iterdir()] == [later[0].name]
-    again = save(forgetful, video)  # the first store goes on beside the second
-    assert shown(tmp_path) == sorted(later + again)
+def test_a_forgetful_store_removes_what_was_to_go_whoever_of_its_kind_looks(tmp_path, job, video):
+    old(made(JobStore(tmp_path, keep_seconds=DAY), job, video))
+    second = JobStore(tmp_path, keep_seconds=DAY).add(Job(SHORT, Checkpoint("owner/model")))
+    assert sorted(tmp_path.iterdir()) == [second.path]
 
 
-def test_a_guide_makes_room_too(video, forgetful, tmp_path):
-    forgetful.save_guide(SHORT, ControlMaps(video.frames))
-    aged(tmp_path)
-    new = forgetful.save_guide(SHORT, ControlMaps(video.frames))
-    assert shown(tmp_path) == [new.path]
-
-
-def test_files_of_others_stay_however_old(video, forgetful, tmp_path):
-    kept = [tmp_path / name for name in ("holiday.mp4", "text-to-video-20200101-000000-0123456789abcdef.mp4", "a.zip")]
-    for path in kept:
-        path.write_bytes(b"a stranger's")
-    kept += save(VideoStore(tmp_path), video)  # that one keeps for good
-    for path in kept:
-        os.utime(path, (0, 0))
-    aged(tmp_path)
-    new = save(forgetful, video)
-    assert shown(tmp_path) == sorted(kept + new)
-
-
-def test_a_file_that_somebody_changed_or_replaced_is_theirs(video, forgetful, tmp_path):
-    changed, replaced, gone = (save(forgetful, video)[0] for _ in range(3))
-    with changed.open("ab") as file:
-        file.write(b"a note")
-    content = replaced.read_bytes()
-    replaced.unlink()
-    (tmp_path / "copy").write_bytes(content)
-    (tmp_path / "copy").rename(replaced)
-    gone.unlink()
-    aged(tmp_path)
-    new = save(forgetful, video)
-    assert shown(tmp_path) == sorted([changed, replaced, *new])
-    assert [record.name for record in (tmp_path / RECORDS).iterdir()] == [new[0].name]
-
-
-@pytest.mark.parametrize("damage", [b"", b"12 3", b"\xff\xfe not numbers"])
-def test_a_damaged_record_lets_its_file_stay(video, forgetful, tmp_path, damage):
-    first, second = (save(forgetful, video)[0] for _ in range(2))
-    (tmp_path / RECORDS / first.name).write_bytes(damage)
-    (tmp_path / RECORDS / "folder").mkdir()
-    aged(tmp_path)
-    new = save(VideoStore(tmp_path, keep_seconds=DAY), video)
-    assert not second.exists()
-    assert shown(tmp_path) == sorted([first, *new])
-
-
-def test_lost_records_let_files_stay_and_new_ones_are_written(video, forgetful, tmp_path):
-    first = save(forgetful, video)
-    for record in (tmp_path / RECORDS).iterdir():
-        record.unlink()
-    second = save(forgetful, video)
-    aged(tmp_path)
-    third = save(forgetful, video)
-    assert not second[0].exists()
-    assert shown(tmp_path) == sorted(first + third)
-
-
-def test_a_stopped_run_s_control_map_goes_too(manager, tiny_checkpoint, tiny_controlnets, forgetful, video, tmp_path):
-    checkpoint = Checkpoint(str(tiny_checkpoint), controlnet=str(tiny_controlnets["edge"]))
-    (tmp_path / "clips").mkdir()
-    clip = write_clip(tmp_path / "clips", "gif")
-    job = Job(EdgeRequest(prompt="a fox", clip=str(clip), frames=4, steps=4, seed=3), checkpoint)
-    running = complete(job, LocalRunner(lambda: manager), forgetful)
-    guide = next(event for event in running if isinstance(event, Guide))
-    running.close()
-    assert guide.path.exists()
-    aged(tmp_path)
-    save(forgetful, video)
-    assert not guide.path.exists()
-
-
-def test_frames_that_are_kept_for_want_of_an_encoder_go_too(video, forgetful, tmp_path, monkeypatch):
-    with monkeypatch.context() as broken:
-        broken.setenv("IMAGEIO_FFMPEG_EXE", "/bin/false")
-        with pytest.raises(FramesKeptError) as raised:
-            save(forgetful, video)
-    assert shown(tmp_path) == [raised.value.path]
-    aged(tmp_path)
-    new = save(forgetful, video)
-    assert shown(tmp_path) == new
-
-
-def test_frames_that_are_kept_elsewhere_are_nobody_s_to_remove(video, forgetful, tmp_path, monkeypatch):
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
-    monkeypatch.setattr(forgetful, "folder", tmp_path / "file")
-    forgetful.folder.write_text("")  # a folder that takes nothing
-    with pytest.raises(FramesKeptError):
-        save(forgetful, video)
-    assert not list((tmp_path / RECORDS).iterdir())
-
-
-def test_a_store_that_keeps_for_good_writes_videos_alone(video, tmp_path):
-    kept = save(VideoStore(tmp_path), video)
-    assert list(tmp_path.iterdir()) == kept
+def test_what_others_made_and_what_was_to_stay_stays_however_old(tmp_path, job, video):
+    kept = made(JobStore(tmp_path), job, video)
+    stranger = tmp_path / "text-to-video-20200101-000000-0123456789abcdef0123456789abcdef"
+    stranger.mkdir()
+    (stranger / STATE).write_text(json.dumps({"keep_seconds": "long"}))
+    old(kept)
+    os.utime(stranger / STATE, (0, 0))
+    JobStore(tmp_path, keep_seconds=DAY).remove_old()
+    assert sorted(tmp_path.iterdir()) == sorted([kept.path, stranger])

@@ -12,8 +12,9 @@ from PIL import Image
 import app
 from serving.local import LocalRunner
 from serving.menu import ModelMenu
-from serving.store import VideoStore
-from tabs.clip_source import show_used_part
+from serving.queue import JobQueue
+from serving.store import JobStore
+from tabs.parts.clip_source import show_used_part
 from tests.example_files import write_clip
 
 
@@ -56,7 +57,7 @@ def test_nothing_is_shown_before_there_is_a_clip_or_while_a_number_is_being_type
 @pytest.mark.parametrize("free", [True, False])
 def test_a_path_of_the_serving_machine_can_be_typed_only_where_strangers_cannot(tmp_path, free):
     runner = LocalRunner(lambda: app.open_models(app.read_options(["--device", "cpu"])))
-    page = app.build_app(runner, VideoStore(tmp_path), ModelMenu("toyland", free=free))
+    page = app.build_app(JobQueue(runner, JobStore(tmp_path)), ModelMenu("toyland", free=free))
     names = {component["props"].get("elem_id") for component in page.get_config_file()["components"]}
     assert "edge-clip" in names
     assert ("edge-clip-path" in names) is free

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from serving.menu import ModelMenu
-from tabs import display
-from tabs.tab import Presets
+from tabs.look import display
+from tabs.parts.model_choice import unknown_words_note, word_list
+from tabs.parts.presets import Presets
 from tabs.tasks import TEXT_TO_VIDEO
-from tabs.vocabulary import unknown_words_note, word_list
 from text2video_zero.events import Preview, Progress
 from text2video_zero.requests import TextToVideoRequest
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from serving.menu import ModelMenu
-from tabs.examples import cards_of
-from tabs.result import find_example
+from tabs.parts.examples import cards_of
+from tabs.parts.result import find_example
 from tabs.tasks import CLIP_TABS, CLIPS, TABS
 from text2video_zero.control.ready_made import looks_ready_made
 from text2video_zero.media.clips import probe, read_clip
 from text2video_zero.media.settings import read_settings
 from text2video_zero.media.video import Video
 from text2video_zero.models.catalogue import TOYLAND_FOLDER
-from text2video_zero.models.vocabulary import Vocabulary
 from text2video_zero.requests import REQUESTS, Size
 from toyland import examples
-from toyland.world import clips
+from toyland.world import clips, edits
 
 SIDE = Size(clips.SIDE, clips.SIDE)
 EXAMPLES = [(tab.request, example) for tab in CLIP_TABS for example in tab.examples]
@@ -53,8 +54,18 @@ def test_skeletons_are_recognised_as_control_maps(name, kind):
 def test_every_example_of_a_tab_is_a_request_in_words_that_toyland_knows(request_type, example):
     request = request_type.from_dict(example)
     assert probe(request.clip).frames == clips.FRAMES
-    if request.task != "instruct-pix2pix":
-        assert Vocabulary.read(TOYLAND_FOLDER).unknown_words(request.prompt) == []
+    vocabulary = ModelMenu("toyland", free=False).of_task(request.task).vocabulary("toyland")
+    assert vocabulary.unknown_words(request.prompt) == []
+
+
+def test_the_editor_knows_instructions_and_the_model_of_pictures_does_not():
+    menu = ModelMenu("toyland", free=False)
+    editor, pictures = (menu.of_task(task).vocabulary("toyland") for task in ("instruct-pix2pix", "text-to-video"))
+    asked = [phrase for phrases in edits.instruction_vocabulary()["instructions"].values() for phrase in phrases]
+    assert all(editor.unknown_words(phrase) == [] for phrase in asked)
+    assert pictures.unknown_words("make it snow") == ["make", "it"]
+    written = json.loads((TOYLAND_FOLDER / "instruct-pix2pix" / "vocabulary.json").read_text(encoding="utf-8"))
+    assert written == json.loads(json.dumps(edits.instruction_vocabulary()))
 
 
 def test_the_examples_of_a_tab_name_the_same_fields():

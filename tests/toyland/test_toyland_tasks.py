@@ -19,6 +19,7 @@ from toyland.examples import model_of
 
 TABS_BY_TASK = {tab.request.task: tab for tab in TABS}
 NATIVE = Size(128, 128)
+FRAMES = 2
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +46,13 @@ def model(tab):
     return model_of(tab.request.task)
 
 
-def check(video, tab, frames):
+def check(video, tab):
     """The video is of the task, as long and as large as it was asked for, and shows something that differs."""
     info, settings = probe(video), read_settings(video)
-    assert (info.frames, info.size) == (frames, NATIVE)
+    assert (info.frames, info.size) == (FRAMES, NATIVE)
     assert settings["task"] == tab.request.task
     assert settings["request"]["prompt"] == tab.examples[0]["prompt"]
-    pictures = np.asarray(read_clip(video, first_frame=0, frames=frames, fps=None, size=None, native=NATIVE).frames)
+    pictures = np.asarray(read_clip(video, first_frame=0, frames=FRAMES, fps=None, size=None, native=NATIVE).frames)
     assert pictures.std() > 20
 
 
@@ -60,19 +61,19 @@ def test_a_program_gets_a_video(client, tab, model):
     if "clip" in values:
         values["clip"] = handle_file(values["clip"])
     video, seed, settings = client.predict(
-        **values, model=model, frames=4, steps=4, seed=7, api_name=f"/{tab.request.task}"
+        **values, model=model, frames=FRAMES, steps=4, seed=7, api_name=f"/{tab.request.task}"
     )
     assert seed == settings["request"]["seed"] == 7
-    check(Path(video), tab, 4)
+    check(Path(video), tab)
 
 
 def test_the_command_line_writes_a_video(tab, model, tmp_path, capsys):
     options = [f"--{name.replace('_', '-')}={value}" for name, value in tab.examples[0].items()]
     output = tmp_path / "out.mp4"
-    run = f"{tab.request.task} --model {model} --frames 4 --steps 4 --seed 7 --device cpu --quiet --output {output}"
-    assert main([*run.split(), *options]) == 0
+    run = f"{tab.request.task} --model {model} --frames {FRAMES} --steps 4 --seed 7 --device cpu --quiet"
+    assert main([*run.split(), *options, "--output", str(output)]) == 0
     assert capsys.readouterr().out.strip() == str(output)
-    check(output, tab, 4)
+    check(output, tab)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,7 @@ class TestBrowser:
         with_clip = issubclass(tab.request, ClipRequest)
         if with_clip:
             page.locator(f"{task}-clip-preview .clip").wait_for()
+        page.locator(f"{task}-frames input").fill(str(FRAMES))
         steps = page.locator(f"{task}-steps input").first
         if not steps.is_visible():
             page.get_by_role("button", name="Sampling").locator("visible=true").click()

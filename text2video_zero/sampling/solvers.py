@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from diffusers import (
@@ -287,7 +287,10 @@ def scheduler_told(scheduler: TrainedNoise, prediction: str) -> TrainedNoise:
     prediction: one of PREDICTIONS in requests/video.py.
     """
     corrections = CORRECTIONS[prediction]
-    return DDIMScheduler.from_config(scheduler.config, **corrections) if corrections else scheduler
+    if not corrections:
+        return scheduler
+    # Without further wishes it returns the scheduler alone.
+    return cast("DDIMScheduler", DDIMScheduler.from_config(scheduler.config, **corrections))
 
 
 def _training(scheduler: TrainedNoise) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from toyland.training.tokenizer import save_tokenizer
 from toyland.world.captions import VOCABULARY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from diffusers import ModelMixin
@@ -89,7 +89,7 @@ def export_lora(unet: UNet2DConditionModel, folder: Path) -> None:
     StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers)
 
 
-def export_vocabulary(out: Path) -> None:
-    """vocabulary.json: the words that Toyland knows."""
+def export_vocabulary(out: Path, words: Mapping[str, Mapping[str, Sequence[str]]] = VOCABULARY) -> None:
+    """vocabulary.json: the words that Toyland knows, or one of its parts."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "vocabulary.json").write_text(json.dumps(VOCABULARY, indent=1) + "\n")
+    (out / "vocabulary.json").write_text(json.dumps(words, indent=1) + "\n")

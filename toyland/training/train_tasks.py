@@ -26,7 +26,7 @@ from toyland.parts.editor import EditPairs, edit_pairs, train_editor
 from toyland.parts.student import STUDENT, train_student
 from toyland.parts.style import STYLES, train_style
 from toyland.training.dataset import Pictures, render_pictures
-from toyland.training.export import export_lora, export_network
+from toyland.training.export import export_lora, export_network, export_vocabulary
 from toyland.training.latents import FamilyTraining
 from toyland.training.options import (
     chosen_device,
@@ -35,6 +35,7 @@ from toyland.training.options import (
     run_in_order,
     training_options,
 )
+from toyland.world.edits import instruction_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +90,7 @@ class TaskModels(FamilyTraining):
         made = train_editor(self.recipe, self.base, self.latents, self.edits,
                             self.checkpoint(part), self.device, start)
         export_network(made, self.out / part)
+        export_vocabulary(self.out / part, instruction_vocabulary())
 
     @cached_property
     def judge_pictures(self) -> Pictures:

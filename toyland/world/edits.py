@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from toyland.training.dataset import is_held_out
 from toyland.world.bipeds import BIPEDS
-from toyland.world.captions import with_article
+from toyland.world.captions import VOCABULARY, with_article
 from toyland.world.looks import LOOKS
 from toyland.world.scene import COLORS, PLACES, Scene, render
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-__all__ = ["EDITS", "Edit", "instructions", "random_edit", "render_edit"]
+__all__ = ["EDITS", "Edit", "instruction_vocabulary", "instructions", "random_edit", "render_edit"]
 
 _DARK_PLACES = ("moon", "city")
 _FOUR_LEGGED = ("cat", "horse", "fox")
@@ -60,6 +60,21 @@ class Edit:
 def instructions(edit: Edit) -> tuple[str, ...]:
     """All ways to ask for an edit, the plainest first."""
     return tuple(phrase.format(**dict(edit.words)) for phrase in _PHRASES[edit.kind])
+
+
+def instruction_vocabulary() -> dict[str, dict[str, tuple[str, ...]]]:
+    """The words of instructions by role, as vocabulary.json has them: whole phrases, and what fills them."""
+    filled = {
+        "color": {"subject": "fox", "new": "purple"},
+        "subject": {"old": "cat", "new": "a horse"},
+        "place": {"subject": "fox", "new": _WHERE["beach"]},
+    }
+    phrases = [
+        tuple(phrase.format(**filled.get(kind, {})) for phrase in several)
+        for kind, several in _PHRASES.items()]
+    shared = ("subjects", "colors", "places", "other")
+    return {"instructions": {several[0]: several for several in phrases}} | {
+        role: VOCABULARY[role] for role in shared}
 
 
 def render_edit(edit: Edit, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ import gradio as gr
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gradio.components import Component
+    from tabs.form import Field
 
 
 TELL_WHICH = """element.addEventListener("click", ({ target }) => {
@@ -21,9 +21,7 @@ TELL_WHICH = """element.addEventListener("click", ({ target }) => {
 });"""
 
 
-def build_examples(
-    examples: Sequence[Mapping[str, object]], fields: Mapping[str, Component], task: str
-) -> gr.HTML | None:
+def build_examples(examples: Sequence[Mapping[str, object]], fields: Mapping[str, Field], task: str) -> gr.HTML | None:
     """Lay out examples of field values; every one names the same fields.
 
     Those with a clip are cards that show it, to be connected when all fields are there. Texts alone are a list.
@@ -44,7 +42,7 @@ def build_examples(
 
 
 def connect_examples(
-    cards: gr.HTML | None, examples: Sequence[Mapping[str, object]], fields: Mapping[str, Component]
+    cards: gr.HTML | None, examples: Sequence[Mapping[str, object]], fields: Mapping[str, Field]
 ) -> None:
     """Let a click on a card fill the fields that it names."""
     if cards is None:

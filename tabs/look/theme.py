@@ -1,6 +1,6 @@
 """Colours and fonts of the page; the rules that no theme variable covers stand in style.css.
 
-in_step.js lets videos that stand beside each other play as one.
+page.js is what the browser does itself, such as letting videos beside each other play as one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import gradio as gr
 from gradio.themes.utils import colors, fonts
 
 STYLE = Path(__file__).with_name("style.css")
-IN_STEP = Path(__file__).with_name("in_step.js")
+PAGE = Path(__file__).with_name("page.js")
 
 PERSIMMON = colors.Color(
     name="persimmon",
@@ -34,7 +34,7 @@ PAPER = colors.Color(
     c200="#e8e2d6",
     c300="#d5ccbc",
     c400="#a89f90",
-    c500="#7d7568",
+    c500="#6d6558",
     c600="#5e574d",
     c700="#443f38",
     c800="#2c2925",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs import display
 from tabs.form import QUIETLY, clip_widget, path_of
+from tabs.look import display
 from text2video_zero.errors import UserError
 from text2video_zero.media.clips import read_clip
 from text2video_zero.requests import Size
@@ -108,10 +108,10 @@ def _recorded(recording: Any) -> tuple[Any, gr.Tabs]:
 
 
 def show_used_part(
-    first_frame: float | None, frames: float | None, fps: float | None, file: Any, path: str = ""
+    first_frame: float | None, frames: float | None, fps: float | None, file: Any, path: str | None = ""
 ) -> str:
     """The part of a clip that a run would use as HTML, or what is wrong with it; blank while there is no clip."""
-    clip_path = path_of(file) or path.strip()
+    clip_path = path_of(file) or (path or "").strip()
     if not clip_path or first_frame is None or frames is None or fps is None:
         return ""
     try:

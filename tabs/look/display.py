@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from text2video_zero.events import Preview
     from text2video_zero.media.frames import Frames
+    from text2video_zero.requests import VideoRequest
 
 PREVIEW_FRAMES = 24
 """Frames of a preview at most: it is drawn many times in a run and nobody studies it frame by frame."""
@@ -32,7 +33,7 @@ def empty(text: str = "Your video appears here.", kind: str = "") -> str:
 
 def busy() -> str:
     """While a job has nothing to show yet."""
-    return empty("The first picture comes in a moment.", "display-busy")
+    return empty("The first picture comes as soon as the model is at work.", "display-busy")
 
 
 def preview(event: Preview, fps: int) -> str:
@@ -50,6 +51,23 @@ def clip(frames: Frames, fps: float, used: str, source: str) -> str:
         f'<figure class="clip"><img alt="The clip" src="{animation(frames, fps)}">'
         f"<figcaption><b>{html.escape(used)}</b> {html.escape(source)}</figcaption></figure>"
     )
+
+
+def plan(request: VideoRequest, seconds: float | None) -> str:
+    """What will be made, and how long that takes, in one line.
+
+    seconds: None where nothing is known to judge by.
+    """
+    long = request.frames / request.fps
+    size = "" if request.size is None else f" of {request.size}"
+    takes = "" if seconds is None else f", about {duration(seconds)} to make"
+    return f'<p class="plan">{long:.1f} s of video: {request.frames} frames{size}{takes}.</p>'
+
+
+def question(seconds: float) -> str:
+    """What asks before a run that takes very long."""
+    faster = "Smaller, shorter or fewer steps are faster."
+    return f"<p>This takes about <b>{duration(seconds)}</b> on this machine. {faster}</p>"
 
 
 def notes(sentences: Sequence[str]) -> str:
@@ -70,9 +88,13 @@ def animation(frames: Frames, fps: float) -> str:
     return "data:image/webp;base64," + base64.b64encode(picture.getvalue()).decode()
 
 
-def queued() -> str:
-    """The status of a job in the queue; Gradio shows the place beside it."""
-    return progress(Progress("Waiting for a free place", 0, 1), "queued")
+def queued(place: int) -> str:
+    """The status of a job in the queue.
+
+    place: how many jobs come before it.
+    """
+    before = "one video comes" if place == 1 else f"{place} videos come"
+    return progress(Progress(f"In the queue: {before} before this one" if place else "Starting", 0, 1), "queued")
 
 
 def stopping() -> str:

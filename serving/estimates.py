@@ -1,0 +1,74 @@
+"""How long a job will take: from what it has to compute, and from how long others took here."""
+
+from __future__ import annotations
+
+import threading
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from text2video_zero.models.native_size import FAMILY_SIDES
+from text2video_zero.models.selection import family_of
+from text2video_zero.requests import ControlledRequest, InstructPix2PixRequest, TextToVideoRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from text2video_zero.job import Job
+    from text2video_zero.requests import VideoRequest
+
+# Seconds for one frame through the UNet at the model's own size on two cores of a CPU: Toyland's measured, the others'
+# by their multiply-accumulates (402 G at SD 1.5). Right to a factor of three until a job has been measured.
+CPU_SECONDS = {"toyland": 0.0125, "sd1": 5.0, "sd2": 12.0, "sdxl": 40.0}
+ATTENTION_SHARE = 0.25  # of the work at the model's own size, which grows with the square of the area
+CONTROL_SHARE = 0.4  # of a UNet's work, that a ControlNet adds
+DECODE_COST = 3.0  # of one frame, in evaluations without guidance
+LEARNT_SHARE = 0.5  # of the latest job in what is known of the pace
+
+
+class Pace:
+    """How fast this machine is, learnt from the jobs that it has done."""
+
+    def __init__(self, known: Mapping[str, float] = MappingProxyType({})) -> None:
+        """Begin with what is known: family -> seconds for one evaluation at the model's own size."""
+        self._seconds = dict(known)
+        self._lock = threading.Lock()
+
+    def learn(self, job: Job, seconds: float) -> None:
+        """Take in how long a job took, loading not counted."""
+        family, latest = family_of(job.checkpoint), seconds / evaluations(job)
+        with self._lock:
+            before = self._seconds.get(family, latest)
+            self._seconds[family] = LEARNT_SHARE * latest + (1 - LEARNT_SHARE) * before
+
+    def estimate(self, job: Job, kind: str) -> float | None:
+        """Seconds that a job will take, loading not counted; None where nothing is known to judge by.
+
+        kind: what it is computed on, "cpu" or others.
+        """
+        family = family_of(job.checkpoint)
+        guess = CPU_SECONDS.get(family) if kind == "cpu" else None
+        pace = self._seconds.get(family, guess)
+        return None if pace is None else pace * evaluations(job)
+
+
+def evaluations(job: Job) -> float:
+    """The work of a job, counted in passes of one frame of the model's own size through its UNet."""
+    request = job.request
+    return (request.frames * _passes(request) + DECODE_COST * request.frames) * _relative_cost(job)
+
+
+def _passes(request: VideoRequest) -> float:
+    """Passes of each frame through the UNet."""
+    if isinstance(request, InstructPix2PixRequest):
+        return 3 * request.steps  # with words and picture, with the picture alone, with neither
+    passes = (2 if request.guidance_scale > 1 else 1) * request.steps
+    if isinstance(request, TextToVideoRequest) and request.smooth_background:
+        return 2 * passes
+    return passes * (1 + CONTROL_SHARE) if isinstance(request, ControlledRequest) else passes
+
+
+def _relative_cost(job: Job) -> float:
+    """What a pass at the job's size costs, against one at the model's own."""
+    size = job.request.size
+    area = 1.0 if size is None else size.width * size.height / FAMILY_SIDES[family_of(job.checkpoint)] ** 2
+    return area * (1 - ATTENTION_SHARE) + area**2 * ATTENTION_SHARE

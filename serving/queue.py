@@ -1,0 +1,249 @@
+"""The queue: jobs that belong to workers of this process, whoever watches them, and what became of earlier ones."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import threading
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from serving.estimates import Pace
+from serving.jobs import Done, Failed, Interrupted, Queued, Running, Standing, Stopped, Stopping, explained
+from serving.store import FORMS
+from text2video_zero.errors import UserError
+from text2video_zero.events import ClipFrames, ControlMaps, Finished, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator
+
+    from serving.jobs import Guide, Runner, State, Stored
+    from serving.store import JobFolder, JobStore
+    from text2video_zero.events import Event
+    from text2video_zero.job import Job
+
+LOG = logging.getLogger(__name__)
+
+MOST_UNFINISHED = 200
+"""Jobs in the queue, of everybody together."""
+
+MOST_OF_A_VISITOR = 12
+"""Jobs in the queue of one visitor to a shared page."""
+
+LOOK_AGAIN_SECONDS = 0.1
+"""How often somebody who watches a job looks whether there is news."""
+
+
+def complete(
+    job: Job, runner: Runner, folder: JobFolder, forms: tuple[str, ...] = tuple(FORMS)
+) -> Generator[Event | Guide | Stored]:
+    """Run a job and keep what it makes. The runner is free for the next job before the video's files are written."""
+    video = None
+    with closing(runner.run(job)) as events:
+        for event in events:
+            match event:
+                case Finished():
+                    video = event.video
+                case ControlMaps() | ClipFrames():
+                    yield folder.save_guide(event)
+                case _:
+                    yield event
+    if video is not None:
+        yield Progress("Saving", 0, 1)
+        yield from folder.save(video, forms)
+
+
+class Entry:
+    """A job of the queue and how it stands.
+
+    forms: in which a finished video is kept.  standing: replaced as a whole, by the queue alone.
+    """
+
+    def __init__(self, folder: JobFolder, forms: tuple[str, ...], standing: Standing | None = None) -> None:
+        self.folder = folder
+        self.forms = forms
+        self.standing = standing or Standing()
+        self.stop_asked = threading.Event()
+        self.lock: int | None = None  # file descriptor, while the job is this program's to finish
+
+    @property
+    def job(self) -> Job:
+        """What was asked."""
+        return self.folder.job
+
+
+class JobQueue:
+    """Jobs one after the other on the workers of a runner; they outlive whoever asked for them.
+
+    Those of one owner are seen by that owner alone; where one person serves the page for herself the owner is blank.
+    """
+
+    def __init__(self, runner: Runner, store: JobStore, pace: Pace | None = None) -> None:
+        """Nothing runs before `open`; jobs can be submitted before.
+
+        pace: how fast this machine is known to be.
+        """
+        self.runner = runner
+        self._store = store
+        self.pace = pace or Pace()
+        self._entries: dict[str, Entry] = {}  # by the job's id, in the order in which they were asked for
+        self._waiting: list[Entry] = []
+        self._changed = threading.Condition()
+        self._workers: list[threading.Thread] = []
+        self._closed = False
+
+    def open(self) -> None:
+        """Find the jobs of earlier programs, and start working."""
+        earlier: dict[str, Entry] = {}
+        for folder in self._store.jobs():
+            entry = Entry(folder, tuple(FORMS), folder.standing())
+            if isinstance(entry.standing.state, Interrupted):
+                entry.lock = folder.claim()
+                if entry.lock is None:
+                    continue  # another program's, which is at it
+            earlier[folder.job.id] = entry
+        with self._changed:
+            self._entries = earlier | self._entries
+        self._workers = [threading.Thread(target=self._work, daemon=True) for _ in range(self.runner.slots)]
+        for worker in self._workers:
+            worker.start()
+
+    def close(self) -> None:
+        """Stop what runs, and wait until it has stopped; what waits is found by the next program."""
+        with self._changed:
+            self._closed = True
+            for entry in self._entries.values():
+                entry.stop_asked.set()
+            self._changed.notify_all()
+        for worker in self._workers:
+            worker.join()
+
+    def submit(self, job: Job, owner: str = "", forms: tuple[str, ...] = tuple(FORMS)) -> Entry:
+        """Put a job at the end of the queue; raises UserError where there is no room for it, or none on the disk."""
+        with self._changed:
+            unfinished = [entry for entry in self._entries.values() if not entry.standing.is_over]
+            of_owner = sum(entry.folder.owner == owner for entry in unfinished)
+            if len(unfinished) >= MOST_UNFINISHED or (owner and of_owner >= MOST_OF_A_VISITOR):
+                raise UserError("The queue is full: wait until some of the videos in it are made.")
+        entry = Entry(self._store.add(job, owner), forms)
+        entry.lock = entry.folder.claim()
+        with self._changed:
+            self._entries[job.id] = entry
+            self._waiting.append(entry)
+            self._changed.notify()
+        return entry
+
+    def find(self, job_id: str, owner: str) -> Entry | None:
+        """An owner's job by its id."""
+        entry = self._entries.get(job_id)
+        return entry if entry and entry.folder.owner == owner else None
+
+    def of(self, owner: str) -> list[Entry]:
+        """An owner's jobs, the newest first."""
+        with self._changed:
+            own = [entry for entry in reversed(self._entries.values()) if entry.folder.owner == owner]
+        return [entry for entry in own if entry.folder.path.is_dir()]  # the store forgets some after a while
+
+    def place(self, entry: Entry) -> int:
+        """How many jobs come before one that waits, those that run counted."""
+        with self._changed:
+            running = sum(isinstance(other.standing.state, Running | Stopping) for other in self._entries.values())
+            return running + (self._waiting.index(entry) if entry in self._waiting else 0)
+
+    def stop(self, entry: Entry) -> None:
+        """Take a job out of the queue, or stop it within a step."""
+        with self._changed:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+                self._end(entry, Stopped())
+            elif isinstance(entry.standing.state, Running):
+                entry.stop_asked.set()
+                entry.standing = dataclasses.replace(entry.standing, state=Stopping())
+
+    def go_on(self, entry: Entry) -> None:
+        """Begin a job again that an earlier program did not finish."""
+        with self._changed:
+            if isinstance(entry.standing.state, Interrupted):
+                entry.standing = Standing()
+                self._waiting.append(entry)
+                self._changed.notify()
+
+    def remove(self, entry: Entry) -> None:
+        """Forget a job that is over, and remove all that was made of it."""
+        with self._changed:
+            if not entry.standing.is_over:
+                return
+            self._entries.pop(entry.job.id, None)
+            self._release(entry)
+        self._store.remove(entry.folder)
+
+    async def watched(self, entry: Entry) -> AsyncGenerator[tuple[Standing, int]]:
+        """How a job stands and how many come before it, whenever either changes, until it is over."""
+        shown = None
+        while True:
+            standing = entry.standing
+            now = standing, self.place(entry) if isinstance(standing.state, Queued) else 0
+            if shown is None or now[0] is not shown[0] or now[1] != shown[1]:
+                yield now
+                shown = now
+            if standing.is_over:
+                return
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+    def _work(self) -> None:
+        while (entry := self._next()) is not None:
+            began = time.monotonic()
+            try:
+                ended = self._run(entry)
+            except Exception as error:  # noqa: BLE001 - a worker outlives whatever a job does
+                self._end(entry, Failed(explained(error)))
+            else:
+                self._end(entry, Done(time.monotonic() - began) if ended else Stopped())
+
+    def _next(self) -> Entry | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            if self._closed:
+                return None
+            entry = self._waiting.pop(0)
+            entry.standing = dataclasses.replace(entry.standing, state=Running(Progress("Starting", 0, 1)))
+            return entry
+
+    def _run(self, entry: Entry) -> bool:
+        """Run a job; returns whether it came to its end. A video that is there is kept, even if Stop was pressed."""
+        computing_since = None
+        with closing(complete(entry.job, self.runner, entry.folder, entry.forms)) as events:
+            for event in events:
+                if computing_since is None and isinstance(event, Progress) and event.of > 1 and event.unit == "steps":
+                    computing_since = time.monotonic()
+                with self._changed:
+                    saving = isinstance(event, Progress) and event.stage == "Saving"
+                    if entry.stop_asked.is_set() and not saving and entry.standing.stored is None:
+                        break
+                    entry.standing = entry.standing.after(event)
+            else:
+                if computing_since is not None and not entry.job.maps_only:
+                    self.pace.learn(entry.job, time.monotonic() - computing_since)
+                return True
+        if entry.standing.preview is not None:
+            entry.folder.save_poster(entry.standing.preview.frames[0])
+        return False
+
+    def _end(self, entry: Entry, state: State) -> None:
+        """Write down how a job ended; one that ends with the program is left to the next."""
+        with self._changed:
+            if not (self._closed and isinstance(state, Stopped)):
+                try:
+                    entry.folder.save_state(state)
+                except OSError as error:
+                    LOG.warning("How %s ended could not be written down: %s", entry.folder.path, error)
+                self._release(entry)
+            entry.standing = dataclasses.replace(entry.standing, state=state)
+
+    def _release(self, entry: Entry) -> None:
+        if entry.lock is not None:
+            os.close(entry.lock)
+            entry.lock = None

@@ -1,0 +1,111 @@
+"""What can be done with a video that a tab shows, or that is brought: use its settings, vary it, change it by words."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from serving.store import PLAYABLE
+from tabs.form import IN_TURN, QUIETLY, Update, path_of
+from tabs.run import followed
+from text2video_zero.errors import UserError
+from text2video_zero.job import Job, Settings
+from text2video_zero.media.settings import read_settings
+from text2video_zero.requests.fields import SEED_LIMIT
+from text2video_zero.requests.video import MOST_FRAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from serving.queue import Entry
+    from tabs.run import Run
+    from text2video_zero.requests import VideoRequest
+
+
+# What a button changes in a request to make another video of it.
+CHANGES: dict[str, Callable[[VideoRequest], dict[str, Any]]] = {
+    "vary": lambda _: {"seed": secrets.randbelow(SEED_LIMIT)},
+    "longer": lambda request: {"frames": min(2 * request.frames, MOST_FRAMES)},
+    "loop": lambda _: {"loop": True},
+}
+
+
+@dataclass(frozen=True)
+class AfterRun:
+    """The handlers of the buttons below a tab's video.
+
+    editor: the tab that changes a clip by words.
+    """
+
+    run: Run
+    editor: Run
+    tabs: gr.Tabs
+
+    def connect(self) -> None:
+        """Connect the buttons that the tab has."""
+        run, buttons = self.run, self.run.result.after.buttons
+        page = [run.controls.jobs, run.services.visitor]
+        buttons["use"].click(self.fill, page, list(run.controls.inputs.values()), **QUIETLY)
+        for name in CHANGES.keys() & buttons.keys():
+            buttons[name].click(partial(self.repeat, name), page, run.controls.followed, **IN_TURN)
+        if "edit" in buttons:
+            buttons["edit"].click(self.send, page, [self.tabs, self.editor.controls.fields["clip"]], **QUIETLY)
+
+    def fill(self, jobs: Any, visitor: str | None) -> Update:
+        """The form as it was for the video."""
+        entry = self._shown(jobs, visitor)
+        return self.run.controls.filled_by(entry.job) if entry else {}
+
+    def repeat(self, change: str, jobs: Any, visitor: str | None) -> Update:
+        """Another video of the same request, with one of CHANGES."""
+        entry = self._shown(jobs, visitor)
+        if entry is None:
+            return {}
+        request = entry.job.request
+        changed = Job(dataclasses.replace(request, **CHANGES[change](request)), entry.job.checkpoint)
+        try:
+            return {self.run.controls.followed: followed([self.run.services.submitted(changed, visitor)])}
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    def send(self, jobs: Any, visitor: str | None) -> Update:
+        """The video as the clip of the tab that changes clips by words."""
+        entry = self._shown(jobs, visitor)
+        if entry is None or entry.standing.stored is None:
+            return {}
+        clip = str(entry.standing.stored.files[PLAYABLE])
+        return {self.tabs: gr.Tabs(selected=self.editor.request.task), self.editor.controls.fields["clip"]: clip}
+
+    def _shown(self, jobs: Any, visitor: str | None) -> Entry | None:
+        """The job whose video is seen."""
+        found = self.run.found(jobs, self.run.services.owner(visitor))
+        return next((entry for entry in reversed(found) if entry.standing.stored), None)
+
+
+def connect_loader(loader: gr.UploadButton, runs: Mapping[str, Run], tabs: gr.Tabs) -> None:
+    """A video of this app, or a .json of its settings, opens its tab and fills it."""
+
+    def fill(upload: Any) -> Update:
+        try:
+            task, settings = _settings_in(Path(path_of(upload)), runs)
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        form = runs[task].controls.filled(settings.values, settings.model, settings.loras)
+        return {tabs: gr.Tabs(selected=task), **form}
+
+    forms = [widget for run in runs.values() for widget in run.controls.inputs.values()]
+    loader.upload(fill, loader, [tabs, *forms], preprocess=False, **QUIETLY)
+
+
+def _settings_in(path: Path, tasks: Collection[str]) -> tuple[str, Settings]:
+    """The task and the settings that a file carries; raises UserError where it carries none."""
+    task = str(read_settings(path).get("task"))
+    if task not in tasks:
+        raise UserError(f"{path.name} does not say which task made it: choose a video that this app has saved.")
+    return task, Settings.read(path, task)

@@ -1,0 +1,57 @@
+// What the browser does itself.
+() => {
+  const calm = matchMedia("(prefers-reduced-motion: reduce)");
+  const on = (event, react) => document.addEventListener(event, ({ target }) => react(target), true);
+
+  // Ctrl+Enter, or Command+Enter, makes the video of the tab that is open.
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+    const run = [...document.querySelectorAll("button.run")].find((button) => button.offsetParent);
+    if (!run) return;
+    event.preventDefault();
+    document.activeElement?.blur(); // what was typed last is sent along
+    requestAnimationFrame(() => run.click());
+  });
+
+  // On a phone what comes lies below the fold.
+  document.addEventListener("click", ({ target }) => {
+    const columns = target.closest?.("button.run") && target.closest(".columns");
+    if (columns && getComputedStyle(columns).gridTemplateColumns.split(" ").length === 1)
+      columns.querySelector(".result").scrollIntoView({ behavior: calm.matches ? "auto" : "smooth" });
+  });
+
+  // Who wants no motion gets none that she did not start.
+  on("play", (video) => calm.matches && !navigator.userActivation?.isActive && video.pause());
+
+  // Gradio's footer says the names of its pictures twice.
+  for (const picture of document.querySelectorAll("footer img")) picture.alt = "";
+
+  // Gradio's players have a label beside them, and no name.
+  on("loadedmetadata", (video) => {
+    const label = video.closest(".block")?.querySelector("label")?.textContent.trim();
+    if (label && !video.hasAttribute("aria-label")) video.setAttribute("aria-label", label);
+  });
+
+  // Videos within one element of the class "in-step" play as one: what happens to one happens to the others.
+  const TOLERANCE = 0.06; // seconds: half a frame at eight frames per second
+  const group = (video) => [...(video.closest?.(".in-step")?.querySelectorAll("video") ?? [])];
+  const others = (video) => group(video).filter((other) => other !== video);
+  // A loop has no ends: the last moment lies beside the first.
+  const apart = (video, other) => {
+    const distance = Math.abs(video.currentTime - other.currentTime);
+    return Math.min(distance, Math.abs((video.duration || Infinity) - distance));
+  };
+  const align = (video, followers) => {
+    for (const other of followers)
+      if (other.readyState > 0 && apart(video, other) > TOLERANCE) other.currentTime = video.currentTime;
+  };
+  on("play", (video) => others(video).forEach((other) => other.paused && other.play().catch(() => {})));
+  on("pause", (video) => others(video).forEach((other) => other.pause()));
+  on("ratechange", (video) => others(video).forEach((other) => (other.playbackRate = video.playbackRate)));
+  on("seeking", (video) => align(video, others(video)));
+  // Against drift the first one keeps the time; one that is still seeking is left alone until it has arrived.
+  on("timeupdate", (video) => {
+    if (video === group(video)[0]) align(video, others(video).filter((other) => !other.seeking));
+  });
+  on("loadeddata", (video) => group(video).forEach((one) => (one.currentTime = 0)));
+};

@@ -1,0 +1,143 @@
+"""The left side of a tab: the widgets of the form, and the buttons that begin and end a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from tabs.form import QUIETLY, Update, shown
+from text2video_zero.models.adapters import written
+from text2video_zero.models.catalogue import origin_of
+from text2video_zero.models.speeds import is_of_speed
+from text2video_zero.requests import ClipRequest, ControlledRequest, FewStepRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tabs.form import Field
+    from tabs.parts.clip_source import ClipSource
+    from text2video_zero.job import Job
+    from text2video_zero.requests import Request
+
+STORAGE_SECRET = "text2video-zero"  # noqa: S105 - hides nothing: the browser's own person may read what it stores
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What asks before a run that takes very long; the row is seen then alone."""
+
+    row: gr.Group
+    question: gr.HTML
+    anyway: gr.Button
+
+    @property
+    def parts(self) -> list[Any]:
+        """What changes when it asks."""
+        return [self.row, self.question]
+
+
+@dataclass(frozen=True)
+class Buttons:
+    """What stands below the form's first fields.
+
+    plan: what the form asks for, in a line.  show_maps: makes the control maps alone, None for tasks without.
+    """
+
+    run: gr.Button
+    show_maps: gr.Button | None
+    stop: gr.Button
+    plan: gr.HTML
+    confirmation: Confirmation
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The widgets of the form; `fields` in the order of the request's declaration.
+
+    loras: LoRAs on top of the model, a line each; None where only the models on offer may be loaded.
+    batch: further prompts, and how many videos of each.
+    clip_source: None for tasks that begin with words alone.
+    followed: what the page follows: ids of jobs, and since when.  jobs: the same ids, as the browser keeps them.
+    """
+
+    model: gr.Dropdown
+    loras: gr.Textbox | None
+    fields: dict[str, Field]
+    buttons: Buttons
+    batch: dict[str, gr.Textbox | gr.Slider]
+    clip_source: ClipSource | None
+    followed: gr.State
+    jobs: gr.BrowserState
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Every value of a run by its name."""
+        loras = {} if self.loras is None else {"loras": self.loras}
+        return {"model": self.model, **loras, **self.fields}
+
+    @property
+    def inputs_of_page(self) -> dict[str, Any]:
+        """The same, and what only the person at the serving machine may give: a path of it."""
+        folder = self.clip_source and self.clip_source.folder
+        return {**self.inputs, "clip_path": folder} if folder else self.inputs
+
+    def filled_by(self, job: Job) -> Update:
+        """The form as it is for an earlier job."""
+        model, added = origin_of(job.checkpoint)
+        speed = job.request.speed if isinstance(job.request, FewStepRequest) else ""
+        loras = [written(adapter) for adapter in added if not is_of_speed(adapter, speed)]
+        form = self.filled(job.request.to_dict(), model, loras)
+        return {**form, self.fields["clip"]: job.request.clip} if isinstance(job.request, ClipRequest) else form
+
+    def filled(self, values: Mapping[str, Any], model: str | None, loras: Sequence[str]) -> Update:
+        """The form with these values of fields, of which a clip cannot come back; others stay as they are.
+
+        model: a name; None leaves the model that is chosen.  loras: as `read_adapter` reads them.
+        """
+        names = [name for name in values if name in self.fields and name != "clip"]
+        fields = {self.fields[name]: shown(values[name]) for name in names}
+        chosen = {} if model is None else {self.model: model}
+        return {**chosen, **({} if self.loras is None else {self.loras: "\n".join(loras)}), **fields}
+
+
+def build_buttons(request: type[Request]) -> Buttons:
+    """Start, show the control maps alone where there are any, and stop; what is planned, and what asks first."""
+    task, show_maps = request.task, None
+    with gr.Row(elem_classes="actions"):
+        run = gr.Button(
+            "Make the video", variant="primary", elem_id=f"{task}-run", elem_classes="run", scale=3, min_width=100
+        )
+        if issubclass(request, ControlledRequest):
+            show_maps = gr.Button("Show control map", elem_id=f"{task}-show-maps", scale=2, min_width=90)
+        stop = gr.Button("Stop", variant="stop", interactive=False, elem_id=f"{task}-stop", scale=1, min_width=60)
+    plan = gr.HTML(elem_id=f"{task}-plan", elem_classes="plan-slot")
+    with gr.Group(visible=False, elem_id=f"{task}-confirmation", elem_classes="confirmation") as row:
+        question = gr.HTML()
+        with gr.Row():
+            anyway = gr.Button("Make it anyway", variant="primary", size="sm", elem_id=f"{task}-anyway")
+            gr.Button("Not now", size="sm").click(lambda: gr.update(visible=False), None, row, **QUIETLY)
+    return Buttons(run, show_maps, stop, plan, Confirmation(row, question, anyway))
+
+
+def build_batch(task: str) -> dict[str, gr.Textbox | gr.Slider]:
+    """What makes several videos of one click."""
+    with gr.Accordion("Several at once", open=False):
+        more = gr.Textbox(
+            "",
+            label="More prompts",
+            info="One a line, each a video of its own with the same settings.",
+            lines=2,
+            max_lines=12,
+            elem_id=f"{task}-more-prompts",
+        )
+        each = gr.Slider(
+            1, 16, 1, step=1, label="Videos of each", info="With seeds that count on.", elem_id=f"{task}-each"
+        )
+    return {"more_prompts": more, "each": each}
+
+
+def build_followed(task: str) -> tuple[gr.State, gr.BrowserState]:
+    """What the page follows, in this session and in this browser."""
+    return gr.State(None), gr.BrowserState([], storage_key=f"text2video-zero-{task}", secret=STORAGE_SECRET)

@@ -1,0 +1,156 @@
+"""The model of a tab: its choice, LoRAs on top, the words that it knows, and what follows the model in the form."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from tabs.form import QUIETLY, Update, shown, sizes
+from text2video_zero.job import defaults_of
+from text2video_zero.models.speeds import FULL_QUALITY, SPEED_FIELDS
+from text2video_zero.prompts.syntax import read_prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from serving.menu import ModelMenu
+    from tabs.form import Field
+    from text2video_zero.requests import Request
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """The widgets of a model.
+
+    loras: a line each; None where only the models on offer may be loaded.
+    words: the list of words that it knows, and the accordion around it; seen with models that have one.
+    """
+
+    menu: ModelMenu
+    model: gr.Dropdown
+    loras: gr.Textbox | None
+    words: tuple[gr.Accordion, gr.HTML]
+
+    def connect(self, request: type[Request], fields: Mapping[str, Field], note: gr.HTML) -> None:
+        """Choosing a model fills in its defaults and sizes, and lists its words.
+
+        note: says which words of the prompt the model has never seen.
+        """
+        self._connect_words(fields["prompt"], note)
+        self._connect_defaults(request, fields)
+
+    def _connect_words(self, prompt: Field, note: gr.HTML) -> None:
+        menu, model = self.menu, self.model
+        gr.on(
+            [prompt.change, model.change],
+            lambda model, prompt: unknown_words_note(menu, model, prompt),
+            [model, prompt],
+            note,
+            trigger_mode="always_last",
+            **QUIETLY,
+        )
+
+        def list_words(name: str) -> tuple[Any, str]:
+            known = word_list(menu, name)
+            return gr.update(visible=bool(known)), known
+
+        model.change(list_words, model, list(self.words), **QUIETLY)
+
+    def _connect_defaults(self, request: type[Request], fields: Mapping[str, Field]) -> None:
+        """Choosing a model or a speed fills in its defaults, and takes back those of the one before."""
+        menu, model, speed = self.menu, self.model, fields.get("speed")
+        by_speed = [name for name in SPEED_FIELDS if speed and name in fields]
+        by_model = [name for name in fields if any(name in known.defaults for known in menu.models)]
+
+        def defaults(names: list[str], model_name: str, chosen: str) -> Update:
+            values = defaults_of(request.task, model_name or "", chosen)
+            return {fields[name]: shown(values[name]) for name in names}
+
+        def follow_model(name: str) -> Update:
+            choice = {speed: gr.update(visible=len(menu.speeds(name)) > 1)} if speed else {}
+            size = {fields["size"]: gr.update(choices=sizes(menu.native_side(name)))}
+            return {model: gr.update(info=info_of(menu, name)), **choice, **size}
+
+        def fill_for_model(name: str, chosen: str = FULL_QUALITY) -> Update:
+            kept = chosen if chosen in menu.speeds(name) else FULL_QUALITY
+            names = list(dict.fromkeys(by_model + (by_speed if chosen != kept else [])))
+            return {**({speed: kept} if speed else {}), **defaults(names, name, kept)}
+
+        chosen = [speed] if speed else []
+        model.change(follow_model, model, [model, *chosen, fields["size"]], **QUIETLY)
+        # Only by hand: an example or an earlier video brings a model together with its own settings.
+        filled = [fields[name] for name in dict.fromkeys([*by_model, *by_speed])]
+        model.input(fill_for_model, [model, *chosen], [*chosen, *filled], **QUIETLY)
+        if isinstance(speed, gr.Radio | gr.Dropdown):
+            speed.visible = len(menu.speeds(menu.default)) > 1
+            speed.input(
+                lambda name, chosen: defaults(by_speed, name, chosen),
+                [model, speed],
+                [fields[name] for name in by_speed],
+                **QUIETLY,
+            )
+
+
+def build_model_choice(task: str, menu: ModelMenu) -> ModelChoice:
+    """Lay out the choice of a model where it is called."""
+    model = gr.Dropdown(
+        menu.names(),
+        value=menu.default,
+        label="Model",
+        info=info_of(menu, menu.default),
+        allow_custom_value=menu.free,
+        elem_id=f"{task}-model",
+        interactive=True,
+    )
+    known = word_list(menu, menu.default)
+    with gr.Accordion("Words this model knows", open=False, visible=bool(known), elem_id=f"{task}-words") as accordion:
+        words = accordion, gr.HTML(known)
+    loras = None
+    if menu.free:
+        with gr.Accordion("LoRAs on top", open=False):
+            loras = _build_loras(task)
+    return ModelChoice(menu, model, loras, words)
+
+
+def _build_loras(task: str) -> gr.Textbox:
+    return gr.Textbox(
+        "",  # without a value, programs would have to give one
+        label="LoRAs",
+        info="On top of the model, one per line: a .safetensors file, a name in models/ or a Hub id, and perhaps a "
+        "weight, such as owner/name:0.8.",
+        lines=1,
+        max_lines=6,
+        elem_id=f"{task}-loras",
+    )
+
+
+def info_of(menu: ModelMenu, model: str) -> str:
+    """The line below a model."""
+    note = menu.note(model) or "a model of your own"
+    own = " Or type a folder, a .safetensors file or a Hub id." if menu.free else ""
+    return f"{note[0].upper()}{note[1:]}.{own}"
+
+
+def unknown_words_note(menu: ModelMenu, model: str | None, prompt: str | None) -> str:
+    """One sentence that names the words the model has never seen, blank if there are none."""
+    vocabulary = menu.vocabulary(model)
+    unknown = vocabulary.unknown_words(read_prompt(prompt or "").text) if vocabulary else []
+    if not unknown:
+        return ""
+    named = ", ".join(f"<b>{html.escape(word)}</b>" for word in unknown)
+    return f'<p class="note">{html.escape(str(model))} has never seen {named} and will guess.</p>'
+
+
+def word_list(menu: ModelMenu, model: str | None) -> str:
+    """The words of the model by role, blank where no list exists."""
+    vocabulary = menu.vocabulary(model)
+    if vocabulary is None:
+        return ""
+    rows = "".join(
+        f"<dt>{html.escape(role)}</dt><dd>{html.escape(', '.join(words))}</dd>"
+        for role, words in vocabulary.words_by_role().items()
+    )
+    return f'<dl class="words">{rows}</dl>'

@@ -1,0 +1,107 @@
+"""What was made: a strip of posters below the tabs, each with its prompt, to be shown again, used again or deleted."""
+
+from __future__ import annotations
+
+import html
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from serving.jobs import Done, Failed, Interrupted, Queued, Running, Stopped, Stopping
+from tabs.look import display
+from text2video_zero.models.catalogue import origin_of
+
+if TYPE_CHECKING:
+    from serving.jobs import State
+    from serving.queue import Entry, JobQueue
+
+TITLE = "What was made"
+MOST_SHOWN = 24
+TELL_WHAT = """element.addEventListener("click", ({ target }) => {
+    const button = target.closest("[data-act]");
+    if (!button) return;
+    trigger("click", { act: button.dataset.act, job: button.closest("[data-job]")?.dataset.job ?? "" });
+});"""
+SHOW, AGAIN, DELETE, GO_ON, STOP = "show", "again", "delete", "go on", "stop"
+UNFINISHED = {GO_ON: "Go on", DELETE: "Discard"}
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The strip of one page."""
+
+    queue: JobQueue
+    made: gr.HTML
+
+    def listed(self, owner: str) -> str:
+        """An owner's jobs as HTML, the newest first; blank while there are none."""
+        entries = [entry for entry in self.queue.of(owner) if not entry.job.maps_only]
+        if not entries:
+            return ""
+        cards = "".join(card(entry) for entry in entries[:MOST_SHOWN])
+        more = f"<p>{len(entries) - MOST_SHOWN} earlier ones lie in the folder.</p>" if entries[MOST_SHOWN:] else ""
+        return (
+            f'<section class="strip" aria-label="What was made"><h2>What was made</h2><ul>{cards}</ul>{more}</section>'
+        )
+
+
+def build_strip(queue: JobQueue) -> Strip:
+    """The strip, to be rendered below the tabs."""
+    return Strip(queue, gr.HTML(render=False, elem_id="strip", elem_classes="strip-slot", js_on_load=TELL_WHAT))
+
+
+def card(entry: Entry) -> str:
+    """A job as HTML: its poster, what was asked, how it stands, and what can be done with it."""
+    request, prompt = entry.job.request, html.escape(entry.job.request.prompt)
+    poster = entry.folder.poster
+    picture = f'<img src="gradio_api/file={html.escape(str(poster.resolve()))}" alt="" loading="lazy">'
+    shown = picture if poster.is_file() else f'<span class="no-poster">{request.title}</span>'
+    model, _ = origin_of(entry.job.checkpoint)
+    told = f"{state_in_words(entry.standing.state)}{html.escape(model)} · {request.title} · {ago(entry.folder.began)}"
+    acts = "".join(
+        f'<button type="button" data-act="{act}" aria-label="{label}: {prompt}">{label}</button>'
+        for act, label in acts_on(entry.standing.state).items()
+    )
+    return (
+        f'<li data-job="{entry.job.id}"><button type="button" class="poster" data-act="{SHOW}" '
+        f'aria-label="Show: {prompt}">{shown}</button>'
+        f'<p title="{prompt}">{prompt}</p><small>{told}</small><div>{acts}</div></li>'
+    )
+
+
+def acts_on(state: State) -> dict[str, str]:
+    """What can be done with a job, and what the buttons say."""
+    match state:
+        case Queued() | Running() | Stopping():
+            return {STOP: "Stop"}
+        case Interrupted():
+            return UNFINISHED
+        case _:
+            return {AGAIN: "Use again", DELETE: "Delete"}
+
+
+def state_in_words(state: State) -> str:
+    """How a job stands, blank for a finished one."""
+    match state:
+        case Done():
+            return ""
+        case Queued():
+            return "<b>waits</b> · "
+        case Running() | Stopping():
+            return "<b>is being made</b> · "
+        case Failed():
+            return "<b>failed</b> · "
+        case Stopped():
+            return "<b>stopped</b> · "
+        case Interrupted():
+            return "<b>not finished</b> · "
+
+
+def ago(moment: float) -> str:
+    """How long ago a moment was, in words; seconds of the epoch."""
+    seconds = time.time() - moment
+    if seconds < 60:
+        return "just now"
+    return time.strftime("%d %b %Y", time.localtime(moment)) if seconds > 86400 else f"{display.duration(seconds)} ago"

@@ -1,0 +1,48 @@
+"""What the tabs need from the rest of the program and from the page that they stand on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from serving.store import FORMS
+from text2video_zero.errors import UserError
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from serving.menu import ModelMenu
+    from serving.queue import Entry, JobQueue
+    from tabs.parts.strip import Strip
+    from text2video_zero.job import Job
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the tabs need.
+
+    shared: whether people see the page who do not know one another: each finds her own jobs alone.
+    page: the whole page.  visitor: an unguessable name that the browser keeps.  strip: what was made.
+    """
+
+    queue: JobQueue
+    menu: ModelMenu
+    shared: bool
+    page: gr.Blocks
+    visitor: gr.BrowserState
+    strip: Strip
+
+    def owner(self, visitor: str | None) -> str:
+        """Whose jobs a visitor sees; blank where one person alone sees the page."""
+        return hashlib.sha256(str(visitor).encode()).hexdigest()[:32] if self.shared else ""
+
+    def submitted(self, job: Job, visitor: str | None, forms: tuple[str, ...] = tuple(FORMS)) -> Entry:
+        """Put a visitor's job into the queue; raises UserError where there is no room, or no visitor yet."""
+        if self.shared and not visitor:
+            raise UserError("The page is not ready yet: load it again.")
+        return self.queue.submit(job, self.owner(visitor), forms)
+
+    def seconds(self, job: Job) -> float | None:
+        """How long a job will take here; None where nothing is known to judge by."""
+        return self.queue.pace.estimate(job, self.queue.runner.kind)

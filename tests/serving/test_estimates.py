@@ -1,0 +1,58 @@
+"""How long a job takes: in proportion to its work, and by what was measured here."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from serving.estimates import Pace, evaluations
+from text2video_zero.job import Job
+from text2video_zero.models.catalogue import KNOWN_MODELS
+from text2video_zero.requests import EdgeRequest, InstructPix2PixRequest, TextToVideoRequest
+
+REQUEST = TextToVideoRequest(prompt="a fox", frames=8, steps=50)
+
+
+def job(model="sd-1.5", request=REQUEST, **changes):
+    return Job(dataclasses.replace(request, **changes), KNOWN_MODELS[model].checkpoint)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"frames": 9}, {"steps": 51}, {"size": "1024x512"}, {"smooth_background": True}, {"size": "2048x2048"}],
+)
+def test_more_to_do_takes_longer(more):
+    assert evaluations(job(**more)) > evaluations(job())
+
+
+def test_guidance_doubles_the_work_of_denoising_and_no_size_is_the_model_s_own():
+    with_guidance, without = (evaluations(job(guidance_scale=scale)) for scale in (7.5, 1.0))
+    assert with_guidance == pytest.approx(2 * without, rel=0.1)
+    assert evaluations(job(size="512x512")) == evaluations(job())
+
+
+def test_a_clip_s_control_and_an_instruction_cost_more_than_words_alone():
+    shaped, edited = (
+        evaluations(job(request=kind(prompt="a fox", clip="a.mp4", frames=8, steps=50)))
+        for kind in (EdgeRequest, InstructPix2PixRequest)
+    )
+    assert edited > shaped > evaluations(job())
+
+
+def test_on_a_cpu_large_models_are_guessed_to_take_long_and_elsewhere_nothing_is():
+    pace = Pace()
+    assert pace.estimate(job("toyland", steps=25), "cpu") < 60
+    assert pace.estimate(job("sd-1.5"), "cpu") > 30 * 60
+    assert pace.estimate(job("toyland", size="2048x2048"), "cpu") > 24 * 3600
+    assert pace.estimate(job(), "cuda") is None
+
+
+def test_what_was_measured_goes_before_a_guess_and_the_latest_counts_most():
+    pace = Pace()
+    pace.learn(job(), 100.0)
+    assert pace.estimate(job(), "cuda") == pytest.approx(100.0)
+    assert pace.estimate(job(frames=16), "cuda") == pytest.approx(200.0)
+    pace.learn(job(), 50.0)
+    assert 50.0 < pace.estimate(job(), "cpu") < 100.0
+    assert pace.estimate(job("sdxl"), "cuda") is None

@@ -1,0 +1,168 @@
+"""Jobs that belong to workers: they outlive whoever asked, are stopped by their owner alone, and are found again."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import secrets
+
+import numpy as np
+import pytest
+
+from serving import queue as queue_module
+from serving.jobs import Done, Failed, Interrupted, Queued, Running, Stopped, Stopping
+from serving.local import LocalRunner
+from serving.queue import JobQueue
+from serving.store import JobStore
+from text2video_zero.errors import UserError
+from text2video_zero.events import Notice
+from text2video_zero.job import Job
+from text2video_zero.models.checkpoints import Checkpoint
+from text2video_zero.requests import TextToVideoRequest
+
+SHORT = TextToVideoRequest(prompt="a fox", frames=2, steps=4, seed=3)
+LONG = dataclasses.replace(SHORT, steps=900)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return JobStore(tmp_path / "jobs")
+
+
+@pytest.fixture
+def queue(manager, store):
+    made = JobQueue(LocalRunner(lambda: manager), store)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def job(tiny_checkpoint):
+    def ask(request=SHORT):
+        return Job(request, Checkpoint(str(tiny_checkpoint)))
+
+    return ask
+
+
+async def until(queue, entry, kind):
+    """Watch a job until it is in a state; returns all that was seen."""
+    seen = []
+    async for standing, place in queue.watched(entry):
+        seen.append((standing, place))
+        if isinstance(standing.state, kind):
+            break
+    return seen
+
+
+def watch(queue, entry, kind=Done):
+    return asyncio.run(until(queue, entry, kind))
+
+
+def test_a_job_goes_from_the_queue_to_its_video_with_nobody_watching(queue, job):
+    first, second = queue.submit(job()), queue.submit(job(dataclasses.replace(SHORT, seed=4)))
+    assert (queue.place(first), queue.place(second)) == (0, 1)
+    queue.open()
+    seen = watch(queue, second)
+    assert isinstance(first.standing.state, Done)
+    stages = [standing.state.progress.stage for standing, _ in seen if isinstance(standing.state, Running)]
+    assert "Saving" in stages
+    assert set(second.standing.stored.files) == {".mp4", ".gif", ".zip"}
+    assert second.folder.poster.is_file()
+    assert second.standing.preview is not None
+    assert any("CPU" in note for note in second.standing.notes)
+
+
+def test_stop_takes_a_waiting_job_out_and_ends_a_running_one(queue, job):
+    running, waiting = queue.submit(job(LONG)), queue.submit(job())
+    queue.stop(waiting)
+    assert isinstance(waiting.standing.state, Stopped)
+    queue.open()
+    watch(queue, running, Running)
+    queue.stop(running)
+    assert isinstance(running.standing.state, Stopping | Stopped)
+    watch(queue, running, Stopped)
+    after = queue.submit(job())
+    watch(queue, after)
+    assert running.folder.standing().state == Stopped()
+
+
+def test_a_mistake_is_told_and_a_bug_is_not_and_the_worker_goes_on(queue, job, tmp_path, monkeypatch):
+    queue.open()
+    missing = queue.submit(Job(SHORT, Checkpoint(str(tmp_path / "missing.safetensors"))))
+    watch(queue, missing, Failed)
+    assert "missing" in missing.standing.state.sentence
+    with monkeypatch.context() as patch:
+        patch.setattr(queue_module, "complete", lambda *_: 1 / 0)
+        broken = queue.submit(job())
+        watch(queue, broken, Failed)
+    assert broken.standing.state.sentence == "Something went wrong, the log has the details."
+    watch(queue, queue.submit(job()))
+
+
+def test_each_owner_finds_her_own_jobs_alone(queue, job):
+    hers, his = queue.submit(job(), "ann"), queue.submit(job(), "bob")
+    assert queue.of("ann") == [hers]
+    assert queue.find(his.job.id, "bob") is his
+    assert queue.find(his.job.id, "ann") is None
+    assert queue.find("no such job", "ann") is None
+
+
+def test_the_queue_has_an_end_for_one_visitor_and_for_all(queue, job, monkeypatch):
+    monkeypatch.setattr(queue_module, "MOST_OF_A_VISITOR", 1)
+    queue.submit(job(), "ann")
+    with pytest.raises(UserError, match="The queue is full: wait"):
+        queue.submit(job(), "ann")
+    queue.submit(job(), "bob")
+    monkeypatch.setattr(queue_module, "MOST_UNFINISHED", 2)
+    with pytest.raises(UserError, match="The queue is full: wait"):
+        queue.submit(job())
+
+
+def test_what_a_program_did_not_finish_the_next_one_goes_on_with_to_the_same_video(manager, store, queue, job):
+    running, waiting = queue.submit(job(dataclasses.replace(SHORT, steps=60))), queue.submit(job())
+    queue.open()
+    watch(queue, running, Running)
+    other = JobQueue(LocalRunner(lambda: manager), store)
+    other.open()
+    assert other.of("") == []  # they are at work on them
+    other.close()
+    queue.close()
+    for entry in (running, waiting):
+        queue._release(entry)  # what the end of a program does
+    after = JobQueue(LocalRunner(lambda: manager), store)
+    after.open()
+    found = {entry.job.id: entry for entry in after.of("")}
+    assert {type(entry.standing.state) for entry in found.values()} == {Interrupted}
+    after.remove(found[running.job.id])
+    assert not running.folder.path.exists()
+    again = found[waiting.job.id]
+    after.go_on(again)
+    watch(after, again)
+    fresh = after.submit(dataclasses.replace(job(), id=secrets.token_hex(16)))
+    watch(after, fresh)
+    after.close()
+    videos = [entry.standing.stored.files[".mp4"].read_bytes() for entry in (again, fresh)]
+    assert videos[0] == videos[1]
+
+
+def test_a_finished_job_is_there_again_in_the_next_program(manager, store, queue, job):
+    queue.open()
+    entry = queue.submit(job())
+    watch(queue, entry)
+    after = JobQueue(LocalRunner(lambda: manager), store)
+    after.open()
+    (found,) = after.of("")
+    assert found.standing.stored == entry.standing.stored
+    assert found.standing.state.seconds == pytest.approx(entry.standing.state.seconds)
+    after.remove(found)
+    assert after.of("") == []
+    after.close()
+
+
+def test_notes_stay_and_a_new_standing_replaces_the_old(queue, job):
+    entry = queue.submit(job())
+    before = entry.standing
+    after = before.after(Notice("one")).after(Notice("two"))
+    assert (before.notes, after.notes) == ((), ("one", "two"))
+    assert isinstance(before.state, Queued)
+    assert np.array_equal(before.notes, ())

@@ -1,0 +1,62 @@
+"""axe-core finds nothing on any tab, in light and in dark; who wants no motion gets none; nothing scrolls sideways."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browsing import NEEDS_CHROMIUM, PATIENCE, chromium, keep, opened
+from tests.served import served
+from text2video_zero.requests import REQUESTS
+
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is needed")
+pytestmark = NEEDS_CHROMIUM
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with served("toyland", tmp_path_factory.mktemp("outputs")) as url:
+        yield url
+
+
+def violations(page):
+    found = axe.Axe().run(page).response["violations"]
+    return [(one["id"], node["html"][:120]) for one in found for node in one["nodes"]]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_tab_can_be_read_by_everybody_and_fits(browser, address, theme, width):
+    with opened(browser, f"{address}?__theme={theme}", width=width, height=844) as page:
+        for task, request in REQUESTS.items():
+            page.get_by_role("tab", name=request.title, exact=True).click()
+            page.locator(f"#{task}-run").wait_for()
+            keep(page, f"{task}-{width}-{theme}")
+            assert violations(page) == [], task
+            assert page.evaluate("() => document.documentElement.scrollWidth") <= width, task
+
+
+def test_nothing_plays_by_itself_for_those_who_want_no_motion(browser, address):
+    context = browser.new_context(reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(address)
+    page.get_by_role("tab", name="Pose", exact=True).click(timeout=PATIENCE)
+    page.locator("#pose-video video").wait_for()
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('video')].every((video) => video.readyState >= 2 && video.paused)"
+    )
+    context.close()
+
+
+def test_the_keyboard_alone_starts_a_run_and_the_focus_can_be_seen(browser, address):
+    with opened(browser, address, width=1280, height=900) as page:
+        page.locator("#text-to-video-prompt textarea").focus()
+        width = page.evaluate("() => getComputedStyle(document.activeElement).outlineWidth")
+        assert width == "2px"
+        page.keyboard.press("Control+Enter")
+        page.locator("#text-to-video-prompt").get_by_text("Prompt is empty").wait_for()

@@ -1,0 +1,125 @@
+"""What a browser does to a job, in a real one: nothing. Reloads, closed windows, other visitors; and the strip."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browsing import NEEDS_CHROMIUM, PATIENCE, chromium, keep, opened, playing, sync_api
+from tests.served import served
+
+pytestmark = NEEDS_CHROMIUM
+
+TASK = "#text-to-video"
+STATUS, STRIP = f"{TASK}-status", "#strip"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def address(tiny_checkpoint, tmp_path):
+    with served(tiny_checkpoint, tmp_path) as url:
+        yield url
+
+
+def ask(page, prompt, steps=4, frames=2):
+    page.locator(f"{TASK}-prompt textarea").fill(prompt)
+    page.locator(f"{TASK}-frames input").fill(str(frames))
+    if not page.locator(f"{TASK}-steps input").first.is_visible():
+        page.get_by_role("button", name="Sampling").click()
+    page.locator(f"{TASK}-steps input[type=number]").fill(str(steps))
+    page.locator(f"{TASK}-steps input[type=number]").blur()
+    page.locator(f"{TASK}-run").click()
+
+
+def tell(page, text):
+    """Wait until the status says so."""
+    sync_api.expect(page.locator(STATUS)).to_contain_text(text, timeout=PATIENCE)
+
+
+def test_a_reload_in_mid_run_finds_the_run_again_and_what_it_made(browser, address):
+    with opened(browser, address, width=1280, height=900) as page:
+        ask(page, "a fox", steps=400)
+        page.locator(f"{TASK}-display .display-preview img").wait_for()
+        page.reload()
+        page.locator(f"{TASK}-display .display-preview img").wait_for()
+        sync_api.expect(page.locator(f"{TASK}-stop")).to_be_enabled()
+        page.locator(f"{TASK}-stop").click()
+        tell(page, "Stopped.")
+        ask(page, "a panda")
+        tell(page, "Done in")
+        page.wait_for_function(playing(f"{TASK}-video"))
+        page.reload()
+        tell(page, "Done in")
+        page.wait_for_function(playing(f"{TASK}-video"))
+        prompts = page.locator(f"{STRIP} li p")
+        sync_api.expect(prompts).to_have_text(["a panda", "a fox"])
+        assert page.errors == []
+
+
+def test_a_closed_window_loses_nothing_and_the_strip_brings_it_all_back(browser, address):
+    with opened(browser, address, width=1280, height=900) as page:
+        ask(page, "a fox", steps=60)
+        tell(page, "of")
+    with opened(browser, address, width=1280, height=900) as page:
+        page.locator(f"{STRIP} [data-act=show]").click()
+        tell(page, "Done in")
+        page.wait_for_function(playing(f"{TASK}-video"))
+        keep(page, "strip")
+        page.locator(f"{STRIP} [data-act=again]").click()
+        sync_api.expect(page.locator(f"{TASK}-prompt textarea")).to_have_value("a fox")
+        sync_api.expect(page.locator(f"{TASK}-steps input[type=number]")).to_have_value("60")
+        page.locator(f"{STRIP} [data-act=delete]").click()
+        sync_api.expect(page.locator(f"{STRIP} li")).to_have_count(0)
+
+
+def test_jobs_wait_in_a_queue_and_one_that_fails_takes_nothing_away(browser, address):
+    with opened(browser, address, width=1280, height=900) as page:
+        ask(page, "a panda")
+        tell(page, "Done in")
+        page.wait_for_function(playing(f"{TASK}-video"))
+        ask(page, "a fox", steps=900)
+        page.locator(f"{TASK}-display .display-preview img").wait_for()
+        ask(page, "a horse")
+        sync_api.expect(page.locator(f"{STRIP} li")).to_have_count(3)
+        page.locator(f"{TASK}-stop").click()
+        tell(page, "Done in")
+        page.wait_for_function(playing(f"{TASK}-video"))
+        page.locator(f"{TASK}-model input").fill("/no/such/model.safetensors")
+        page.keyboard.press("Enter")
+        page.locator(f"{TASK}-run").click()
+        page.locator(f"{STATUS} .failed").get_by_text("does not exist").wait_for()
+        assert page.locator(f"{TASK}-video video").is_visible()
+        for form in ("mp4", "gif", "zip"):
+            button = page.locator(f"button{TASK}-download-{form}, {TASK}-download-{form} button").first
+            sync_api.expect(button).to_be_enabled()
+
+
+def test_a_run_that_takes_very_long_asks_first(browser, address):
+    with opened(browser, address, width=1280, height=900) as page:
+        page.locator(f"{TASK}-size input").fill("2048x2048")
+        page.keyboard.press("Enter")
+        ask(page, "a fox", steps=900, frames=100)
+        page.locator(f"{TASK}-confirmation").get_by_text("This takes about").wait_for()
+        keep(page, "confirmation")
+        page.get_by_role("button", name="Not now").click()
+        sync_api.expect(page.locator(f"{TASK}-confirmation")).to_be_hidden()
+        assert page.locator(f"{STRIP} li").count() == 0
+
+
+def test_visitors_who_do_not_know_one_another_see_their_own_alone(browser, tmp_path):
+    with (
+        served("toyland", tmp_path, shared=True) as address,
+        opened(browser, address, width=1280, height=900) as hers,
+        opened(browser, address, width=1280, height=900) as his,
+    ):
+        ask(hers, "a red fox", frames=1)
+        tell(hers, "Done in")
+        ask(his, "a blue cat", frames=1)
+        tell(his, "Done in")
+        for page, prompt in ((hers, "a red fox"), (his, "a blue cat")):
+            page.reload()
+            sync_api.expect(page.locator(f"{STRIP} li p")).to_have_text([prompt], timeout=PATIENCE)
