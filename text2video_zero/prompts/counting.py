@@ -48,8 +48,10 @@ def tokenizer_in(folder: Path) -> CLIPTokenizer | PreTrainedTokenizerFast | None
     place = folder / "tokenizer"
     config = place / "tokenizer_config.json"
     length = read_json(config).get("model_max_length") if config.is_file() else None
-    window = {"model_max_length": length if isinstance(length, int) else USUAL_LENGTH}
-    if (place / "tokenizer.json").is_file():
-        return PreTrainedTokenizerFast(tokenizer_file=str(place / "tokenizer.json"), **window)
-    words, merges = place / "vocab.json", place / "merges.txt"
-    return CLIPTokenizer(str(words), str(merges), **window) if words.is_file() and merges.is_file() else None
+    window = length if isinstance(length, int) else USUAL_LENGTH
+    whole, words, merges = (place / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))
+    if whole.is_file():
+        return PreTrainedTokenizerFast(tokenizer_file=str(whole), model_max_length=window)
+    if words.is_file() and merges.is_file():
+        return CLIPTokenizer(str(words), str(merges), model_max_length=window)
+    return None

@@ -19,8 +19,6 @@ from text2video_zero.models.weights import UNET_INPUT, family_of_controlnet, fam
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from diffusers import SchedulerMixin
-
     from text2video_zero.models.weights import Shapes
 
 
@@ -40,8 +38,8 @@ class SingleFile:
     has_own: bool
     told: dict[str, Any]
 
-    def corrected(self, scheduler: SchedulerMixin) -> SchedulerMixin:
-        """The scheduler of its configuration with what the file says beside, or as it is; only its records count."""
+    def corrected(self, scheduler: Any) -> Any:
+        """A scheduler of diffusers with what the file says beside, or as it is; only what it records counts."""
         return DDIMScheduler.from_config(scheduler.config, **self.told) if self.told else scheduler
 
 
