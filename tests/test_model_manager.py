@@ -19,7 +19,8 @@ from transformers import CLIPTextModel
 
 from model_manager import ModelManager, _Reader
 from tests.fake_hub import FakeHub
-from tests.tiny_models import write_lora, write_single_file
+from tests.tiny_models import write_lora
+from tests.tiny_single_files import write_single_file
 from text2video_zero.device.memory import Holding, to_send_away, weight_bytes
 from text2video_zero.errors import UserError
 from text2video_zero.models.checkpoints import Adapter, Checkpoint

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
-import struct
 from dataclasses import replace
 
 import pytest
@@ -22,25 +19,21 @@ from tests.test_model_manager import loads, take
 from tests.tiny_models import (
     write_controlnet,
     write_lora,
-    write_single_file,
     write_tokenizer,
     write_wide_model,
 )
+from tests.tiny_single_files import write_single_file
 from text2video_zero.errors import UserError
-from text2video_zero.events import Finished, Notice
-from text2video_zero.generate import run_job, settings
-from text2video_zero.job import Job, Settings, build_job
+from text2video_zero.events import Notice
 from text2video_zero.models.adapters import local_loras, read_adapter
 from text2video_zero.models.catalogue import AUTOENCODERS, DREAMBOOTH_STYLES
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
-from text2video_zero.models.files.fingerprints import short_hash
 from text2video_zero.models.files.prediction import TELLTALE, scheduler_changes
 from text2video_zero.models.hub import Hub
 from text2video_zero.models.native_size import native_size
 from text2video_zero.models.selection import checkpoint_for, family_of, find_checkpoint, local_models
 from text2video_zero.models.speeds import SPEEDS, speed_adapters
-from text2video_zero.models.vocabulary import Vocabulary
-from text2video_zero.models.weights import LARGEST_HEADER, MOST_TENSORS, UNET_INPUT, Header, read_header
+from text2video_zero.models.weights import UNET_INPUT, Header, read_header
 from text2video_zero.requests import Size, TextToVideoRequest
 from text2video_zero.sampling.solvers import SAMPLERS, schedule_of
 
@@ -351,164 +344,6 @@ class TestChangedFiles:
         assert counts == {"UNet2DConditionModel": 0, "AutoencoderKL": 0, "CLIPTextModel": 0, "ControlNetModel": 1}
         assert not same_weights(after[0].components.unet, before[0].components.unet)
         assert not same_weights(after[1].controlnet, before[1].controlnet)
-
-
-class TestSettings:
-    @pytest.fixture
-    def made(self, tmp_path):
-        def write(**told):
-            path = tmp_path / "video.json"
-            path.write_text(json.dumps({"request": {"prompt": "a fox", "seed": 1}, **told}))
-            return path
-
-        return write
-
-    @pytest.mark.parametrize("model", ["my-model", "lost.safetensors", "/no/such/folder", "a" * 400])
-    def test_a_model_that_is_not_here_is_named(self, made, model):
-        read = Settings.read(made(model=model), "text-to-video")
-        with pytest.raises(UserError, match=r"not here: put it into models/|is none that a file can have"):
-            build_job("text-to-video", {}, settings=read)
-        assert build_job("text-to-video", {}, model="toyland", settings=read).request.seed == 1
-
-    def test_a_hub_id_with_its_revision_is_taken(self, made):
-        read = Settings.read(made(model="owner/mine", revision="v2"), "text-to-video")
-        assert build_job("text-to-video", {}, settings=read).checkpoint == Checkpoint("owner/mine", "v2")
-
-    def test_the_controlnet_is_taken_or_named(self, made):
-        usual = Settings.read(made(model="toyland", controlnet="controlnet-edge"), "edge")
-        own = Settings.read(made(model="toyland", controlnet="owner/edges@v2"), "edge")
-        lost = Settings.read(made(model="toyland", controlnet="my-edges"), "edge")
-        given = {"clip": "a.mp4"}
-        assert (
-            build_job("edge", given, settings=usual).checkpoint
-            == build_job("edge", {**given, "prompt": "x"}).checkpoint
-        )
-        checkpoint = build_job("edge", given, settings=own).checkpoint
-        assert checkpoint.controlnet_key == ("owner/edges", "v2")
-        with pytest.raises(UserError, match=r"made with the ControlNet 'my-edges', which is not here"):
-            build_job("edge", given, settings=lost)
-        other = build_job("edge", given, controlnet="mine/edges", settings=lost)
-        assert other.checkpoint.controlnet == "mine/edges"
-
-    def test_they_record_what_a_video_was_made_with(self, manager, tiny_checkpoint, tiny_controlnets):
-        source = str(tiny_checkpoint)
-        with manager.lend(Checkpoint(source, controlnet=str(tiny_controlnets["edge"]))) as pipeline:
-            told = settings(ORDER, pipeline)
-            revised = replace(
-                pipeline, checkpoint=replace(pipeline.checkpoint, revision="v2", controlnet_revision="v3")
-            )
-            assert settings(ORDER, revised)["revision"] == "v2"
-            assert settings(ORDER, revised)["controlnet"] == "edge@v3"
-        assert told["controlnet"] == "edge"
-        assert re.fullmatch("[0-9a-f]{10}", told["weights"])
-        assert told["weights"] == short_hash([tiny_checkpoint / "unet" / "diffusion_pytorch_model.safetensors"])
-        assert "revision" not in told
-
-    def test_other_weights_than_then_are_told(self, manager, tiny_checkpoint):
-        for weights, notices in (("", 0), (take(manager, Checkpoint(str(tiny_checkpoint))).weights, 0), ("0" * 10, 1)):
-            events = list(run_job(Job(ORDER, Checkpoint(str(tiny_checkpoint)), weights=weights), manager))
-            told = [event.text for event in events if isinstance(event, Notice) and "weights" in event.text]
-            assert len(told) == notices
-            assert isinstance(events[-1], Finished)
-        assert "(0000000000): the video will be another" in told[0]
-
-
-def header(text):
-    raw = text if isinstance(text, bytes) else text.encode()
-    return struct.pack("<Q", len(raw)) + raw
-
-
-HOSTILE_HEADERS = {
-    "a list": header("[]"),
-    "null": header("null"),
-    "a number": header("3"),
-    "NaN": header('{"a": {"dtype": "F32", "shape": [NaN], "data_offsets": [0, 4]}}'),
-    "infinity": header('{"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, Infinity]}}'),
-    "true": header('{"a": {"dtype": "F32", "shape": [true], "data_offsets": [0, 4]}}'),
-    "deep": header("[" * 200_000),
-    "deep in a tensor": header('{"a": ' + '{"a": ' * 100_000),
-    "without offsets": header('{"a": {"dtype": "F32", "shape": [4]}}'),
-    "one offset": header('{"a": {"dtype": "F32", "shape": [4], "data_offsets": [0]}}'),
-    "offsets of text": header('{"a": {"dtype": "F32", "shape": [4], "data_offsets": ["0", "4"]}}'),
-    "negative": header('{"a": {"dtype": "F32", "shape": [-4], "data_offsets": [0, 4]}}'),
-    "shape of text": header('{"a": {"dtype": "F32", "shape": "4", "data_offsets": [0, 4]}}'),
-    "no text": header(b"\xff\xfe\xfd"),
-    "longer than the format allows": struct.pack("<Q", 2**63) + b"{}",
-    "nothing": b"",
-    "six bytes": b"123456",
-    "beyond its end": header('{"a": {"dtype": "F32", "shape": [9], "data_offsets": [0, 36]}}'),
-    "too many tensors": header(
-        json.dumps({str(n): {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(MOST_TENSORS + 1)})
-    ),
-    "600,000 empty tensors": header(
-        "{" + ",".join(f'"{n:07}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for n in range(600_000)) + "}"
-    ),
-    "a list of metadata": header(
-        '{"__metadata__": [1, 2], "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}'
-    ),
-}
-
-
-class TestHostileFiles:
-    @pytest.mark.parametrize("name", HOSTILE_HEADERS)
-    def test_a_header_is_one_sentence_and_no_list_of_models_breaks_of_it(self, name, tmp_path, manager):
-        file = tmp_path / "bad.safetensors"
-        file.write_bytes(HOSTILE_HEADERS[name])
-        with pytest.raises(UserError, match=r"^The model file 'bad\.safetensors'") as caught:
-            take(manager, Checkpoint(str(file)))
-        assert str(caught.value).rstrip(".").count(". ") == 0
-        assert set(local_models(tmp_path)) == {"bad"}
-        assert local_loras(tmp_path) == {}
-
-    def test_a_header_that_is_longer_than_any_models_is_not_even_parsed(self, tmp_path):
-        file = tmp_path / "long.safetensors"
-        file.write_bytes(struct.pack("<Q", LARGEST_HEADER + 1) + b" " * 100)
-        with pytest.raises(UserError, match="is broken or no safetensors file"):
-            read_header(file)
-
-    @pytest.mark.parametrize("content", ["[]", "null", "{", '"text"', "[" * 100_000, '{"_class_name": []}', "\x00"])
-    def test_an_index_of_any_content_is_one_sentence(self, content, manager, tiny_checkpoint, tmp_path):
-        folder = shutil.copytree(tiny_checkpoint, tmp_path / "bad")
-        (folder / "model_index.json").write_text(content)
-        with pytest.raises(UserError, match=r"^The (file bad/model_index\.json|folder 'bad' holds a)"):
-            take(manager, Checkpoint(str(folder)))
-        assert set(local_models(tmp_path)) == {"bad"}
-
-    @pytest.mark.parametrize(
-        "content", ["[]", '{"subjects": []}', '{"subjects": {"fox": 3}}', "{", '{"a": {"b": [1]}}']
-    )
-    def test_a_vocabulary_of_any_content_is_one_sentence(self, content, tmp_path):
-        (tmp_path / "vocabulary.json").write_text(content)
-        with pytest.raises(UserError, match=r"vocabulary\.json"):
-            Vocabulary.read(tmp_path)
-
-    @pytest.mark.parametrize("content", ["[]", "null", '{"sample_size": "x"}', '{"sample_size": [1, 2, 3]}', "{"])
-    def test_a_unets_configuration_of_any_content_is_no_traceback(self, content, tiny_checkpoint, tmp_path, manager):
-        folder = shutil.copytree(tiny_checkpoint, tmp_path / "bad")
-        (folder / "unet" / "config.json").write_text(content)
-        try:
-            assert native_size(Checkpoint(str(folder)), Hub()) == Size(512, 512)
-        except UserError as error:
-            assert "unet/config.json" in str(error)  # noqa: PT017 - either is right
-        with pytest.raises(UserError):
-            take(manager, Checkpoint(str(folder)))
-
-    @pytest.mark.parametrize("part", ["unet", "scheduler", "tokenizer"])
-    @pytest.mark.parametrize("entry", [5, None, ["os"], ["os", ["system"]], {"os": "system"}])
-    def test_an_index_whose_parts_are_anything_is_one_sentence(self, part, entry, manager, tiny_checkpoint, tmp_path):
-        folder = shutil.copytree(tiny_checkpoint, tmp_path / "bad")
-        index = json.loads((folder / "model_index.json").read_text())
-        (folder / "model_index.json").write_text(json.dumps(index | {part: entry}))
-        with pytest.raises(UserError, match=rf"The folder 'bad' has .* for its {part} in model_index\.json"):
-            take(manager, Checkpoint(str(folder)))
-
-    def test_what_is_no_file_is_not_opened(self, tmp_path):
-        os.mkfifo(tmp_path / "pipe.safetensors")
-        (tmp_path / "folder.safetensors").mkdir()
-        (tmp_path / "loop.safetensors").symlink_to(tmp_path / "loop.safetensors")
-        (tmp_path / "gone.safetensors").symlink_to(tmp_path / "nowhere")
-        assert local_models(tmp_path) == {}
-        assert local_loras(tmp_path) == {}
 
 
 def test_previews_are_fitted_in_float32_whatever_the_vaes_type(tiny_checkpoint):

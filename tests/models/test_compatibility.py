@@ -12,7 +12,8 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from model_manager import ModelManager
-from tests.tiny_models import write_lora, write_single_file
+from tests.tiny_models import write_lora
+from tests.tiny_single_files import write_single_file
 from text2video_zero.errors import UserError
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
 from text2video_zero.models.compatibility import READERS
