@@ -305,8 +305,7 @@ class _Reader:
         """CLIP's tokenizer, which no single file contains; both of Stable Diffusion XL's have the same words."""
         folder = result_of(self.sources.tokenizer_folder())
         tokenizers: dict[str, object] = {"tokenizer": CLIPTokenizer.from_pretrained(folder)}
-        if family != "sd1":
-            # Laion's text encoders were trained on texts that end in zeros and not in end marks.
+        if family != "sd1":  # Laion's text encoders were trained on texts that end in zeros, not in end marks
             name = "tokenizer_2" if family == "sdxl" else "tokenizer"
             tokenizers[name] = CLIPTokenizer.from_pretrained(folder, pad_token="!")  # noqa: S106, a token
         return tokenizers
@@ -361,13 +360,14 @@ class _Reader:
     def detector(self, checkpoint: DetectorCheckpoint) -> list[Network]:
         """The detector's networks, its own first."""
         # Imported here because transformers takes seconds over them, and most runs need no detector.
-        from transformers import AutoModelForDepthEstimation, RTDetrForObjectDetection, VitPoseForPoseEstimation
+        import transformers
 
-        if checkpoint.box_source is None:  # depth, which is seen without knowing where people are
-            return [self._network(AutoModelForDepthEstimation, checkpoint.source, checkpoint.revision)]
+        single = {"depth": transformers.AutoModelForDepthEstimation, "features": transformers.AutoModel}
+        if checkpoint.task in single:
+            return [self._network(single[checkpoint.task], checkpoint.source, checkpoint.revision)]
         return [
-            self._network(VitPoseForPoseEstimation, checkpoint.source, checkpoint.revision),
-            self._network(RTDetrForObjectDetection, checkpoint.box_source, checkpoint.box_revision),
+            self._network(transformers.VitPoseForPoseEstimation, checkpoint.source, checkpoint.revision),
+            self._network(transformers.RTDetrForObjectDetection, checkpoint.box_source, checkpoint.box_revision),
         ]
 
     def annotator(self, annotator: Annotator) -> OpenposeDetector | MidasDetector:
@@ -384,11 +384,11 @@ class _Reader:
             return annotator_class.from_pretrained(str(path))
 
     def _network(self, model_class: type[Any], source: str, revision: str | None) -> Network:
-        from transformers import AutoImageProcessor
+        from transformers import AutoImageProcessor, AutoModel, AutoProcessor
 
         path = self.sources.folder(source, revision)
-        with errors_in_one_sentence(source):
-            processor = AutoImageProcessor.from_pretrained(path)
+        with errors_in_one_sentence(source):  # CLIP's reads texts too
+            processor = (AutoProcessor if model_class is AutoModel else AutoImageProcessor).from_pretrained(path)
             model = model_class.from_pretrained(path, use_safetensors=True, dtype=torch.float32)
         return Network(model.eval(), processor)
 

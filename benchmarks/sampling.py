@@ -19,6 +19,7 @@ from model_manager import ModelManager
 from text2video_zero.generate import sample
 from text2video_zero.models.selection import find_checkpoint
 from text2video_zero.requests import TextToVideoRequest
+from text2video_zero.requests.video import REFERENCE_FRAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with manager.lend(find_checkpoint(arguments.model)) as pipeline:
         plain = TextToVideoRequest(prompt=PROMPT, frames=arguments.frames, steps=arguments.steps, seed=0)
         requests = {f"anchor first, {size} at a time": replace(plain, chunk_size=size) for size in (8, 4, 2, 1)} | {
-            "anchor first, first + previous": replace(plain, reference_frames="first + previous"),
+            **{f"anchor first, {frames}": replace(plain, reference_frames=frames) for frames in REFERENCE_FRAMES[1:]},
             "token merging 0.5": replace(plain, token_merging=0.5),
             "without cross-frame attention": replace(plain, cross_frame_attention=False),
         }

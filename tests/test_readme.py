@@ -58,6 +58,7 @@ LIGHTER = (
     (r"^docker ", "wants Docker and the network", find_parts),
     (r"app\.py --share", "opens a public address", read),
     ("-m text2video_zero text-to-video --model sd-1.5", "downloads 2 GB", read),
+    ("-m text2video_zero evaluate --model sd-1.5", "downloads 2 GB", read),
     ("--model ./my-model.safetensors", "is a file of the person's", read),
 )
 SERVING = [command for command in commands() if re.fullmatch(r"\S+ app.py( --model \S+)?", command)]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TextIO
 
 from text2video_zero import __version__
 from text2video_zero.errors import UserError
+from text2video_zero.evaluation import command
 from text2video_zero.events import Finished, Notice, Progress
 from text2video_zero.job import NO_SETTINGS, Settings, build_job
 from text2video_zero.media.files import unique_path
@@ -25,11 +26,14 @@ from text2video_zero.requests.presets import PRESETS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from model_manager import ModelManager
+    from text2video_zero.evaluation.measures import Measure
     from text2video_zero.job import Job
     from text2video_zero.media.video import Video
     from text2video_zero.requests import FieldSpec, Request
 
 OUTPUTS = Path("outputs")
+EVALUATE = "evaluate"
 FIELD = "field "  # no option of the command itself has a blank in its name, so fields cannot clash with them
 NOTES_PER_STAGE = 10  # lines of progress where lines cannot be written over
 
@@ -133,14 +137,26 @@ def build_parser() -> argparse.ArgumentParser:
         )
         _add_run_options(task, request_type)
         _add_fields(task, request_type)
+    evaluation = tasks.add_parser(
+        EVALUATE,
+        usage=f"{parser.prog} {EVALUATE} [options]",
+        help="Measure variants against one another",
+        description=command.DESCRIPTION,
+        parents=[everywhere],
+        allow_abbrev=False,
+    )
+    command.add_options(evaluation)
+    add_device_options(evaluation.add_argument_group("Device"))
     return parser
 
 
 def run(arguments: argparse.Namespace) -> Path:
-    """Make the video that the parsed arguments order and return its path.
+    """Make the video that the parsed arguments order and return its path; of an evaluation that of its report.
 
     Raises UserError for everything that the person can put right, as early as it can be known.
     """
+    if arguments.task == EVALUATE:
+        return evaluate(arguments)
     job = job_of(arguments)
     output = arguments.output or unique_path(OUTPUTS, job.request.prompt, ".mp4")
     check_destination(output)
@@ -173,24 +189,9 @@ def make_video(job: Job, arguments: argparse.Namespace, line: ProgressLine) -> V
 
     arguments: what they say of the device, and whether pictures are checked.
     """
-    line.note("Starting")
-    # Imported here because torch and diffusers take many seconds, which --help and every mistake in the
-    # options are spared; and because the engine as a whole does not depend on who lends it models.
-    import diffusers.utils.logging
-    import transformers.utils.logging
-
-    from model_manager import ModelManager
+    models = model_manager_of(arguments, line)
     from text2video_zero.generate import run_job
 
-    # Their own bars about loading would break into the line.
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
-    models = ModelManager(
-        arguments.device,
-        dtype=arguments.dtype,
-        compiled=arguments.compile,
-        check_safety=arguments.safety_checker,
-    )
     with closing(run_job(job, models)) as events:
         for event in events:
             match event:
@@ -203,6 +204,39 @@ def make_video(job: Job, arguments: argparse.Namespace, line: ProgressLine) -> V
                 case _:  # pictures, which a terminal does not show
                     pass
     raise RuntimeError("the run ended without a video")
+
+
+def evaluate(arguments: argparse.Namespace, measures: Sequence[Measure] = ()) -> Path:
+    """Run an evaluation, telling how far it is, and return the path of its report.
+
+    measures: further ones, for those who know more of what is drawn.
+    """
+    with ProgressLine(sys.stderr, quiet=arguments.quiet) as line:
+        for event in command.evaluate(arguments, model_manager_of(arguments, line), measures):
+            match event:
+                case Progress():
+                    line.show(event)
+                case Notice(text):
+                    line.note(text)
+    return arguments.out / command.REPORT
+
+
+def model_manager_of(arguments: argparse.Namespace, line: ProgressLine) -> ModelManager:
+    """Who has the models, on the device that the arguments name."""
+    line.note("Starting")
+    # Imported here because torch and diffusers take many seconds, which --help and every mistake in the
+    # options are spared; and because the engine as a whole does not depend on who lends it models.
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    from model_manager import ModelManager
+
+    # Their own bars about loading would break into the line.
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+    return ModelManager(
+        arguments.device, dtype=arguments.dtype, compiled=arguments.compile, check_safety=arguments.safety_checker
+    )
 
 
 def _add_run_options(parser: argparse.ArgumentParser, request_type: type[Request]) -> None:
@@ -230,11 +264,7 @@ def _add_run_options(parser: argparse.ArgumentParser, request_type: type[Request
     group.add_argument(
         "--preset", metavar="NAME", help=f"settings that go together, which options given here go before ({presets})"
     )
-    group.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps; default the best there is")
-    group.add_argument(
-        "--dtype", metavar="TYPE", help="float16, bfloat16 or float32; default float16 on CUDA, else float32"
-    )
-    group.add_argument("--compile", action="store_true", help="compile the model: minutes at first, faster afterwards")
+    add_device_options(group)
     group.add_argument(
         "--output",
         metavar="FILE",
@@ -248,6 +278,15 @@ def _add_run_options(parser: argparse.ArgumentParser, request_type: type[Request
         type=Path,
         help="take the settings of an earlier video or of a .json file; options given here go before them",
     )
+
+
+def add_device_options(group: argparse._ArgumentGroup) -> None:
+    """Where a run computes, and what it tells."""
+    group.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps; default the best there is")
+    group.add_argument(
+        "--dtype", metavar="TYPE", help="float16, bfloat16 or float32; default float16 on CUDA, else float32"
+    )
+    group.add_argument("--compile", action="store_true", help="compile the model: minutes at first, faster afterwards")
     group.add_argument(
         "--safety-checker", action="store_true", help="make no video if the safety checker blocks a frame of it"
     )

@@ -15,6 +15,7 @@ from text2video_zero.device.memory import shortage_in_one_sentence
 from text2video_zero.device.memory_plan import tiled_where_short
 from text2video_zero.device.offload import bring
 from text2video_zero.events import Event, Finished, Notice, Progress
+from text2video_zero.media.between import resampled, resampled_count
 from text2video_zero.media.files import readable_errors
 from text2video_zero.media.frames import StoredFrames, spool_folder
 from text2video_zero.media.video import Video, probe_encoder
@@ -104,9 +105,9 @@ def generate(request: VideoRequest, pipeline: Pipeline, detectors: Detectors | N
     probe_encoder()
     with shortage_in_one_sentence():
         sampled = yield from sample(request, pipeline, detectors)
-        frames = yield from _stored(_decoded(sampled, pipeline), len(sampled.latents))
-    made_by = settings(sampled.request, pipeline)
-    yield Finished(Video(frames, sampled.request.fps, made_by, sampled.sound))
+        frames = yield from _stored(_decoded(sampled, pipeline), len(sampled.latents), "Decoding")
+    frames, fps = yield from _played(frames, sampled.request)
+    yield Finished(Video(frames, fps, settings(sampled.request, pipeline), sampled.sound))
 
 
 def sample(
@@ -114,7 +115,8 @@ def sample(
 ) -> Generator[Event, None, Sampled]:
     """Final latents of a request of any task."""
     prompt = request.full_prompt if isinstance(request, ControlledRequest) else request.prompt
-    if left_out := what_was_left_out((prompt, request.negative_prompt), pipeline.checkpoint.adapters):
+    story = request.storyboard if isinstance(request, TextToVideoRequest) else ""
+    if left_out := what_was_left_out((prompt, story, request.negative_prompt), pipeline.checkpoint.adapters):
         yield Notice(left_out)
     match request:
         case TextToVideoRequest():
@@ -143,7 +145,17 @@ def _decoded(sampled: Sampled, pipeline: Pipeline) -> Iterator[np.ndarray]:
         yield from frames if pipeline.safety_checker is None else pipeline.safety_checker.passed(frames)
 
 
-def _stored(frames: Iterator[np.ndarray], count: int) -> Generator[Event, None, StoredFrames]:
+def _played(frames: StoredFrames, request: VideoRequest) -> Generator[Event, None, tuple[StoredFrames, int]]:
+    """The frames at the rate that they are to be played at, and that rate."""
+    if request.play_fps in {0, request.fps}:
+        return frames, request.fps
+    loop = isinstance(request, TextToVideoRequest) and request.loop
+    between = resampled(frames, request.fps, request.play_fps, loop=loop)
+    count = resampled_count(len(frames), request.fps, request.play_fps)
+    return (yield from _stored(between, count, "Frames in between")), request.play_fps
+
+
+def _stored(frames: Iterator[np.ndarray], count: int, stage: str) -> Generator[Event, None, StoredFrames]:
     """Put frames on disk as they come; they are gone again where not all of them come."""
     stored: StoredFrames | None = None
     try:
@@ -151,7 +163,7 @@ def _stored(frames: Iterator[np.ndarray], count: int) -> Generator[Event, None, 
             with readable_errors(spool_folder()):
                 stored = stored or StoredFrames(frame.shape)
                 stored.append(frame)
-            yield Progress("Decoding", len(stored), count)
+            yield Progress(stage, len(stored), count)
     except BaseException:
         if stored is not None:
             stored.close()

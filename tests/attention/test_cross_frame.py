@@ -8,9 +8,10 @@ from diffusers import ControlNetModel
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 
 from tests.tiny_models import tiny_unet
-from text2video_zero.attention.cross_frame import CrossFrameProcessor, FrameMemory, cross_frame_attention
+from text2video_zero.attention.cross_frame import CrossFrameProcessor, FrameMemory, cross_frame_attention, spans
 from text2video_zero.attention.processors import is_self_attention
 from text2video_zero.attention.text_keys import TextMemoryProcessor
+from text2video_zero.requests.video import FIRST, FIRST_AND_PREVIOUS, REFERENCE_FRAMES
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def unet():
 @pytest.fixture
 def batch():
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(5, 4, 8, 8, generator=generator), torch.randn(2, 6, 16, generator=generator)
+    return torch.randn(11, 4, 8, 8, generator=generator), torch.randn(2, 6, 16, generator=generator)
 
 
 def predicted(unet, latents, text):
@@ -31,7 +32,18 @@ def predicted(unet, latents, text):
     ).sample
 
 
-def by_definition(unet, latents, text, *, with_previous):
+def looked_at(frame, frames, references):
+    """Which frames a frame looks at."""
+    if frame == 0 or references == FIRST:
+        return [0]
+    if references == FIRST_AND_PREVIOUS:
+        return [0, frame - 1]
+    before = (frame - 1) // 4 * 4
+    around = [before] if frame % 4 == 0 else [before, before + 4]
+    return [0, *(key for key in around if 0 < key < frames)]
+
+
+def by_definition(unet, latents, text, references):
     """The same in the plainest way: all frames at once, keys and values copied for every frame."""
     frames, branches = len(latents), len(text)
 
@@ -43,7 +55,7 @@ def by_definition(unet, latents, text, *, with_previous):
             attended = torch.zeros_like(query)
             for branch in range(branches):
                 for frame in range(frames):
-                    seen = [0, max(frame - 1, 0)] if with_previous and frame > 0 else [0]
+                    seen = looked_at(frame, frames, references)
                     key = torch.cat([keys[branch, k] for k in seen]).unflatten(-1, (attn.heads, -1)).transpose(0, 1)
                     value = torch.cat([values[branch, k] for k in seen]).unflatten(-1, (attn.heads, -1)).transpose(0, 1)
                     asked = query[branch, frame].unflatten(-1, (attn.heads, -1)).transpose(0, 1)
@@ -63,16 +75,32 @@ def by_definition(unet, latents, text, *, with_previous):
 
 @torch.inference_mode()
 @pytest.mark.parametrize("branches", [1, 2])
-@pytest.mark.parametrize("with_previous", [False, True])
-@pytest.mark.parametrize("chunk_size", [1, 3, 4])
-def test_equals_the_definition(unet, batch, branches, with_previous, chunk_size):
-    latents, text = batch[0], batch[1][:branches]
-    with cross_frame_attention(unet, with_previous=with_previous) as memory:
-        with memory.anchor_pass():
-            outputs = [predicted(unet, latents[:1], text)]
-        outputs += [predicted(unet, chunk, text) for chunk in latents[1:].split(chunk_size)]
-    ours = torch.cat([output.unflatten(0, (branches, -1)) for output in outputs], dim=1).flatten(0, 1)
-    assert torch.allclose(ours, by_definition(unet, latents, text, with_previous=with_previous), atol=1e-5)
+@pytest.mark.parametrize("references", REFERENCE_FRAMES)
+@pytest.mark.parametrize("chunk_size", [1, 2, 8])
+@pytest.mark.parametrize("frames", [5, 11])
+def test_equals_the_definition(unet, batch, branches, references, chunk_size, frames):
+    latents, text = batch[0][:frames], batch[1][:branches]
+    ours = torch.zeros(branches, *latents.shape)
+    with cross_frame_attention(unet, references=references) as memory:
+        for span in spans(frames, [0], memory.key_frame_every):
+            memory.begin(span)
+            for begin in range(span.start, span.stop, chunk_size):
+                some = slice(begin, min(begin + chunk_size, span.stop))
+                with memory.open(span):
+                    ours[:, some] = predicted(unet, latents[some], text).unflatten(0, (branches, -1))
+    assert torch.allclose(ours.flatten(0, 1), by_definition(unet, latents, text, references), atol=1e-5)
+
+
+def test_frames_go_in_an_order_in_which_each_finds_what_it_looks_at():
+    def order(*how):
+        return [(span.start, span.stop, span.role) for span in spans(*how)]
+
+    assert order(1, [0], None) == [(0, 1, "anchor")]
+    assert order(8, [0], None) == [(0, 1, "anchor"), (1, 8, "others")]
+    assert order(8, [0, 3, 99], None) == [(0, 1, "anchor"), (1, 3, "others"), (3, 4, "anchor"), (4, 8, "others")]
+    by_keys = [(0, 1, "anchor"), (4, 5, "key"), (1, 4, "others"), (8, 9, "key"), (5, 8, "others")]
+    assert order(9, [0], 4) == by_keys
+    assert order(11, [0], 4) == [*by_keys, (9, 11, "others")]
 
 
 @torch.inference_mode()

@@ -17,6 +17,7 @@ from text2video_zero.errors import UserError
 from text2video_zero.generate import generate
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import EdgeRequest, InstructPix2PixRequest, Size, TextToVideoRequest
+from text2video_zero.requests.video import REFERENCE_FRAMES
 from text2video_zero.sampling.decoding import decoded_frames
 
 
@@ -75,7 +76,7 @@ class Shortage:
 
 
 class TestOutOfMemory:
-    @pytest.mark.parametrize("reference_frames", ["first", "first + previous"])
+    @pytest.mark.parametrize("reference_frames", REFERENCE_FRAMES)
     @pytest.mark.parametrize("fits", [2, 4, 6])
     def test_goes_on_in_smaller_chunks_with_the_same_result(self, pipeline, fits, reference_frames):
         request = order(reference_frames=reference_frames)

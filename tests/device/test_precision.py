@@ -15,6 +15,7 @@ from text2video_zero.device.precision import attention_in_float32, in_float32, p
 from text2video_zero.errors import UserError
 from text2video_zero.generate import generate
 from text2video_zero.requests import Size, TextToVideoRequest
+from text2video_zero.requests.video import REFERENCE_FRAMES
 
 
 def order(**changes):
@@ -94,7 +95,7 @@ class TestContexts:
 
 
 class TestRedo:
-    @pytest.mark.parametrize("reference_frames", ["first", "first + previous"])
+    @pytest.mark.parametrize("reference_frames", REFERENCE_FRAMES)
     def test_what_overflows_everywhere_is_what_float32_makes(self, half, full, reference_frames):
         request = order(reference_frames=reference_frames)
         with Overflow(half.components.unet.conv_out):

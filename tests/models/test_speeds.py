@@ -32,7 +32,7 @@ from text2video_zero.models.speeds import (
 )
 from text2video_zero.requests import EdgeRequest, FewStepRequest, InstructPix2PixRequest, Size, TextToVideoRequest
 from text2video_zero.requests.video import FEW_STEP_SPEEDS
-from text2video_zero.sampling.motion_plan import MotionPlan
+from text2video_zero.sampling.motion.plan import MotionPlan
 
 LCM_LORA = Adapter("latent-consistency/lcm-lora-sdv1-5")
 HYPER_XL = Adapter("ByteDance/Hyper-SD/Hyper-SDXL-8steps-CFG-lora.safetensors")

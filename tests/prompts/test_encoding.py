@@ -22,7 +22,7 @@ from text2video_zero.models.additions.textual_inversion import Inversions
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
 from text2video_zero.prompts.chunks import chunks_of, room_of
 from text2video_zero.prompts.counting import token_count, tokenizer_in
-from text2video_zero.prompts.encoding import encoded_prompts, encoded_texts
+from text2video_zero.prompts.encoding import encoded_alike, encoded_prompts, encoded_texts
 from text2video_zero.prompts.loras import tagged_adapters, what_was_left_out
 from text2video_zero.prompts.syntax import read_prompt
 from text2video_zero.requests import EdgeRequest, Size, TextToVideoRequest
@@ -158,6 +158,14 @@ class TestWeights:
         assert torch.allclose(plain[0, :2], weighed[0, :2], atol=1e-6)
         assert not torch.allclose(plain[0, 2], weighed[0, 2], atol=1e-3)
         assert torch.allclose(plain[0, 3:], weighed[0, 3:], atol=1e-6)
+
+
+def test_a_storyboard_turns_a_short_prompt_into_a_long_one(pipeline):
+    short, long = encoded_alike(pipeline.components, ["a red fox", LONG], "")
+    assert short.shape == long.shape
+    assert torch.allclose(short[:, :WINDOW], encoded_prompts(pipeline.components, "a red fox", ""), atol=1e-5)
+    request = replace(ORDER, prompt="a red fox", storyboard=f"1: {LONG}")
+    assert sampled(request, pipeline).isfinite().all()
 
 
 class TestForeground:

@@ -11,7 +11,7 @@ from text2video_zero.requests import REQUESTS, FieldSpec
 from text2video_zero.requests.fields import BASICS, CLIP
 from text2video_zero.requests.presets import BALANCED, PAPER, PRESETS, preset_fields
 
-# What is not of the method: what is asked for, what of the clip is seen, and how the work is divided.
+# What is not of the method: what is asked for and of which model, what of the clip is seen, how the work is divided.
 THE_PERSONS = {
     "chunk_size",
     "ready_made",
@@ -21,6 +21,9 @@ THE_PERSONS = {
     "depth_detector",
     "foreground_detector",
     "foreground_words",
+    "storyboard",
+    "play_fps",
+    "prediction",
 }
 
 

@@ -101,6 +101,11 @@ def test_equals_diffusers_text_to_video_zero(pipeline):
         {"frames": 5, "smooth_background": True},
         {"frames": 5, "motion_smoothness": 1.5},
         {"frames": 5, "motion_smoothness": 1.5, "resampling": "white", "loop": True},
+        {"frames": 5, "storyboard": "3: a blue robot"},
+        {"frames": 7, "storyboard": "2: a blue robot; 5: the moon", "shot_anchors": True},
+        {"frames": 11, "reference_frames": "first + key frames"},
+        {"frames": 7, "reference_frames": "first + key frames", "smooth_background": True},
+        {"frames": 6, "storyboard": "3: a robot", "shot_anchors": True, "reference_frames": "first + previous"},
     ],
     ids=lambda changes: ", ".join(f"{name}={value}" for name, value in changes.items()),
 )
@@ -145,12 +150,22 @@ def test_first_frame_is_the_same_in_clips_of_any_length(pipeline):
         {"motion_smoothness": 2.0, "motion": False},
         {"resampling": "white"},
         {"motion_smoothness": 4.0, "resampling": "white", "zoom": 0.05},
+        {"reference_frames": "first + previous"},
+        {"camera_keys": "2: right 0.2 zoom 1.3; 9: turn 0.1", "shake": 0.05},
+        {"storyboard": "2: a blue robot; 5: the moon", "shot_anchors": True},
     ],
     ids=lambda changes: ", ".join(f"{name}={value}" for name, value in changes.items()),
 )
 def test_longer_clips_begin_with_shorter_ones(pipeline, changes):
     shorter, longer = (sampled(order(frames=frames, **changes), pipeline) for frames in (3, 6))
     assert torch.allclose(longer[:3], shorter, atol=1e-5)
+
+
+def test_with_key_frames_longer_clips_are_the_same_as_far_as_the_last_key_frame(pipeline):
+    shorter, longer = (
+        sampled(order(frames=frames, reference_frames="first + key frames"), pipeline) for frames in (6, 10)
+    )
+    assert torch.allclose(longer[:5], shorter[:5], atol=1e-5)
 
 
 @pytest.mark.parametrize("changes", [{}, {"motion": False}, {"resampling": "white"}], ids=str)
@@ -176,6 +191,30 @@ def test_a_camera_that_stands_still_moves_nothing_in_any_way(pipeline):
     )
     assert torch.equal(smooth, nearest)
     assert torch.allclose(smooth, white, atol=1e-4)
+
+
+def test_key_frames_of_an_even_movement_are_that_movement(pipeline):
+    even = sampled(order(pan_x=0.05, pan_y=0.0), pipeline)
+    keyed = sampled(order(camera_keys="3: right 0.15", camera_eased=False), pipeline)
+    assert torch.allclose(even, keyed, atol=1e-4)
+
+
+def test_a_storyboard_of_the_same_prompt_changes_nothing(pipeline):
+    assert torch.allclose(sampled(order(storyboard=f"2: {PROMPT}"), pipeline), sampled(order(), pipeline), atol=1e-4)
+
+
+def test_a_storyboard_changes_what_comes_later_and_not_the_first_frame(pipeline):
+    plain, story = (sampled(order(storyboard=text), pipeline) for text in ("", "2: a blue robot on the moon"))
+    differences = (plain - story).flatten(1).norm(dim=1)
+    assert differences[0] < 1e-4
+    assert 1e-3 < differences[1] < differences[2]
+
+
+def test_a_shot_with_an_anchor_of_its_own_is_another(pipeline):
+    board = {"frames": 5, "storyboard": "2: a blue robot"}
+    one, each = (sampled(order(**board, shot_anchors=anchors), pipeline) for anchors in (False, True))
+    assert torch.allclose(one[:2], each[:2], atol=1e-5)
+    assert (one[2:] - each[2:]).flatten(1).norm(dim=1).min() > 1e-3
 
 
 def test_switches_of_the_ablation_change_the_clip(pipeline):
@@ -211,6 +250,13 @@ class TestGenerate:
         assert video.frames.shape == (3, 64, 64, 3)
         assert video.settings["request"]["seed"] >= 0
         assert video.settings["request"]["size"] == "64x64"
+
+    @pytest.mark.parametrize(("play_fps", "frames", "fps"), [(0, 3, 8), (8, 3, 8), (24, 9, 24)])
+    def test_frames_in_between_make_it_smoother_and_not_longer(self, pipeline, play_fps, frames, fps):
+        video = list(generate(order(frames=3, play_fps=play_fps), pipeline))[-1].video
+        assert (len(video.frames), video.fps) == (frames, fps)
+        plain = list(generate(order(frames=3), pipeline))[-1].video
+        assert np.array_equal(np.asarray(video.frames)[:: frames // 3], np.asarray(plain.frames))
 
     def test_settings_make_the_same_video_again(self, pipeline):
         first = list(generate(order(seed=-1, frames=2), pipeline))[-1].video

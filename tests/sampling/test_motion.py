@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from text2video_zero.requests import TextToVideoRequest
-from text2video_zero.requests.camera import CAMERA_PRESETS, CameraPose
-from text2video_zero.sampling.motion import CameraPath, forward_noise, sample_positions, warp
+from text2video_zero.requests.camera import CAMERA_PRESETS, CameraPose, read_camera_keys
+from text2video_zero.sampling.motion.camera import CameraPath, KeyedPath, ShakenPath, sample_positions
+from text2video_zero.sampling.motion.warp import forward_noise, warp
 
 STILL = CameraPose(0, 0, 1, 0)
 speeds = st.floats(-0.2, 0.2)
@@ -86,6 +87,39 @@ class TestPath:
         assert angles == pytest.approx(np.full(19, 0.1 * math.tau))
         swinging = path(rotation=0.1, reach=0.2, period=20)
         assert max(abs(swinging.pose(frame).angle) for frame in range(20)) <= 0.2 * math.tau + 1e-9
+
+    def test_key_frames_are_where_they_were_asked_for_and_stay_after_the_last(self):
+        way = KeyedPath(read_camera_keys("4: right 0.2 zoom 2; 6: hold; 10: up 0.1 turn -0.25"))
+        assert way.pose(0) == STILL
+        assert way.pose(4) == way.pose(5) == way.pose(6) == CameraPose(0.2, 0, 2, 0)
+        assert way.pose(10) == way.pose(99) == CameraPose(0.2, -0.1, 2, -math.tau / 4)
+
+    def test_an_eased_way_is_slow_at_both_ends_and_an_even_one_nowhere(self):
+        keys = read_camera_keys("8: right 0.8")
+        eased, even = (KeyedPath(keys, eased=eased) for eased in (True, False))
+        steps = [np.diff([way.pose(frame).x for frame in range(9)]) for way in (eased, even)]
+        assert steps[1] == pytest.approx(np.full(8, 0.1))
+        assert max(steps[0][0], steps[0][-1]) < 0.04
+        assert steps[0][3] > 0.14
+        assert KeyedPath(read_camera_keys("8: zoom 4"), eased=False).pose(4).scale == pytest.approx(2)
+
+    def test_the_way_of_a_loop_leads_back(self):
+        way = KeyedPath(read_camera_keys("4: right 0.2; 99: left 1"), eased=False, period=12)
+        assert way.pose(12) == way.pose(0) == STILL
+        assert way.pose(8).x == pytest.approx(0.1)
+
+    @given(st.integers(0, 2**32 - 1), st.floats(0.001, 0.1), st.sampled_from([None, 12]))
+    def test_a_hand_sways_within_its_strength_and_begins_at_rest(self, seed, strength, period):
+        shaken = ShakenPath(path(period=period), strength, seed, period)
+        poses = [shaken.pose(frame) for frame in range(40)]
+        assert poses[0] == STILL
+        assert 0 < max(abs(pose.x) for pose in poses) <= 2 * strength
+        assert poses[1] != poses[2]
+        if period:
+            assert distance(poses[period], STILL) < 1e-9
+
+    def test_no_strength_shakes_nothing(self):
+        assert ShakenPath(path(0.02, 0.01), 0.0, 7).pose(5) == path(0.02, 0.01).pose(5)
 
     def test_presets_are_valid_settings(self):
         for preset in CAMERA_PRESETS.values():

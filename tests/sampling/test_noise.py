@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from text2video_zero.requests.camera import CAMERA_PRESETS, CameraPose
-from text2video_zero.sampling.motion import CameraPath, warp
-from text2video_zero.sampling.noise import NoisePath, NoiseScene, frame_noise
+from text2video_zero.sampling.motion.camera import CameraPath
+from text2video_zero.sampling.motion.noise import NoisePath, NoiseScene
+from text2video_zero.sampling.motion.warp import warp
+from text2video_zero.sampling.noise import frame_noise
 
 SHAPE = (4, 16, 12)
 SMOOTHNESSES = [0.0, 0.3, 1.5, 4.0]

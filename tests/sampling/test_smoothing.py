@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from text2video_zero.sampling.motion import CameraPath, warp
+from text2video_zero.sampling.motion.camera import CameraPath
+from text2video_zero.sampling.motion.warp import warp
 from text2video_zero.sampling.smoothing import dilated, smoothed_latents
 
 RESAMPLING = ("smooth", "nearest")

@@ -112,6 +112,23 @@ class TestInstructed:
             spread[shared] = latents.std(0).mean()
         assert spread[True] < 1e-4 < spread[False]
 
+    def test_noise_that_follows_a_still_clip_stays_where_it_is(self, editor, still_clip):
+        stays, follows = (
+            sampled(order(InstructPix2PixRequest, still_clip, frames=4, noise_follows=follows), editor).latents
+            for follows in (False, True)
+        )
+        assert torch.equal(stays, follows)
+
+    def test_noise_that_follows_a_clip_is_the_same_in_chunks_of_any_size_and_clips_of_any_length(self, editor, clip):
+        whole, parts, shorter, stays = (
+            sampled(order(InstructPix2PixRequest, clip, **{"noise_follows": True, **changes}), editor).latents
+            for changes in ({}, {"chunk_size": 2}, {"frames": 3}, {"noise_follows": False})
+        )
+        assert torch.allclose(parts, whole, atol=1e-4)
+        assert torch.allclose(whole[:3], shorter, atol=1e-4)
+        assert torch.allclose(whole[0], stays[0], atol=1e-5)
+        assert (whole[1:] - stays[1:]).abs().amax() > 1e-2
+
     @pytest.mark.parametrize("shared_noise", [True, False])
     def test_no_step_adds_the_noise_that_the_frames_began_with(self, editor, clip, shared_noise):
         request = order(InstructPix2PixRequest, clip, frames=2, shared_noise=shared_noise, size=Size(64, 64))

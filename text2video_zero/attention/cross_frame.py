@@ -4,6 +4,9 @@ The anchor frame (frame 0) goes through the model alone and leaves the keys and 
 layer in a `FrameMemory`; then the other frames go through in chunks of any size and attend to them. The result
 does not depend on the chunk size, and memory is bounded by the chunk and not by the length of the clip.
 
+A frame can look at more than the anchor: at the frame before it, or at key frames, which go through before the
+frames between them do. What comes after the last key frame has none behind it, and would look at one in a longer clip.
+
 Batches are branch-major: for b guidance branches and m frames, entry i·m + k is frame k of branch i.
 """
 
@@ -17,37 +20,94 @@ import torch
 from torch.nn import functional
 
 from text2video_zero.attention.processors import is_self_attention, keys_of, patched_processors, put_out, values_of
+from text2video_zero.requests.video import FIRST, FIRST_AND_KEYS, FIRST_AND_PREVIOUS, KEY_FRAME_EVERY
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
+    from contextlib import AbstractContextManager
 
     from diffusers.models.attention_processor import Attention
     from diffusers.models.modeling_utils import ModelMixin
 
 KeyValue = tuple[torch.Tensor, torch.Tensor]
+ANCHOR, KEY, OTHERS = "anchor", "key", "others"
+
+
+@dataclass(frozen=True)
+class Span:
+    """Frames that go through the model one after the other or together, and what they are to the others.
+
+    role: ANCHOR and KEY are single frames; OTHERS attend to what those before them have left.
+    last: no key frame comes after them before the next anchor.
+    """
+
+    start: int
+    stop: int
+    role: str
+    last: bool = False
+
+
+def spans(frames: int, anchors: Sequence[int], every: int | None) -> list[Span]:
+    """The order in which the frames of a clip go through the model; key frames before those between them.
+
+    anchors: in rising order, 0 the first.  every: from one key frame to the next; None for none.
+    """
+    order = []
+    inside = [anchor for anchor in anchors if anchor < frames]
+    for anchor, end in zip(inside, [*inside[1:], frames], strict=True):
+        order.append(Span(anchor, anchor + 1, ANCHOR))
+        done = anchor + 1
+        for key in range(anchor + every, end, every) if every else ():
+            order += [Span(key, key + 1, KEY), Span(done, key, OTHERS)]
+            done = key + 1
+        order.append(Span(done, end, OTHERS, last=True))
+    return [span for span in order if span.stop > span.start]
 
 
 @dataclass
 class FrameMemory:
     """Keys and values that later frames attend to, by layer, each (branches, tokens, channels).
 
-    with_previous: attend to the frame before as well, not to the anchor alone.
+    references: which frames those are, one of REFERENCE_FRAMES.
+    previous: those of the frame before, or of the key frame before.  following: of the key frame after.
     """
 
-    with_previous: bool = False
+    references: str = FIRST
     anchors: dict[str, KeyValue] = field(default_factory=dict)
     previous: dict[str, KeyValue] = field(default_factory=dict)
-    recording: bool = False
+    following: dict[str, KeyValue] = field(default_factory=dict)
+    recording: str | None = None
+
+    @property
+    def key_frame_every(self) -> int | None:
+        """From one key frame to the next; None where there are none."""
+        return KEY_FRAME_EVERY if self.references == FIRST_AND_KEYS else None
+
+    def begin(self, span: Span) -> None:
+        """Some frames come next: the key frame that was after the last ones is before them."""
+        if self.references == FIRST_AND_KEYS and (span.role == KEY or span.last):
+            self.previous, self.following = self.following, {}
+
+    def open(self, span: Span) -> AbstractContextManager[None]:
+        """What to open while the model sees frames of a span."""
+        if span.role == ANCHOR:
+            return self.anchor_pass()
+        return self._recording(KEY) if span.role == KEY else self.chunk_pass()
 
     @contextmanager
     def anchor_pass(self) -> Generator[None]:
         """While this is open, the model sees the anchor frame and every layer stores what it finds."""
         self.clear()
-        self.recording = True
+        with self._recording(ANCHOR):
+            yield
+
+    @contextmanager
+    def _recording(self, role: str) -> Generator[None]:
+        self.recording = role
         try:
             yield
         finally:
-            self.recording = False
+            self.recording = None
 
     @contextmanager
     def chunk_pass(self) -> Generator[None]:
@@ -63,6 +123,7 @@ class FrameMemory:
         """Forget the last timestep."""
         self.anchors.clear()
         self.previous.clear()
+        self.following.clear()
 
 
 class CrossFrameProcessor:
@@ -85,19 +146,37 @@ class CrossFrameProcessor:
         """
         if encoder_hidden_states is not None or attention_mask is not None:
             raise ValueError(f"{self.layer} is no plain self-attention layer")
-        query = attn.to_q(hidden_states)
-        if self.memory.recording:
+        query, memory = attn.to_q(hidden_states), self.memory
+        if memory.recording == ANCHOR:
             key_value = keys_of(attn, hidden_states), values_of(attn, hidden_states)
-            self.memory.anchors[self.layer] = self.memory.previous[self.layer] = key_value
+            memory.anchors[self.layer] = key_value
+            if memory.references == FIRST_AND_PREVIOUS:
+                memory.previous[self.layer] = key_value
             attended = attend(attn, query, *key_value)
-        elif self.memory.with_previous:
+        elif memory.references == FIRST_AND_PREVIOUS:
             attended = self._attend_to_anchor_and_previous(attn, query, hidden_states)
         else:
             # All frames of a branch ask the same keys: folded into the query, the keys are never copied.
-            key, value = self.memory.anchors[self.layer]
+            key, value = self._remembered()
             folded = query.reshape(key.shape[0], -1, query.shape[-1])  # (b, m·n, c)
             attended = attend(attn, folded, key, value).reshape(query.shape)
+            if memory.recording == KEY:
+                memory.following[self.layer] = keys_of(attn, hidden_states), values_of(attn, hidden_states)
         return put_out(attn, attended)
+
+    def _remembered(self) -> KeyValue:
+        """Keys and values of the anchor and of the key frames around, one behind the other, (branches, tokens, c).
+
+        A key frame is none of those around itself, also where it is taken again.
+        """
+        memory = self.memory
+        around = (memory.previous,) if memory.recording == KEY else (memory.previous, memory.following)
+        anchor = memory.anchors[self.layer]
+        found = [anchor, *(frame[self.layer] for frame in around if self.layer in frame)]
+        if len(found) == 1:
+            return anchor
+        keys, values = zip(*found, strict=True)
+        return torch.cat([key.to(keys[0]) for key in keys], 1), torch.cat([value.to(values[0]) for value in values], 1)
 
     def _attend_to_anchor_and_previous(
         self, attn: Attention, query: torch.Tensor, hidden_states: torch.Tensor
@@ -129,12 +208,12 @@ def attend(attn: Attention, query: torch.Tensor, key: torch.Tensor, value: torch
 
 
 @contextmanager
-def cross_frame_attention(*models: ModelMixin, with_previous: bool = False) -> Generator[FrameMemory]:
+def cross_frame_attention(*models: ModelMixin, references: str = FIRST) -> Generator[FrameMemory]:
     """Patch every self-attention (attn1) layer of the models; leaving restores what was there, bit for bit.
 
     models: UNet2DConditionModel or ControlNetModel. Text cross-attention (attn2) is not touched.
     """
-    memory = FrameMemory(with_previous)
+    memory = FrameMemory(references)
     with ExitStack() as patches:
         patches.callback(memory.clear)
         for number, model in enumerate(models):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from text2video_zero.attention.cross_frame import cross_frame_attention
 from text2video_zero.attention.text_keys import text_memory
 from text2video_zero.attention.token_merging import token_merging
+from text2video_zero.requests import TextToVideoRequest
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
 def attention_of(request: VideoRequest, *models: ModelMixin) -> Generator[FrameMemory | None]:
     """The attention that a request asks for: cross-frame or what the models have, with cells merged or not.
 
-    Open for one run, that is for one set of prompts, whose first frame goes first and alone. Yields the memory of
-    cross-frame attention, None without it.
+    Open for one run, that is for one set of prompts, whose first frame goes first and alone. Prompts of a storyboard
+    differ between frames, so that nothing of them is kept. Yields the memory of cross-frame attention, None without it.
     """
-    with_previous = request.reference_frames == "first + previous"
-    across = cross_frame_attention(*models, with_previous=with_previous) if request.cross_frame_attention else None
-    with across or nullcontext() as memory, token_merging(request.token_merging, *models), text_memory(*models):
+    references = request.reference_frames
+    across = cross_frame_attention(*models, references=references) if request.cross_frame_attention else None
+    changes = isinstance(request, TextToVideoRequest) and request.storyboard
+    texts = nullcontext() if changes else text_memory(*models)
+    with across or nullcontext() as memory, token_merging(request.token_merging, *models), texts:
         yield memory

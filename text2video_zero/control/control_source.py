@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from text2video_zero.control.map_cache import MapCache
     from text2video_zero.media.clips import Clip
     from text2video_zero.media.frames import Frames
+    from text2video_zero.models.checkpoints import DetectorCheckpoint
     from text2video_zero.models.pipeline import Detector
     from text2video_zero.requests import ControlledRequest
 
@@ -61,8 +62,10 @@ class Detectors(Protocol):
         """Download what a known name stands for, with progress; nothing if it is here. Raises UserError."""
         ...
 
-    def lend_detector(self, detector: str) -> AbstractContextManager[Detector | OpenposeDetector | MidasDetector]:
-        """What sees poses or depth, by its known name, for the length of a context; raises UserError."""
+    def lend_detector(
+        self, detector: str | DetectorCheckpoint
+    ) -> AbstractContextManager[Detector | OpenposeDetector | MidasDetector]:
+        """What sees poses or depth, by its known name or what to load, for a context's length; raises UserError."""
         ...
 
 

@@ -18,6 +18,7 @@ from text2video_zero.device.memory import has_own_memory, memory_of, weight_byte
 from text2video_zero.device.offload import GROUP_OFFLOAD, MODEL_OFFLOAD, NO_OFFLOAD, Placement
 from text2video_zero.events import Event, Notice
 from text2video_zero.models.catalogue import name_of
+from text2video_zero.requests.video import FIRST, FIRST_AND_KEYS, FIRST_AND_PREVIOUS
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 UNET_MAPS = 26
 CONTROLNET_MAPS = 6  # what a ControlNet hands over, alive beside the UNet: its skip connections, 5.1 at most
 DECODER_MAPS = 6  # 6.0 at each; an encoder stays below, at 5.0
+REFERENCES = {FIRST: 1, FIRST_AND_PREVIOUS: 2, FIRST_AND_KEYS: 3}  # frames whose keys and values are kept at once
 USABLE_SHARE = 0.85  # of the free memory; the rest is for workspaces of convolutions and pieces too small to be used
 LAYER_SHARE = 0.05  # of the weights on the device at once, when they come layer by layer
 GIGABYTE = 10**9
@@ -146,7 +148,7 @@ def needs_of(request: VideoRequest, size: Size, pipeline: Pipeline) -> Needs:
     height, width = (side // pipeline.latent_factor for side in (size.height, size.width))
     edits = unet.config["in_channels"] > vae.config["latent_channels"]  # with guidance by the picture too
     branches = 3 if edits else 1 + (request.guidance_scale > 1)
-    references = 1 + (request.reference_frames == "first + previous")
+    references = REFERENCES[request.reference_frames]
     models = [model for model in (unet, controlnet) if model is not None]
     anchor = sum(anchor_bytes(model, height, width) for model in models) if request.cross_frame_attention else 0
     denoising = weight_bytes(models)

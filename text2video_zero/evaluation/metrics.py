@@ -7,12 +7,15 @@ Errors are in shares of the full range of a colour, 0..1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from text2video_zero.sampling.motion import sample_positions
+from text2video_zero.evaluation.flow import Flows
+from text2video_zero.media.flow import warped_along
+from text2video_zero.sampling.motion.camera import sample_positions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +34,7 @@ def iou(mask: np.ndarray, truth: np.ndarray) -> float:
 def pose_warp_error(frames: Frames, poses: Sequence[CameraPose], mask: np.ndarray | None = None) -> float:
     """Mean absolute difference between frame k and frame 0 seen from pose k, over all frames but the first.
 
-    poses: the camera at each frame, the first the identity, as `motion.CameraPath` gives them.
+    poses: the camera at each frame, the first the identity, as `CameraPath` gives them.
     mask: (f, h, w), the pixels of each frame that count, by default all. Pixels whose place on frame 0 lies
     outside of it never count, nor, with a mask, those that come from where frame 0's own mask is empty.
     Returns nan when nothing counts. This is the consistency that background smoothing promises (Text2Video-Zero,
@@ -52,60 +55,46 @@ def pose_warp_error(frames: Frames, poses: Sequence[CameraPose], mask: np.ndarra
     return difference / counted if counted else float("nan")
 
 
-def flow_warp_error(frames: Frames, mask: np.ndarray | None = None) -> float:
+def flow_warp_error(frames: Frames, mask: np.ndarray | None = None, flows: Flows | None = None) -> float:
     """Warping error of a clip whose motion is unknown: mean squared difference of neighbouring frames.
 
-    Frame k is warped to frame k - 1 along OpenCV's DIS optical flow (Kroeger et al. 2016); occluded pixels and
-    motion boundaries, found as Ruder et al. (2016) do, do not count. The measure is that of Lai et al. (2018,
-    "Learning Blind Video Temporal Consistency", equation 11), mean over pairs of frames.
-    mask: (f, h, w), the pixels of each frame that count, by default all.
+    Frame k is warped to frame k - 1 along the optical flow; pixels that are not found again do not count. The
+    measure is that of Lai et al. (2018, "Learning Blind Video Temporal Consistency", equation 11), mean over pairs
+    of frames. To be read beside `coverage`: a clip that falls to pieces has little left that counts.
+    mask: (f, h, w), the pixels of each frame that count, by default all.  flows: those of the frames, if at hand.
     Returns 0 for a single frame and nan when nothing counts.
     """
     if len(frames) == 1:
         return 0.0
+    flows = flows or Flows.of(frames)
     errors = []
-    for number in range(1, len(frames)):
-        before, after = frames[number - 1], frames[number]
-        forward, backward = optical_flow(before, after), optical_flow(after, before)
-        counts = ~occluded(forward, backward)
-        if mask is not None:
-            counts &= mask[number - 1] > 0.5
+    for number, (before, after) in enumerate(pairwise(frames)):
+        counts = flows.found_again[number] if mask is None else flows.found_again[number] & (mask[number] > 0.5)
         if counts.any():
-            difference = (warped_along(after, forward) - before) / 255
+            difference = (warped_along(after, flows.forward[number]) - before) / 255
             errors.append(np.square(difference)[counts].mean(dtype=np.float64))
     return float(np.mean(errors)) if errors else float("nan")
 
 
-def optical_flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Where each pixel of `before` is found in `after`: (h, w, 2) float32, x and y in pixels. DIS, fine preset."""
-    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    grey_before, grey_after = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (before, after))
-    no_guess = cast("np.ndarray", None)  # OpenCV's stubs know no flow that begins from nothing
-    return estimator.calc(grey_before, grey_after, no_guess)
+def coverage(flows: Flows) -> float:
+    """Share of the pixels, 0..1, that the next frame shows too, and that `flow_warp_error` is taken over."""
+    return float(flows.found_again.mean()) if flows.found_again.size else 1.0
 
 
-def warped_along(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """A picture (h, w, …) read at each pixel plus its flow, float32; what lies outside repeats the border."""
-    height, width = flow.shape[:2]
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    return cv2.remap(
-        picture.astype(np.float32), x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )  # fmt: skip
+def temporal_flicker(frames: Frames) -> float:
+    """Mean absolute difference of neighbouring frames, 0..1; 0 for a single frame.
 
-
-def occluded(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
-    """Pixels (h, w) bool that cannot be found again: occluded, out of the frame, or at a motion boundary.
-
-    forward, backward: flows (h, w, 2) between two frames. Thresholds of Ruder et al. (2016), section 4.2.
+    VBench's temporal flickering (Huang et al. 2024, section 3.2) is 1 minus this, and is taken of still scenes.
     """
-    height, width = forward.shape[:2]
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    to_x, to_y = x + forward[..., 0], y + forward[..., 1]
-    outside = (to_x < 0) | (to_x > width - 1) | (to_y < 0) | (to_y > height - 1)
-    back = warped_along(backward, forward)
-    lengths = np.square(forward).sum(-1) + np.square(back).sum(-1)
-    astray = np.square(forward + back).sum(-1) > 0.01 * lengths + 0.5
-    steepness = sum(np.square(np.gradient(forward, axis=axis)).sum(-1) for axis in (0, 1))
-    boundary = steepness > 0.01 * np.square(forward).sum(-1) + 0.002
-    return outside | astray | boundary
+    changes = [np.abs(after.astype(np.float32) - before).mean() / 255 for before, after in pairwise(frames)]
+    return float(np.mean(changes)) if changes else 0.0
+
+
+def sharpness_kept(frames: Frames) -> float:
+    """Energy of the later frames' second derivative over that of frame 0: 1 = as sharp, 0 = blurred away.
+
+    The variance of the Laplacian (Pech-Pacheco et al. 2000), mean over the frames behind the first. nan for a single
+    frame or a first one without any detail.
+    """
+    energies = [float(cv2.Laplacian(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.CV_32F).var()) for frame in frames]
+    return float(np.mean(energies[1:]) / energies[0]) if len(energies) > 1 and energies[0] else float("nan")

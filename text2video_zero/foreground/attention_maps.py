@@ -58,6 +58,7 @@ class CrossAttentionDetector:
         self._maps: dict[str, torch.Tensor] = {}  # layer and group -> (f, cells), weighted sum over steps
         self._recorded: dict[str, int] = {}  # layer and group -> frames, counted once per step
         self._before: dict[str, tuple[int, torch.Tensor]] = {}  # what both were before this chunk, where it got to
+        self._begin: int | None = None  # of the frames that go through now
 
     def _token_groups(self) -> list[list[int]]:
         """Positions in the encoded prompt: the foreground's words, and unless the person chose them, its end.
@@ -94,28 +95,32 @@ class CrossAttentionDetector:
             yield self._chunk_pass
 
     @contextmanager
-    def _chunk_pass(self) -> Generator[None]:
-        """While this is open, a chunk goes through the UNet; of one that fails nothing stays."""
+    def _chunk_pass(self, frames: slice) -> Generator[None]:
+        """While this is open, some frames go through the UNet; of those that fail nothing stays."""
         self._before.clear()
+        self._begin = frames.start
         try:
             yield
         except BaseException:
             for source, (recorded, part) in self._before.items():
-                begin = recorded % self.frames
-                self._maps[source][begin : begin + len(part)] = part
+                self._maps[source][frames.start : frames.start + len(part)] = part
                 self._recorded[source] = recorded
             raise
+        finally:
+            self._begin = None
 
     def record(self, source: str, attention: torch.Tensor) -> None:
-        """Add what a chunk of frames pays to a group of tokens, (m, cells); chunks come in the order of the frames.
+        """Add what a chunk of frames pays to a group of tokens, (m, cells).
 
-        source: name of the layer and the group.
+        source: name of the layer and the group. Which frames they are says `_chunk_pass`; where none is open they come
+        in order.
 
         Step n counts n times: the later, the more of the picture is there to be seen.
         """
         total = self._maps.setdefault(source, attention.new_zeros(self.frames, attention.shape[1]))
         recorded = self._recorded.get(source, 0)
-        step, begin = divmod(recorded, self.frames)
+        step, next_in_order = divmod(recorded, self.frames)
+        begin = next_in_order if self._begin is None else self._begin
         part = total[begin : begin + len(attention)]
         self._before[source] = recorded, part.clone()
         part += (step + 1) * attention

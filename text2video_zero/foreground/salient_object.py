@@ -21,6 +21,7 @@ from PIL import Image
 from text2video_zero.errors import UserError
 from text2video_zero.media.files import renamed_when_whole
 from text2video_zero.sampling.decoding import decoded_frames
+from text2video_zero.sampling.denoising import nothing_around
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -49,7 +50,7 @@ class SalientObjectDetector:
 
     def observing(self) -> AbstractContextManager[ChunkContext]:
         """Nothing needs to be observed: the finished frames say all."""
-        return nullcontext(nullcontext)
+        return nullcontext(nothing_around)
 
     def masks(self, latents: torch.Tensor) -> torch.Tensor:
         """Masks (f, h, w) float32, 1 = foreground, of clean latents (f, c, h, w)."""

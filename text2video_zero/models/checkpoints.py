@@ -67,9 +67,9 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class DetectorCheckpoint:
-    """What to load to see poses or depth in a clip.
+    """What to load to see poses or depth in a clip, or to tell how alike pictures and texts are.
 
-    source: folder or Hub id of the network.  task: "depth" or "pose".
+    source: folder or Hub id of the network.  task: "depth", "pose" or "features".
     box_source: for poses, folder or Hub id of the network that finds the people first.
     """
 

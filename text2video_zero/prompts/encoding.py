@@ -40,11 +40,30 @@ def encoded_prompts(
     return encoded_texts(components, prompt, negative_prompt, inversions)[0].to(components.unet.dtype)
 
 
+def encoded_alike(
+    components: StableDiffusionPipeline | StableDiffusionXLPipeline,
+    prompts: Sequence[str],
+    negative_prompt: str | None,
+    inversions: Inversions = NOWHERE,
+) -> list[torch.Tensor]:
+    """The embeddings of several prompts, as `encoded_prompts` returns them, all of as many tokens as the longest."""
+    encoded = [encoded_prompts(components, prompt, negative_prompt, inversions) for prompt in prompts]
+    longest = max(embeddings.shape[1] for embeddings in encoded)
+    chunks = longest // components.tokenizer.model_max_length
+    return [
+        embeddings
+        if embeddings.shape[1] == longest
+        else encoded_texts(components, prompt, negative_prompt, inversions, chunks)[0].to(embeddings)
+        for prompt, embeddings in zip(prompts, encoded, strict=True)
+    ]
+
+
 def encoded_texts(
     components: StableDiffusionPipeline | StableDiffusionXLPipeline,
     prompt: str,
     negative_prompt: str | None,
     inversions: Inversions = NOWHERE,
+    least_chunks: int = 1,
 ) -> tuple[torch.Tensor, ...]:
     """What the model's text encoders make of a prompt: embeddings (branches, tokens, channels).
 
@@ -55,11 +74,12 @@ def encoded_texts(
     too small for them.
     negative_prompt: None leaves it out; to Stable Diffusion XL a blank stands for zeros.
     inversions: where textual inversions are looked up. Raises UserError for one that does not fit the model.
+    least_chunks: that the embeddings hold, empty ones behind those of the text.
     """
     encoders = [part for name, part in components.components.items() if name.startswith("text_encoder") and part]
     for _ in range(2):
         try:
-            pairs = _encoded(components, prompt, negative_prompt, inversions)
+            pairs = _encoded(components, prompt, negative_prompt, inversions, least_chunks)
             return tuple(
                 positive if negative is None else torch.cat([negative, positive]) for positive, negative in pairs
             )
@@ -75,11 +95,12 @@ def _encoded(
     prompt: str,
     negative_prompt: str | None,
     inversions: Inversions,
+    least_chunks: int,
 ) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
     """Embeddings of the prompt and of the negative prompt, for XL their summaries next."""
     texts = [read_prompt(text) for text in (prompt, negative_prompt) if text is not None]
-    if any(needs_chunks(text, components.tokenizer, inversions) for text in texts):
-        return _in_chunks(components, texts, inversions)
+    if least_chunks > 1 or any(needs_chunks(text, components.tokenizer, inversions) for text in texts):
+        return _in_chunks(components, texts, inversions, least_chunks)
     positive, *negative = (text.text for text in texts)
     encoded: tuple[Any, ...] = components.encode_prompt(
         prompt=positive,
@@ -92,7 +113,10 @@ def _encoded(
 
 
 def _in_chunks(
-    components: StableDiffusionPipeline | StableDiffusionXLPipeline, texts: Sequence[Prompt], inversions: Inversions
+    components: StableDiffusionPipeline | StableDiffusionXLPipeline,
+    texts: Sequence[Prompt],
+    inversions: Inversions,
+    least: int,
 ) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
     """The same of texts in chunks, all of as many as the longest of them takes."""
     parts = components.components
@@ -101,7 +125,7 @@ def _in_chunks(
     if second:
         encoders.append(_Encoder(parts["tokenizer_2"], parts["text_encoder_2"], 1, penultimate=True))
     chunked = [[encoder.chunks(text, inversions) for encoder in encoders] for text in texts]
-    longest = max(len(chunks) for of_text in chunked for chunks in of_text)
+    longest = max(least, *(len(chunks) for of_text in chunked for chunks in of_text))
     pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
     for number, (text, of_text) in enumerate(zip(texts, chunked, strict=True)):
         encoded = [encoder.encode(chunks, longest) for encoder, chunks in zip(encoders, of_text, strict=True)]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from text2video_zero.errors import UserError
+from text2video_zero.requests.key_frames import read_key_frames
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 PAPER_PAN = 12 / 512
 """The authors' movement: 12 of 512 pixels to the right and down, from frame to frame."""
@@ -42,3 +46,60 @@ class CameraPose:
     y: float
     scale: float
     angle: float
+
+
+@dataclass(frozen=True)
+class CameraKey:
+    """A frame at which the camera shall be at a pose."""
+
+    frame: int
+    pose: CameraPose
+
+
+BEGINNING = CameraPose(0, 0, 1, 0)
+HOLD = "hold"
+# word -> how it changes a pose, by a number within bounds
+_WORDS: Mapping[str, tuple[Callable[[CameraPose, float], CameraPose], float, float]] = MappingProxyType(
+    {
+        "right": (lambda pose, share: replace(pose, x=share), -1, 1),
+        "left": (lambda pose, share: replace(pose, x=-share), -1, 1),
+        "down": (lambda pose, share: replace(pose, y=share), -1, 1),
+        "up": (lambda pose, share: replace(pose, y=-share), -1, 1),
+        "zoom": (lambda pose, scale: replace(pose, scale=scale), 0.25, 4),
+        "turn": (lambda pose, turns: replace(pose, angle=math.tau * turns), -4, 4),
+    }
+)
+_EXAMPLE = "for example '8: right 0.2 zoom 1.3; 12: hold; 20: right 0 zoom 1'"
+
+
+def read_camera_keys(text: str) -> tuple[CameraKey, ...]:
+    """Key frames as the person writes them, "FRAME: WORD NUMBER WORD NUMBER; …", in order; none for a blank text.
+
+    right, left, down, up: how far the camera is from where it began, in widths or heights of the frame.  zoom: how
+    large the picture is against frame 0.  turn: full turns to the right.  What a key leaves out is as at the key
+    before; "hold" changes nothing. Raises UserError for anything else.
+    """
+    keys, pose = [], BEGINNING
+    for frame, words in read_key_frames(text, "Camera key frames", _EXAMPLE):
+        pose = _moved(pose, words.lower().split())
+        keys.append(CameraKey(frame, pose))
+    return tuple(keys)
+
+
+def _moved(pose: CameraPose, words: list[str]) -> CameraPose:
+    if words == [HOLD]:
+        return pose
+    if not words or len(words) % 2:
+        raise UserError(f"Camera key frames has {' '.join(words)!r}: write pairs of word and number, {_EXAMPLE}.")
+    for word, number in zip(words[::2], words[1::2], strict=True):
+        if word not in _WORDS:
+            raise UserError(f"Camera key frames has {word!r}: choose from {', '.join(_WORDS)} and {HOLD}, {_EXAMPLE}.")
+        change, lowest, highest = _WORDS[word]
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not lowest <= value <= highest:
+            raise UserError(f"Camera key frames has {word} {number}: give a number from {lowest:g} to {highest:g}.")
+        pose = change(pose, value)
+    return pose

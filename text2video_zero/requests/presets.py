@@ -56,6 +56,10 @@ _PAPER_TEXT_TO_VIDEO: Values = {
     "resampling": "nearest",
     "motion_smoothness": 0.0,
     "loop": False,
+    "camera_keys": "",
+    "camera_eased": True,
+    "shake": 0.0,
+    "shot_anchors": False,
     "smooth_background": False,
     "smoothing_strength": 0.6,
 }
@@ -69,6 +73,7 @@ _PAPER_CONTROLLED: Values = {
     "control_strength": 1.0,
     "control_start": 0.0,
     "control_end": 1.0,
+    "noise_follows": False,
 }
 _PAPER_EDGES: Values = {"canny_low": 100, "canny_high": 200}
 # Video Instruct-Pix2Pix as in the authors' code: every frame draws its own noise.
@@ -79,6 +84,7 @@ _PAPER_INSTRUCTED: Values = {
     "guidance_scale": 7.5,
     "image_guidance_scale": 1.5,
     "shared_noise": False,
+    "noise_follows": False,
     "motion_smoothness": 0.0,
 }
 

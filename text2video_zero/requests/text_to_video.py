@@ -6,12 +6,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from text2video_zero.errors import UserError
-from text2video_zero.requests.camera import PAPER_PAN
-from text2video_zero.requests.fields import CONSISTENCY, MOTION, choice, decimal, flag, integer, text
+from text2video_zero.requests.camera import PAPER_PAN, read_camera_keys
+from text2video_zero.requests.fields import BASICS, CONSISTENCY, MOTION, choice, decimal, flag, integer, text
+from text2video_zero.requests.key_frames import read_key_frames
 from text2video_zero.requests.video import FewStepRequest
 
 RESAMPLING = ("smooth", "nearest", "white")
 FOREGROUND_DETECTORS = ("attention", "salient object")
+
+
+def read_storyboard(text: str) -> list[tuple[int, str]]:
+    """Later frames with their prompts, in order; raises UserError for anything else."""
+    return read_key_frames(text, "Storyboard", "for example '12: a fox on the beach; 24: a fox in the city'")
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,20 @@ class TextToVideoRequest(FewStepRequest):
     task: ClassVar[str] = "text-to-video"
     title: ClassVar[str] = "Text to video"
 
+    storyboard: str = text(
+        "",
+        "Storyboard",
+        "Prompts at later frames, between which one turns into the other: 12: a fox on the beach; 24: a fox in the "
+        "city. Blank: the prompt throughout.",
+        section=BASICS,
+        lines=2,
+    )
+    shot_anchors: bool = flag(
+        default=False,
+        label="An anchor for each shot",
+        help="Frames look at the first frame of their part of the storyboard, not at the very first one.",
+        section=CONSISTENCY,
+    )
     motion: bool = flag(
         default=True,
         label="Motion",
@@ -71,6 +91,28 @@ class TextToVideoRequest(FewStepRequest):
         "Where a long movement turns back: at this share of the frame, or of a full turn.",
         section=MOTION,
         step=0.01,
+    )
+    camera_keys: str = text(
+        "",
+        "Camera key frames",
+        "Where the camera is at some frames, instead of an even movement: 8: right 0.2 zoom 1.3; 12: hold; "
+        "20: right 0 zoom 1 turn 0.1. Blank: it moves as the fields above say.",
+        section=MOTION,
+    )
+    camera_eased: bool = flag(
+        default=True,
+        label="Eased",
+        help="The camera sets out and arrives slowly at each of its key frames.",
+        section=MOTION,
+    )
+    shake: float = decimal(
+        0.0,
+        0.0,
+        0.1,
+        "Shake",
+        "How far a camera that is held by hand sways, as a share of the frame.",
+        section=MOTION,
+        step=0.005,
     )
     motion_from: int = integer(
         881,
@@ -143,6 +185,12 @@ class TextToVideoRequest(FewStepRequest):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        read_camera_keys(self.camera_keys)
+        if read_storyboard(self.storyboard) and self.smooth_background and self.foreground_detector == "attention":
+            raise UserError(
+                "Smooth background looks for the words of one prompt, and a storyboard has several: choose the "
+                "foreground detector 'salient object', or leave one of them out."
+            )
         if self.motion_from >= self.motion_to:
             raise UserError(
                 f"Motion from timestep is {self.motion_from} and up to timestep is {self.motion_to}: "

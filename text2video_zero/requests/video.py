@@ -28,7 +28,8 @@ from text2video_zero.requests.fields import (
 SAMPLERS = ("DDIM", "DPM++ 2M", "UniPC", "Euler")
 FEW_STEP_SAMPLERS = ("DDIM trailing", "LCM")
 PREDICTIONS = ("as the model says", "epsilon", "v-prediction", "v-prediction, zero SNR", "sample")
-REFERENCE_FRAMES = ("first", "first + previous")
+FIRST, FIRST_AND_PREVIOUS, FIRST_AND_KEYS = REFERENCE_FRAMES = ("first", "first + previous", "first + key frames")
+KEY_FRAME_EVERY = 4  # frames, where frames look at key frames
 FULL_QUALITY = "full quality"
 FEW_STEP_SPEEDS = ("LCM", "Hyper-SD", "4 steps")  # models/speeds.py has their LoRAs
 MOST_FRAMES = 512
@@ -42,6 +43,14 @@ class VideoRequest(Request):
     negative_prompt: str = text("", "Negative prompt", "What you do not want to see.", section=BASICS)
     frames: int = integer(8, 1, MOST_FRAMES, "Frames", "Number of frames of the video.", section=BASICS)
     fps: int = integer(8, 1, 60, "Frames per second", "Speed at which the video plays.", section=BASICS)
+    play_fps: int = integer(
+        0,
+        0,
+        60,
+        "Play at",
+        "Frames per second to play at: frames in between follow the motion. 0 plays those that are drawn.",
+        section=BASICS,
+    )
     size: Size | None = size(
         "Size", "Width x height in pixels, multiples of 8. Blank: the model's own size.", section=BASICS
     )
@@ -58,7 +67,8 @@ class VideoRequest(Request):
         "first",
         REFERENCE_FRAMES,
         "Reference frames",
-        "The frames that each frame looks at.",
+        "The frames that each frame looks at: beside the first one the one before it, or every fourth frame before "
+        "and after it. More are steadier and a little slower.",
         section=CONSISTENCY,
     )
     steps: int = integer(50, 4, 999, "Steps", "Denoising steps: more are slower and finer.", section=SAMPLING)
@@ -148,6 +158,12 @@ class ClipRequest(VideoRequest):
         "Size",
         "Width x height in pixels, multiples of 8. Blank: the clip's proportions at about the model's own area.",
         section=BASICS,
+    )
+    noise_follows: bool = flag(
+        default=False,
+        label="Noise follows the clip",
+        help="The noise that frames share goes with what moves in the clip. Off: it stays where it is on the screen.",
+        section=CONSISTENCY,
     )
     keep_sound: bool = flag(
         default=False, label="Keep the sound", help="Copy the clip's sound into the video.", section=CLIP

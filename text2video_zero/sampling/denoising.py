@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from text2video_zero.attention.cross_frame import spans
 from text2video_zero.device.memory import ran_out_of_memory
 from text2video_zero.device.precision import precisions
 from text2video_zero.errors import UserError
 from text2video_zero.sampling.solvers import SAMPLERS
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator, Sequence
 
-    from text2video_zero.attention.cross_frame import FrameMemory
+    from text2video_zero.attention.cross_frame import FrameMemory, Span
     from text2video_zero.device.offload import Placement
     from text2video_zero.media.video import Sound
     from text2video_zero.requests import VideoRequest
@@ -25,8 +26,13 @@ if TYPE_CHECKING:
     from text2video_zero.sampling.schedule import Schedule
     from text2video_zero.sampling.solvers import StepNoise
 
-# Makes what is open while one chunk is evaluated.
-ChunkContext = Callable[[], AbstractContextManager[None]]
+# Makes what is open while some frames of the clip, a chunk, are evaluated.
+ChunkContext = Callable[[slice], AbstractContextManager[None]]
+
+
+def nothing_around(frames: slice) -> AbstractContextManager[None]:  # noqa: ARG001 - a ChunkContext
+    """Nothing is open while a chunk is evaluated."""
+    return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -64,13 +70,15 @@ def denoise(
     memory: FrameMemory | None,
     placement: Placement,
     step_noise: StepNoise,
-    around_chunk: ChunkContext = nullcontext,
+    around_chunk: ChunkContext = nothing_around,
+    anchors: Sequence[int] = (0,),
 ) -> Generator[ChunkDone, None, torch.Tensor]:
     """Take latents (f, c, h, w) through some steps of a schedule; the generator's return value is the result.
 
     latents are variance-preserving before and after. memory is that of an open `cross_frame_attention`, None
     for ordinary self-attention. around_chunk is open while a chunk is evaluated, and learns by an exception of
-    attempts that do not count. Closing the generator stops before the next chunk.
+    attempts that do not count. anchors: the frames that those after them attend to, in rising order, 0 the first.
+    Closing the generator stops before the next chunk.
 
     A chunk that does not fit into the memory is taken in halves, and so are all after it, with the same result.
     One that comes out with numbers that are not finite is taken again in wider ones, and so are all after it. Raises
@@ -78,24 +86,24 @@ def denoise(
     finite in float32 either.
     """
     chunks = _Chunks(predict_noise, memory, placement, around_chunk)
+    order = spans(len(latents), anchors, memory.key_frame_every if memory else None)
     sampler = SAMPLERS[schedule.sampler]
     scales = [sampler.latent_scale(alpha) for alpha in schedule.alphas]
     solver = sampler.solver(schedule, steps.start, step_noise)
     latents = latents * scales[steps.start]
     for number, index in enumerate(steps, start=1):
         shown = solver.model_input(latents, index)
-        outputs: list[torch.Tensor] = []
-        begin = 0
-        while begin < len(latents):
-            outputs.append(chunks.noise(shown, schedule.timesteps[index], begin, number))
-            begin += len(outputs[-1])
-            if begin < len(latents):
-                yield ChunkDone(number, len(steps), len(outputs[-1]), None)
-        output = torch.cat(outputs)
+        output = torch.empty_like(latents)
+        done, left = 0, len(latents)
+        for frames, noise in chunks.noise(shown, schedule.timesteps[index], order, number):
+            output[frames] = noise
+            done, left = len(noise), left - len(noise)
+            if left:
+                yield ChunkDone(number, len(steps), done, None)
         in_paper_scale = latents / scales[index]
         clean, _ = schedule.clean_and_noise(output, index, in_paper_scale)
         latents = solver.step(output, index, latents)
-        yield ChunkDone(number, len(steps), len(outputs[-1]), clean)
+        yield ChunkDone(number, len(steps), done, clean)
     return latents / scales[steps.stop]
 
 
@@ -112,26 +120,39 @@ class _Chunks:
     placement: Placement
     around: ChunkContext
 
-    def noise(self, shown: torch.Tensor, timestep: float, begin: int, step: int) -> torch.Tensor:
-        """Noise (m, c, h, w) of the frames from `begin` on, as many as fit; shown: (f, c, h, w), all frames."""
+    def noise(
+        self, shown: torch.Tensor, timestep: float, order: Sequence[Span], step: int
+    ) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Frames and their noise (m, c, h, w), chunk by chunk in their order; shown: (f, c, h, w), all frames."""
+        for span in order:
+            if self.memory is not None:
+                self.memory.begin(span)
+            begin = span.start
+            while begin < span.stop:
+                noise = self._fitting_noise(shown, timestep, begin, span, step)
+                yield slice(begin, begin + len(noise)), noise
+                begin += len(noise)
+
+    def _fitting_noise(self, shown: torch.Tensor, timestep: float, begin: int, span: Span, step: int) -> torch.Tensor:
+        """Noise (m, c, h, w) of the frames of a span from `begin` on, as many as fit."""
         while True:
-            count = min(self.placement.chunk_size, len(shown) - begin) if begin else 1  # the anchor goes alone
+            count = min(self.placement.chunk_size, span.stop - begin)
             try:
-                return self._finite_noise(shown, timestep, slice(begin, begin + count), step)
+                return self._finite_noise(shown, timestep, slice(begin, begin + count), span, step)
             except RuntimeError as error:
                 if not ran_out_of_memory(error):
                     raise
             # Here and not above, because the handler holds the failed attempt with all its tensors.
             self.placement.shrink(count)
 
-    def _finite_noise(self, shown: torch.Tensor, timestep: float, frames: slice, step: int) -> torch.Tensor:
+    def _finite_noise(self, shown: torch.Tensor, timestep: float, frames: slice, span: Span, step: int) -> torch.Tensor:
         """Raises UserError, naming the frame, rather than sampling on towards a black picture."""
         failure = ""
         for number, precision in enumerate(precisions(*self.placement.networks)):
             if number < self.placement.precision:
                 continue  # where one chunk has failed, most others would
             try:
-                with precision(), self.around(), self._attending(frames):
+                with precision(), self.around(frames), self._attending(span):
                     return _checked(self.predict_noise(shown[frames], timestep, frames), frames, step)
             except _NotFiniteError as error:
                 failure = str(error)
@@ -140,10 +161,8 @@ class _Chunks:
             f"{failure}: use another seed or a lower guidance scale, or run in full precision (--device cpu)."
         )
 
-    def _attending(self, frames: slice) -> AbstractContextManager[None]:
-        if self.memory is None:
-            return nullcontext()
-        return self.memory.chunk_pass() if frames.start else self.memory.anchor_pass()
+    def _attending(self, span: Span) -> AbstractContextManager[None]:
+        return nullcontext() if self.memory is None else self.memory.open(span)
 
 
 def _checked(noise: torch.Tensor, frames: slice, step: int) -> torch.Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+
+from text2video_zero.requests.key_frames import Between
 
 if TYPE_CHECKING:
     from diffusers import ControlNetModel, UNet2DConditionModel
@@ -42,13 +44,36 @@ class TextGuidance:
     embeddings: torch.Tensor
     scale: float
 
-    def __call__(self, latents: torch.Tensor, timestep: float, frames: slice) -> torch.Tensor:  # noqa: ARG002
-        """Predict the noise of some frames; with text alone it does not matter which."""
+    def __call__(self, latents: torch.Tensor, timestep: float, frames: slice) -> torch.Tensor:
+        """Predict the noise of the given frames of the clip."""
         branches = len(self.embeddings)
         shown = latents.to(self.unet.dtype).repeat(branches, 1, 1, 1)
-        embeddings = self.embeddings.to(shown).repeat_interleave(len(latents), dim=0)
-        noise = self.unet(shown, timestep, encoder_hidden_states=embeddings).sample.float()
+        texts = self.texts(range(frames.start, frames.start + len(latents))).to(shown)
+        noise = self.unet(shown, timestep, encoder_hidden_states=texts).sample.float()
         return guided(noise, branches, self.scale)
+
+    def texts(self, frames: range) -> torch.Tensor:
+        """What each of m frames is to show, (branches·m, tokens, channels), branch-major: the same."""
+        return self.embeddings.repeat_interleave(len(frames), dim=0)
+
+
+@dataclass(frozen=True)
+class StoryboardGuidance(TextGuidance):
+    """A UNet with texts that turn into one another from key frame to key frame.
+
+    embeddings: those of key frame 0, the prompt.
+    later: frames in rising order, from 1 on, with the embeddings of each.
+    """
+
+    later: Sequence[tuple[int, torch.Tensor]]
+
+    def texts(self, frames: range) -> torch.Tensor:
+        """What each of m frames is to show, (branches·m, tokens, channels), branch-major: in between by degrees."""
+        keys = (0, *(frame for frame, _ in self.later))
+        embeddings = torch.stack([self.embeddings, *(embeddings for _, embeddings in self.later)])
+        places = [Between.of(frame, keys) for frame in frames]
+        shown = [torch.lerp(embeddings[p.before], embeddings[p.after], p.share) for p in places]
+        return torch.stack(shown, dim=1).flatten(0, 1)  # (b, m, t, c)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from text2video_zero.sampling.motion import warp
+from text2video_zero.sampling.motion.warp import warp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,14 +6,19 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from text2video_zero.events import Event, Notice
-from text2video_zero.media.clips import read_clip
+import torch
+
+from text2video_zero.events import Event, Notice, Progress
+from text2video_zero.media.clips import reading
 from text2video_zero.media.video import Sound
+from text2video_zero.sampling.motion.carried import CarriedNoise
+from text2video_zero.sampling.noise import frame_noise, latent_shape
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from text2video_zero.media.clips import Clip
+    from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests import ClipRequest, Size
 
 AnyClipRequest = TypeVar("AnyClipRequest", bound="ClipRequest")
@@ -22,9 +27,11 @@ AnyClipRequest = TypeVar("AnyClipRequest", bound="ClipRequest")
 def read(request: ClipRequest, native_size: Size) -> Generator[Event, None, Clip]:
     """The frames of a request's clip at the size and speed of the video; tells of roundings.
 
+    Events come several times a second, so that it can be stopped whatever the clip is.
+
     native_size: of the model, in pixels; settles the video's size where the request leaves it open.
     """
-    clip = read_clip(
+    frames = reading(
         Path(request.clip),
         first_frame=request.first_frame,
         frames=request.frames,
@@ -32,14 +39,39 @@ def read(request: ClipRequest, native_size: Size) -> Generator[Event, None, Clip
         size=request.size,
         native=native_size,
     )
+    clip = yield from _told(frames, request.frames)
     if clip.note:
         yield Notice(f"The clip as it is used: {clip.note}.")
     return clip
 
 
+def _told(frames: Generator[int, None, Clip], asked: int) -> Generator[Event, None, Clip]:
+    while True:
+        try:
+            done = next(frames)
+        except StopIteration as read_to_end:
+            return read_to_end.value
+        yield Progress("Reading the clip", done, asked)
+
+
 def concrete(request: AnyClipRequest, clip: Clip) -> AnyClipRequest:
     """The request with the seed, size and number of frames that it will really run with."""
     return dataclasses.replace(request.with_concrete_seed(), size=clip.size, frames=len(clip.frames))
+
+
+def carried_noise(request: ClipRequest, clip: Clip, pipeline: Pipeline) -> CarriedNoise | None:
+    """How noise goes with a clip, if the request wants it to."""
+    _, height, width = latent_shape(request.concrete_size, pipeline)
+    return CarriedNoise.along(clip.frames, height, width) if request.noise_follows else None
+
+
+def clip_noise(request: ClipRequest, pipeline: Pipeline, carried: CarriedNoise | None, draw: int = 0) -> torch.Tensor:
+    """Noise (f, c, h, w) for one draw, the same for all frames or carried along the clip."""
+    shape = latent_shape(request.concrete_size, pipeline)
+    if carried is None:
+        return frame_noise(request.seed, 0, shape, pipeline.device, draw).expand(request.frames, -1, -1, -1)
+    noise = [carried.noise(request.seed, frame, shape[0], draw) for frame in range(request.frames)]
+    return torch.stack(noise).to(pipeline.device)
 
 
 def sound_of(request: ClipRequest, clip: Clip) -> Sound | None:

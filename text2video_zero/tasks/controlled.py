@@ -15,9 +15,9 @@ from text2video_zero.models.catalogue import name_of
 from text2video_zero.prompts.encoding import encoded_prompts
 from text2video_zero.sampling.denoising import Sampled, denoise
 from text2video_zero.sampling.guidance import ControlledGuidance, negative_branch
-from text2video_zero.sampling.noise import frame_noise, latent_shape, shared_step_noise
+from text2video_zero.sampling.noise import shared_step_noise
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
-from text2video_zero.tasks.clip_input import concrete, read, sound_of
+from text2video_zero.tasks.clip_input import carried_noise, clip_noise, concrete, read, sound_of
 from text2video_zero.tasks.progress import ProgressReporter
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ def sample_controlled(
         strength=request.control_strength,
         active=schedule.timesteps_within(request.control_start, request.control_end),
     )
-    noise = frame_noise(request.seed, 0, latent_shape(request.concrete_size, pipeline), pipeline.device)
-    latents = noise.expand(request.frames, -1, -1, -1)
+    latents = clip_noise(request, pipeline, carried_noise(request, clip, pipeline))
     progress = ProgressReporter(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
     step_noise = shared_step_noise(request, pipeline, schedule)
     placement = yield from placement_for(request, request.concrete_size, pipeline)

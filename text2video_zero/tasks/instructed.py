@@ -15,9 +15,10 @@ from text2video_zero.prompts.encoding import encoded_prompts
 from text2video_zero.sampling.decoding import encoded_frame
 from text2video_zero.sampling.denoising import Sampled, denoise
 from text2video_zero.sampling.guidance import InstructGuidance
-from text2video_zero.sampling.noise import NoisePath, frame_noise, latent_shape
+from text2video_zero.sampling.motion.noise import NoisePath
+from text2video_zero.sampling.noise import frame_noise, latent_shape
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
-from text2video_zero.tasks.clip_input import concrete, read, sound_of
+from text2video_zero.tasks.clip_input import carried_noise, clip_noise, concrete, read, sound_of
 from text2video_zero.tasks.progress import ProgressReporter
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from text2video_zero.media.frames import Frames
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests.instructed import InstructPix2PixRequest
+    from text2video_zero.sampling.motion.carried import CarriedNoise
 
 
 def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
@@ -48,28 +50,31 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
         image_scale=request.image_guidance_scale,
         image_latents=(yield from image_latents(pipeline, clip.frames)),
     )
+    carried = carried_noise(request, clip, pipeline)
     schedule = schedule_of(request.sampler, request.steps, scheduler_told(components.scheduler, request.prediction))
     progress = ProgressReporter(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
     placement = yield from placement_for(request, request.concrete_size, pipeline)
     with placement, attention_of(request, components.unet) as memory:
         loop = denoise(
-            noise_of_step(request, pipeline, draw=0),
+            noise_of_step(request, pipeline, 0, carried),
             schedule,
             range(request.steps),
             guidance,
             memory,
             placement,
-            step_noise=lambda index: noise_of_step(request, pipeline, draw=index + 1),
+            step_noise=lambda index: noise_of_step(request, pipeline, index + 1, carried),
         )
         return Sampled((yield from progress.reported(loop, "Denoising")), request, sound_of(request, clip))
 
 
-def noise_of_step(request: InstructPix2PixRequest, pipeline: Pipeline, draw: int) -> torch.Tensor:
-    """Noise (f, c, h, w) for one draw: the same for all frames, or for each its own as in the original."""
+def noise_of_step(
+    request: InstructPix2PixRequest, pipeline: Pipeline, draw: int, carried: CarriedNoise | None = None
+) -> torch.Tensor:
+    """Noise (f, c, h, w) for one draw: what all frames share, or for each its own as in the original."""
+    if request.shared_noise:
+        return clip_noise(request, pipeline, carried, draw)
     shape = latent_shape(request.concrete_size, pipeline)
     first = frame_noise(request.seed, 0, shape, pipeline.device, draw)
-    if request.shared_noise:
-        return first.expand(request.frames, -1, -1, -1)
     path = NoisePath(request.seed, shape, request.motion_smoothness, draw=draw)
     return torch.stack([path.leaving(first, frame) for frame in range(request.frames)])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,12 +12,16 @@ from text2video_zero.attention.patches import attention_of
 from text2video_zero.device.memory_plan import placement_for
 from text2video_zero.foreground.attention_maps import CrossAttentionDetector
 from text2video_zero.foreground.salient_object import SalientObjectDetector
-from text2video_zero.prompts.encoding import encoded_prompts
-from text2video_zero.sampling.denoising import Sampled, denoise
-from text2video_zero.sampling.guidance import TextGuidance, negative_branch
-from text2video_zero.sampling.motion import Anchor, CameraPath
-from text2video_zero.sampling.motion_plan import MotionPlan
-from text2video_zero.sampling.noise import NoisePath, NoiseScene, frame_noise, latent_shape, shared_step_noise
+from text2video_zero.prompts.encoding import encoded_alike
+from text2video_zero.requests.camera import BEGINNING, read_camera_keys
+from text2video_zero.requests.text_to_video import read_storyboard
+from text2video_zero.sampling.denoising import Sampled, denoise, nothing_around
+from text2video_zero.sampling.guidance import StoryboardGuidance, TextGuidance, negative_branch
+from text2video_zero.sampling.motion.anchor import Anchor
+from text2video_zero.sampling.motion.camera import CameraPath, KeyedPath, ShakenPath
+from text2video_zero.sampling.motion.noise import NoisePath, NoiseScene
+from text2video_zero.sampling.motion.plan import MotionPlan
+from text2video_zero.sampling.noise import frame_noise, latent_shape, shared_step_noise
 from text2video_zero.sampling.smoothing import smoothed_latents
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
 from text2video_zero.tasks.progress import ProgressReporter
@@ -40,9 +43,7 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
     """Latents of a text-to-video request, with its seed and size made concrete."""
     request = dataclasses.replace(request.with_concrete_seed(), size=request.size or pipeline.native_size)
     components = pipeline.components
-    negative_prompt = negative_branch(request.negative_prompt, request.guidance_scale)
-    embeddings = encoded_prompts(components, request.prompt, negative_prompt, pipeline.inversions)
-    guidance = TextGuidance(components.unet, embeddings, request.guidance_scale)
+    guidance = text_guidance(request, pipeline)
     plan = motion_plan(request, pipeline)
     placement = yield from placement_for(request, request.concrete_size, pipeline)
     with placement, attention_of(request, components.unet) as memory:
@@ -51,13 +52,26 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
         if not request.smooth_background:
             return Sampled((yield from run.denoised((yield from run.start()), *joint)), request)
         # Before the first step, so that a word or a network that is missing is told at once.
-        detector = _foreground_detector(request, pipeline, branches=len(embeddings))
+        detector = _foreground_detector(request, pipeline, branches=len(guidance.embeddings))
         start = yield from run.start()
         with detector.observing() as around_chunk:
             first_pass = yield from run.denoised(start, *joint, around_chunk=around_chunk)
         masks = detector.masks(first_pass)
-        start = smoothed_latents(start, masks, run.poses(), request.smoothing_strength, request.resampling)
+        start = smoothed_latents(start, masks, camera_poses(request), request.smoothing_strength, request.resampling)
         return Sampled((yield from run.denoised(start, *joint, stage="Smoothing the background")), request)
+
+
+def text_guidance(request: TextToVideoRequest, pipeline: Pipeline) -> TextGuidance:
+    """What the prompt, or a storyboard, makes of the UNet. XL's summary of the text stays that of the prompt."""
+    components, scale = pipeline.components, request.guidance_scale
+    negative_prompt = negative_branch(request.negative_prompt, scale)
+    story = read_storyboard(request.storyboard)
+    prompts = [request.prompt, *(prompt for _, prompt in story)]
+    first, *others = encoded_alike(components, prompts, negative_prompt, pipeline.inversions)
+    if not story:
+        return TextGuidance(components.unet, first, scale)
+    later = [(frame, embeddings) for (frame, _), embeddings in zip(story, others, strict=True)]
+    return StoryboardGuidance(components.unet, first, scale, later)
 
 
 def motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:
@@ -66,6 +80,26 @@ def motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:
     if not request.motion:
         return MotionPlan.without_motion(schedule_of(request.sampler, request.steps, scheduler))
     return MotionPlan.of(request.sampler, request.steps, scheduler, request.motion_from, request.motion_to)
+
+
+def camera_poses(request: TextToVideoRequest) -> list[CameraPose]:
+    """The camera's pose at each frame; without motion it stands still.
+
+    What the camera does hangs on the seed only where it shakes; the request's must be concrete then.
+    """
+    if not request.motion:
+        return [BEGINNING] * request.frames
+    period = _period(request)
+    if keys := read_camera_keys(request.camera_keys):
+        path = KeyedPath(keys, request.camera_eased, period)
+    else:
+        path = CameraPath(request.pan_x, request.pan_y, request.zoom, request.rotation, request.reach, period)
+    shaken = ShakenPath(path, request.shake, request.seed, period)
+    return [shaken.pose(frame) for frame in range(request.frames)]
+
+
+def _period(request: TextToVideoRequest) -> int | None:
+    return request.frames if request.loop else None
 
 
 def _foreground_detector(
@@ -94,17 +128,6 @@ class ClipRun:
         evaluations = plan.at_from + passes * request.frames * (len(plan.joint.timesteps) - plan.begin)
         self.progress = ProgressReporter(self.pipeline.preview_decoder, evaluations, request.frames, request.steps)
 
-    def poses(self) -> list[CameraPose]:
-        """The camera's pose at each frame; without motion it stands still."""
-        request = self.request
-        speeds = (request.pan_x, request.pan_y, request.zoom, request.rotation) if request.motion else (0, 0, 0, 0)
-        path = CameraPath(*speeds, request.reach, self._period)
-        return [path.pose(frame) for frame in range(request.frames)]
-
-    @property
-    def _period(self) -> int | None:
-        return self.request.frames if self.request.loop else None
-
     def start(self) -> Generator[Event, None, torch.Tensor]:
         """Latents (f, c, h, w) from which all frames are denoised together.
 
@@ -114,7 +137,7 @@ class ClipRun:
         request, plan = self.request, self.plan
         opening = plan.opening
         shape = latent_shape(request.concrete_size, self.pipeline)
-        path = NoisePath(request.seed, shape, request.motion_smoothness, self._period)
+        path = NoisePath(request.seed, shape, request.motion_smoothness, _period(request))
         first = frame_noise(request.seed, 0, shape, self.pipeline.device)
         if not request.motion:
             return torch.stack([path.leaving(first, frame) for frame in range(request.frames)])
@@ -130,7 +153,7 @@ class ClipRun:
         scene = NoiseScene(request.seed, shape)
         moved = [
             anchor.moved(frame, pose, path, scene, request.resampling)
-            for frame, pose in enumerate(self.poses()[1:], start=1)
+            for frame, pose in enumerate(camera_poses(request)[1:], start=1)
         ]
         return torch.stack([at_to[0], *moved])
 
@@ -140,11 +163,16 @@ class ClipRun:
         schedule: Schedule,
         steps: range,
         stage: str = "Denoising",
-        around_chunk: ChunkContext = nullcontext,
+        around_chunk: ChunkContext = nothing_around,
     ) -> Generator[Event, None, torch.Tensor]:
         """Latents (f, c, h, w) some steps of a schedule further on."""
         step_noise = shared_step_noise(self.request, self.pipeline, schedule)
-        loop = denoise(latents, schedule, steps, self.guidance, self.memory, self.placement, step_noise, around_chunk)
+        anchors = [0]
+        if self.request.shot_anchors:
+            anchors += [frame for frame, _ in read_storyboard(self.request.storyboard)]
+        loop = denoise(
+            latents, schedule, steps, self.guidance, self.memory, self.placement, step_noise, around_chunk, anchors
+        )
         return (yield from self.progress.reported(self._remembering_clean(loop), stage))
 
     def _remembering_clean(

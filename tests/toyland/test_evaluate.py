@@ -1,0 +1,76 @@
+"""The truth of Toyland's videos, on pictures that its renderer drew."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from text2video_zero.evaluation.measures import MeasuredClip
+from text2video_zero.models.catalogue import TOYLAND_FOLDER
+from text2video_zero.requests import TextToVideoRequest
+from text2video_zero.requests.camera import CameraPose
+from toyland.evaluate import Truth, asked_for, main, own_motion, two_legged
+from toyland.judges.judge import HEADS, load_judge
+from toyland.judges.reader import load_reader
+from toyland.world.bipeds import BIPEDS
+from toyland.world.captions import plain_caption
+from toyland.world.scene import random_scene, render
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return Truth(load_judge(TOYLAND_FOLDER / "judge"), load_reader(TOYLAND_FOLDER / "reader"))
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return random_scene(np.random.default_rng(4), subject="panda")
+
+
+def words(found):
+    return {head: HEADS[head][label] for head, label in found.items()}
+
+
+def test_a_prompt_names_what_the_judge_looks_for():
+    named = {"subject": "panda", "color": "orange", "place": "beach"}
+    assert words(asked_for("An orange panda bear, flying at the seaside")) == named
+    assert words(asked_for("a fox")) == {"subject": "fox"}
+    assert words(asked_for("a red car in a snowy field")) == {"subject": "car", "color": "red", "place": "snow"}
+    assert asked_for("something else") == {}
+
+
+def test_prompts_of_its_own_are_of_two_legged_subjects():
+    prompts = two_legged(7)
+    assert len(set(prompts)) == 7
+    assert {words(asked_for(prompt))["subject"] for prompt in prompts} <= set(BIPEDS)
+
+
+def test_a_still_picture_of_what_was_asked_for_is_right_and_itself(truth, scene):
+    frames = np.repeat(render(scene, 128).image[None], 3, axis=0)
+    still = [CameraPose(0, 0, 1, 0)] * 3
+    found = truth(MeasuredClip(frames, TextToVideoRequest(prompt=plain_caption(scene)), still))
+    assert found["right"] == found["identity"] == 1
+    assert found["joints"] == found["own"] == found["beside"] == 0
+    wrong = truth(MeasuredClip(frames, TextToVideoRequest(prompt="a blue fish in the ocean"), still))
+    assert wrong["right"] == 0
+
+
+def test_another_subject_in_the_middle_costs_identity(truth, scene):
+    other = random_scene(np.random.default_rng(5), subject="car")
+    frames = np.stack([render(one, 128).image for one in (scene, scene, other, other)])
+    found = truth(MeasuredClip(frames, TextToVideoRequest(prompt=plain_caption(scene))))
+    assert found["identity"] == found["right"] == 0.5
+
+
+def test_joints_that_go_with_the_camera_have_no_motion_of_their_own():
+    joints = np.random.default_rng(0).uniform(40, 80, (1, 18, 2)) + np.zeros((5, 1, 1))
+    poses = [CameraPose(3 * frame / 128, 0, 1, 0) for frame in range(5)]
+    carried = joints - np.array([[[3 * frame, 0]] for frame in range(5)])
+    assert own_motion(carried, poses, 128, 128) == pytest.approx(0, abs=1e-4)
+    assert own_motion(joints, poses, 128, 128) == pytest.approx(3, abs=1e-4)
+    assert own_motion(carried, None, 128, 128) == pytest.approx(3)
+
+
+def test_mistakes_are_told_in_one_line(capsys):
+    assert main(["--seeds", "0", "--quiet"]) == 2
+    assert capsys.readouterr().err == "Seeds is 0: give a whole number from 1 on.\n"

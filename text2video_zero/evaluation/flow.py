@@ -1,0 +1,82 @@
+"""Where things go through a whole clip, and where a camera would take them.
+
+Frames are (f, h, w, 3) uint8 RGB; flows (h, w, 2) float32, x and y in pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Self
+
+import cv2
+import numpy as np
+
+from text2video_zero.media.flow import occluded, optical_flow
+from text2video_zero.sampling.motion.camera import sample_positions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from text2video_zero.media.frames import Frames
+    from text2video_zero.requests.camera import CameraPose
+
+MOST_POINTS = 256  # that are tracked through a clip
+TRACK_FRAMES = 8  # after which points are chosen anew: few stay in sight for longer
+
+
+@dataclass(frozen=True, eq=False)
+class Flows:
+    """What moves where in a clip: flow from each frame to the next, (f - 1, h, w, 2), and back."""
+
+    forward: np.ndarray
+    backward: np.ndarray
+
+    @classmethod
+    def of(cls, frames: Frames, flow: Callable[[np.ndarray, np.ndarray], np.ndarray] = optical_flow) -> Self:
+        """Estimate them; two frames are in memory at a time. flow: (before, after) -> flow."""
+        pairs = [(flow(before, after), flow(after, before)) for before, after in pairwise(frames)]
+        none = np.zeros((0, *frames.shape[1:3], 2), np.float32)
+        return cls(*(np.stack(way) for way in zip(*pairs, strict=True))) if pairs else cls(none, none)
+
+    @cached_property
+    def found_again(self) -> np.ndarray:
+        """(f - 1, h, w) bool: pixels of each frame but the last that the next frame shows too."""
+        pairs = zip(self.forward, self.backward, strict=True)
+        return np.array([~occluded(*pair) for pair in pairs]).reshape(self.forward.shape[:3])
+
+
+def tracks(frames: Frames, flows: Flows) -> list[np.ndarray]:
+    """Points that are followed along the flow, each track (n, k, 2) in pixels over n <= TRACK_FRAMES frames.
+
+    Corners of the first frame of every stretch (Shi and Tomasi 1994); those that get lost on the way are left out.
+    """
+    found = []
+    for begin in range(0, len(frames) - 1, TRACK_FRAMES - 1):
+        grey = cv2.cvtColor(frames[begin], cv2.COLOR_RGB2GRAY)
+        corners = cv2.goodFeaturesToTrack(grey, MOST_POINTS, 0.01, 3)
+        if corners is not None:
+            stretch = slice(begin, begin + TRACK_FRAMES - 1)
+            found.append(_followed(corners[:, 0], flows.forward[stretch], flows.found_again[stretch]))
+    return [track for track in found if track.size]
+
+
+def _followed(points: np.ndarray, flows: np.ndarray, found_again: np.ndarray) -> np.ndarray:
+    way, kept = [points], np.ones(len(points), bool)
+    for flow, seen in zip(flows, found_again, strict=True):
+        x, y = (points[:, axis].reshape(1, -1).astype(np.float32) for axis in (0, 1))
+        step = cv2.remap(flow, x, y, cv2.INTER_LINEAR)[0]
+        kept &= cv2.remap(seen.astype(np.float32), x, y, cv2.INTER_LINEAR)[0] > 0.5
+        points = points + step
+        way.append(points)
+    return np.stack(way)[:, kept]
+
+
+def camera_flow(before: CameraPose, after: CameraPose, height: int, width: int) -> np.ndarray:
+    """The flow that the camera's movement gives to what stands still."""
+    x, y = (positions.numpy() for positions in sample_positions(before, height, width))
+    x, y = x - (width - 1) / 2 - after.x * width, y - (height - 1) / 2 - after.y * height
+    cos, sin = np.cos(after.angle) * after.scale, np.sin(after.angle) * after.scale
+    seen = np.stack([cos * x + sin * y + (width - 1) / 2, cos * y - sin * x + (height - 1) / 2], -1)
+    return seen - np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1)

@@ -1,0 +1,143 @@
+"""Variants: what is held against what. Some are sampled, some are made of the pictures of one that was.
+
+A still picture wins every score of consistency, and one that is panned over by hand wins the smoothness of motion:
+every table has both among its rows, and what the paper does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from text2video_zero.errors import UserError
+from text2video_zero.requests import REQUESTS, Kind
+from text2video_zero.requests.presets import BALANCED, PAPER
+from text2video_zero.sampling.motion.camera import sample_positions
+
+if TYPE_CHECKING:
+    from text2video_zero.requests import FieldSpec
+    from text2video_zero.requests.camera import CameraPose
+
+# (frames of the variant behind it, poses that the camera was asked for) -> frames
+Remake = Callable[[np.ndarray, Sequence["CameraPose"]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class SampledVariant:
+    """A variant that the model draws: values of fields on top of a preset."""
+
+    name: str
+    preset: str
+    values: Mapping[str, object] = field(default_factory=dict[str, object])
+
+
+@dataclass(frozen=True)
+class RemadeVariant:
+    """A variant that is made of the frames of another, of the same prompt and seed."""
+
+    name: str
+    of: str
+    remake: Remake
+
+
+Variant = SampledVariant | RemadeVariant
+
+
+def static(frames: np.ndarray, poses: Sequence[CameraPose]) -> np.ndarray:  # noqa: ARG001 - a `Remake`
+    """The first frame, again and again."""
+    return np.repeat(frames[:1], len(frames), axis=0)
+
+
+def ken_burns(frames: np.ndarray, poses: Sequence[CameraPose]) -> np.ndarray:
+    """The first frame, over which the camera moves; beyond its edges it is mirrored."""
+    height, width = frames.shape[1:3]
+    places = [[position.numpy() for position in sample_positions(pose, height, width)] for pose in poses]
+    return np.stack([cv2.remap(frames[0], x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT) for x, y in places])
+
+
+# Each frame by itself: nothing that frames share in any task.
+_INDEPENDENT: Mapping[str, object] = MappingProxyType(
+    {"motion": False, "cross_frame_attention": False, "motion_smoothness": 0.0, "shared_noise": False}
+)
+
+
+def controls(task: str) -> tuple[Variant, ...]:
+    """The rows of every table, and what the app does by itself."""
+    fields = {name for name, _, _ in REQUESTS[task].declarations()}
+    independent = {name: value for name, value in _INDEPENDENT.items() if name in fields}
+    return (
+        *_of_one_picture(BALANCED, moved="pan_x" in fields),
+        SampledVariant("independent frames", BALANCED, independent),
+        SampledVariant(PAPER, PAPER),
+        SampledVariant(BALANCED, BALANCED),
+    )
+
+
+def _of_one_picture(of: str, *, moved: bool = True) -> tuple[RemadeVariant, ...]:
+    still = RemadeVariant("static", of, static)
+    return (still, RemadeVariant("Ken Burns", of, ken_burns)) if moved else (still,)
+
+
+def ablation(task: str) -> tuple[Variant, ...]:
+    """The paper's section 4.4 in its own settings, and what the app does by itself.
+
+    Raises UserError for tasks without motion in the latents.
+    """
+    if "motion" not in {name for name, _, _ in REQUESTS[task].declarations()}:
+        raise UserError(f"The task {task} has no motion to leave out: give --variant instead of --ablation.")
+    neither = {"motion": False, "cross_frame_attention": False}
+    return (
+        *_of_one_picture("ours"),
+        SampledVariant("base", PAPER, neither),
+        SampledVariant("+ motion", PAPER, neither | {"motion": True}),
+        SampledVariant("+ cross-frame attention", PAPER, neither | {"cross_frame_attention": True}),
+        SampledVariant("both", PAPER),
+        SampledVariant("both + smoothing", PAPER, {"smooth_background": True}),
+        SampledVariant("ours", BALANCED),
+    )
+
+
+def read_variant(text: str, task: str) -> SampledVariant:
+    """A variant as the command line has it, "NAME: field=value field=value", on top of what suits the model.
+
+    Raises UserError for one of another form, and for fields that the task does not have.
+    """
+    name, colon, values = text.partition(":")
+    if not colon or not name.strip():
+        raise UserError(
+            f"The variant {text!r} is not of the form 'NAME: field=value': write for example 'slow: fps=4'."
+        )
+    preset = next((word for word in values.split() if word in {BALANCED, PAPER}), BALANCED)
+    return SampledVariant(name.strip(), preset, read_values([w for w in values.split() if w != preset], task))
+
+
+def read_values(words: Sequence[str], task: str) -> dict[str, object]:
+    """Fields with their values, each written field=value; raises UserError for others than the task's."""
+    specs = {name: spec for name, _, spec in REQUESTS[task].declarations()}
+    values = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        name = name.replace("-", "_")
+        if not equals or name not in specs:
+            raise UserError(f"{word!r} sets no field of {task}: write field=value, with a field of {task} --help.")
+        values[name] = _value(value, specs[name])
+    return values
+
+
+def _value(text: str, spec: FieldSpec) -> object:
+    """Other texts than a field takes are left to the request, which knows what to say about them."""
+    match spec.kind:
+        case Kind.FLAG:
+            return {"yes": True, "true": True, "no": False, "false": False}.get(text.lower(), text)
+        case Kind.INTEGER | Kind.DECIMAL:
+            try:
+                return float(text)
+            except ValueError:
+                return text
+        case _:
+            return text

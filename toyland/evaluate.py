@@ -1,0 +1,127 @@
+"""The evaluation of videos on Toyland, where the truth is known: what the judge sees, and where the joints are.
+
+    python -m toyland.evaluate --count 6 --set pan_x=0.03 pan_y=0 --out outputs/pan-right
+
+As `python -m text2video_zero evaluate`, with prompts of its own where none are given.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from text2video_zero.__main__ import OneLineParser, add_device_options, evaluate
+from text2video_zero.errors import UserError
+from text2video_zero.evaluation.command import add_options
+from text2video_zero.evaluation.flow import camera_flow
+from text2video_zero.evaluation.measures import DOWN, NEITHER, UP, Column, MeasuredClip
+from text2video_zero.evaluation.movement import following, jitter
+from text2video_zero.models.catalogue import TOYLAND_FOLDER
+from toyland.judges.evaluate import prompt_scenes
+from toyland.judges.judge import HEADS, Judge, load_judge, verdicts
+from toyland.judges.reader import Reader, load_reader, read
+from toyland.world.bipeds import BIPEDS
+from toyland.world.captions import VOCABULARY, plain_caption
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from text2video_zero.requests.camera import CameraPose
+
+__all__ = ["Truth", "asked_for", "main"]
+
+_ROLES = {"subject": "subjects", "color": "colors", "place": "places"}
+_SCENE_SEED = 2_000
+
+
+def asked_for(prompt: str) -> dict[str, int]:
+    """The judge's class by head that a prompt names; heads that it says nothing of are left out."""
+    words = f" {prompt.lower().replace(',', ' ')} "
+    found = {}
+    for head, role in _ROLES.items():
+        named = [(max(len(w) for w in ways if f" {w} " in words), canonical)
+                 for canonical, ways in VOCABULARY[role].items() if any(f" {w} " in words for w in ways)]
+        if named:
+            found[head] = HEADS[head].index(max(named)[1])
+    return found
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What Toyland's judge and reader see in a clip."""
+
+    judge: Judge
+    reader: Reader
+    columns = MappingProxyType({
+        "right": Column("right", UP, "share of frames in which the judge sees subject, colour and place"),
+        "identity": Column("identity", UP, "share of frames in which it sees what it sees in frame 0"),
+        "joints": Column("joints' jitter", DOWN,
+                         "where there are two legs; independent poses 1.7, even motion below 0.5"),
+        "own": Column("own motion", NEITHER, "of their joints beside the camera's, pixels a frame", 1, 1),
+        "background": Column("background followed", UP, "share of the camera's movement that it follows"),
+        "beside": Column("background astray", DOWN, "median distance from the camera's flow, pixels a frame", 1, 1),
+    })
+
+    def __call__(self, clip: MeasuredClip) -> Mapping[str, float]:
+        """Measure a clip."""
+        frames, poses = clip.frames, clip.poses
+        seen, wanted = verdicts(self.judge, frames), asked_for(clip.request.prompt)
+        hits = np.array([(seen[head] == label).numpy() for head, label in wanted.items()])
+        same = np.array([(seen[head] == seen[head][0]).numpy() for head in seen])
+        reading = read(self.reader, frames)
+        height, width = frames.shape[1:3]
+        mask = np.stack([cv2.resize(one, (width, height)) for one in reading.mask.numpy()]) > 0.5
+        right = float(hits.all(0).mean()) if len(hits) else float("nan")
+        found = {"right": right, "identity": float(same.all(0).mean())}
+        if poses is not None:
+            found["background"], found["beside"] = following(clip.flows, poses, ~mask)
+        if HEADS["subject"][int(seen["subject"][0])] in BIPEDS:
+            joints = reading.keypoints.numpy() * (width, height)
+            found["joints"] = jitter([joints])
+            found["own"] = own_motion(joints, poses, height, width)
+        return found
+
+
+def own_motion(joints: np.ndarray, poses: Sequence[CameraPose] | None, height: int, width: int) -> float:
+    """Median step of joints (f, k, 2) beside what the camera's movement gives them, in pixels; nan for one frame."""
+    steps = np.diff(joints, axis=0)
+    for number in range(len(steps) if poses else 0):
+        flow = camera_flow(poses[number], poses[number + 1], height, width).astype(np.float32)
+        x, y = (joints[number, :, axis].reshape(1, -1).astype(np.float32) - 0.5 for axis in (0, 1))
+        steps[number] -= cv2.remap(flow, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
+    return float(np.median(np.linalg.norm(steps, axis=-1))) if len(steps) else float("nan")
+
+
+def two_legged(count: int) -> list[str]:
+    """Prompts, as many of every subject with two legs as of any other (but for a rest): their joints can be read."""
+    scenes = prompt_scenes(6 * count, _SCENE_SEED, held_out=False)
+    return [plain_caption(scene) for scene in scenes if scene.subject in BIPEDS][:count]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = OneLineParser(prog="python -m toyland.evaluate", description=(__doc__ or "").partition("\n")[0])
+    add_options(parser)
+    parser.add_argument("--count", type=int, default=6, metavar="N", help="prompts of its own (default %(default)s)")
+    parser.add_argument("--judges", type=Path, default=TOYLAND_FOLDER, metavar="DIR", help="folder of judge and reader")
+    add_device_options(parser.add_argument_group("Device"))
+    try:
+        arguments = parser.parse_args(argv)
+        if not (arguments.prompt or arguments.prompts):
+            arguments.prompt = two_legged(arguments.count)
+        truth = Truth(load_judge(arguments.judges / "judge"), load_reader(arguments.judges / "reader"))
+        print(evaluate(arguments, [truth]))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
