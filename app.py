@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from model_manager import ModelManager
 
 HOUR, DAY = 3600, 24 * 3600
-QUEUE_LENGTH = 16
+QUEUE_LENGTH = 256  # of Gradio's events, most of which wait for nothing; jobs have a queue of their own
+PATIENCE = 120  # seconds that a shared page works for somebody who has left
 TITLE = "Text2Video-Zero"
 INTRODUCTION = "Write what you want to see: a picture model films it, without ever having seen a video."
 
@@ -82,7 +83,7 @@ def serve(options: argparse.Namespace) -> None:
     menu = ModelMenu(options.model, free=options.any_model or not shared)
     store = open_store(options.output_dir, shared=shared, keep_settings=not (shared or options.no_history))
     runner = LocalRunner(lambda: open_models(options))
-    queue = JobQueue(runner, store)
+    queue = JobQueue(runner, store, patience=PATIENCE if shared else None)
     demo = build_app(queue, menu, shared=shared)
     try:
         _, url, public_url = demo.launch(

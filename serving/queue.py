@@ -60,12 +60,15 @@ class Entry:
     """A job of the queue and how it stands.
 
     forms: in which a finished video is kept.  standing: replaced as a whole, by the queue alone.
+    watchers: how many watch it.  seen: when somebody last did, in seconds of the monotonic clock.
     """
 
     def __init__(self, folder: JobFolder, forms: tuple[str, ...], standing: Standing | None = None) -> None:
         self.folder = folder
         self.forms = forms
         self.standing = standing or Standing()
+        self.watchers = 0
+        self.seen = time.monotonic()
         self.stop_asked = threading.Event()
         self.lock: int | None = None  # file descriptor, while the job is this program's to finish
 
@@ -81,14 +84,18 @@ class JobQueue:
     Those of one owner are seen by that owner alone; where one person serves the page for herself the owner is blank.
     """
 
-    def __init__(self, runner: Runner, store: JobStore, pace: Pace | None = None) -> None:
+    def __init__(
+        self, runner: Runner, store: JobStore, pace: Pace | None = None, *, patience: float | None = None
+    ) -> None:
         """Nothing runs before `open`; jobs can be submitted before.
 
         pace: how fast this machine is known to be.
+        patience: seconds that a job goes on with nobody watching; None is for ever.
         """
         self.runner = runner
         self._store = store
         self.pace = pace or Pace()
+        self._patience = patience
         self._entries: dict[str, Entry] = {}  # by the job's id, in the order in which they were asked for
         self._waiting: list[Entry] = []
         self._changed = threading.Condition()
@@ -98,8 +105,8 @@ class JobQueue:
     def open(self) -> None:
         """Find the jobs of earlier programs, and start working."""
         earlier: dict[str, Entry] = {}
-        for folder in self._store.jobs():
-            entry = Entry(folder, tuple(FORMS), folder.standing())
+        for folder, standing in self._store.jobs():
+            entry = Entry(folder, tuple(FORMS), standing)
             if isinstance(entry.standing.state, Interrupted):
                 entry.lock = folder.claim()
                 if entry.lock is None:
@@ -123,11 +130,8 @@ class JobQueue:
 
     def submit(self, job: Job, owner: str = "", forms: tuple[str, ...] = tuple(FORMS)) -> Entry:
         """Put a job at the end of the queue; raises UserError where there is no room for it, or none on the disk."""
-        with self._changed:
-            unfinished = [entry for entry in self._entries.values() if not entry.standing.is_over]
-            of_owner = sum(entry.folder.owner == owner for entry in unfinished)
-            if len(unfinished) >= MOST_UNFINISHED or (owner and of_owner >= MOST_OF_A_VISITOR):
-                raise UserError("The queue is full: wait until some of the videos in it are made.")
+        if self.room(owner) < 1:
+            raise UserError("The queue is full: wait until some of the videos in it are made.")
         entry = Entry(self._store.add(job, owner), forms)
         entry.lock = entry.folder.claim()
         with self._changed:
@@ -135,6 +139,13 @@ class JobQueue:
             self._waiting.append(entry)
             self._changed.notify()
         return entry
+
+    def room(self, owner: str) -> int:
+        """How many more jobs the queue takes of an owner."""
+        with self._changed:
+            unfinished = [entry.folder.owner for entry in self._entries.values() if not entry.standing.is_over]
+        room = MOST_UNFINISHED - len(unfinished)
+        return min(room, MOST_OF_A_VISITOR - unfinished.count(owner)) if owner else room
 
     def find(self, job_id: str, owner: str) -> Entry | None:
         """An owner's job by its id."""
@@ -183,15 +194,24 @@ class JobQueue:
     async def watched(self, entry: Entry) -> AsyncGenerator[tuple[Standing, int]]:
         """How a job stands and how many come before it, whenever either changes, until it is over."""
         shown = None
-        while True:
-            standing = entry.standing
-            now = standing, self.place(entry) if isinstance(standing.state, Queued) else 0
-            if shown is None or now[0] is not shown[0] or now[1] != shown[1]:
-                yield now
-                shown = now
-            if standing.is_over:
-                return
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        entry.watchers += 1
+        try:
+            while True:
+                standing = entry.standing
+                now = standing, self.place(entry) if isinstance(standing.state, Queued) else 0
+                if shown is None or now[0] is not shown[0] or now[1] != shown[1]:
+                    yield now
+                    shown = now
+                if standing.is_over:
+                    return
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        finally:
+            entry.watchers -= 1
+            entry.seen = time.monotonic()
+
+    def _is_forsaken(self, entry: Entry) -> bool:
+        """Whether nobody has watched a job for longer than this queue is patient."""
+        return self._patience is not None and not entry.watchers and time.monotonic() - entry.seen > self._patience
 
     def _work(self) -> None:
         while (entry := self._next()) is not None:
@@ -221,7 +241,8 @@ class JobQueue:
                     computing_since = time.monotonic()
                 with self._changed:
                     saving = isinstance(event, Progress) and event.stage == "Saving"
-                    if entry.stop_asked.is_set() and not saving and entry.standing.stored is None:
+                    stops = entry.stop_asked.is_set() or self._is_forsaken(entry)
+                    if stops and not saving and entry.standing.stored is None:
                         break
                     entry.standing = entry.standing.after(event)
             else:

@@ -20,7 +20,6 @@ from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps
 from text2video_zero.job import Job
 from text2video_zero.media.files import readable_errors, renamed_when_whole
-from text2video_zero.media.settings import read_settings
 from text2video_zero.media.video import Video, save_or_keep_frames
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
 from text2video_zero.requests import REQUESTS, ClipRequest
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 FORMS = {".mp4": "MP4", ".gif": "GIF", ".zip": "PNG frames"}
 PLAYABLE = next(iter(FORMS))
 FOLDER_NAME = re.compile(rf"(?:{'|'.join(REQUESTS)})-\d{{8}}-\d{{6}}-[0-9a-f]{{32}}")
-REQUEST, STATE, POSTER, CLIP = "request.json", "state.json", "poster.jpg", "clip"
+REQUEST, STATE, SETTINGS, POSTER, CLIP = "request.json", "state.json", "settings.json", "poster.jpg", "clip"
 POSTER_SIDE = 256  # pixels of the longer side
 ENDS: dict[str, type[Done | Failed | Stopped]] = {"done": Done, "failed": Failed, "stopped": Stopped}
 
@@ -79,6 +78,8 @@ class JobFolder:
         first, *others = forms
         files = {first: save_or_keep_frames(video, self.file(first))}
         self.save_poster(video.frames[len(video.frames) // 2])
+        if self.with_settings:
+            _write_json(self.path / SETTINGS, settings)
         yield Stored(dict(files), settings)
         for form in others:
             files[form] = video.save(self.file(form))
@@ -101,8 +102,11 @@ class JobFolder:
             (self.path / REQUEST).unlink(missing_ok=True)
 
     def standing(self) -> Standing:
-        """How the job stands, as the files tell: of one that is not over, that the program ended before it."""
-        facts = json.loads((self.path / STATE).read_text(encoding="utf-8"))
+        """How the job stands, as the files tell: of one that is not over, that the program ended before it.
+
+        Raises OSError, ValueError, KeyError or TypeError where they are damaged.
+        """
+        facts = _read_json(self.path / STATE)
         facts.pop("keep_seconds", None)
         end = ENDS.get(facts.pop("state"))
         guides = [path for part in ("control-map", "clip") if (path := self.file(PLAYABLE, part)).is_file()]
@@ -110,7 +114,7 @@ class JobFolder:
         return Standing(
             state=end(**facts) if end else Interrupted(),
             guide=Guide(guides[0]) if guides else None,
-            stored=Stored(files, _settings_of(files[PLAYABLE])) if PLAYABLE in files else None,
+            stored=Stored(files, _read_json(self.path / SETTINGS)) if PLAYABLE in files else None,
         )
 
     def claim(self) -> int | None:
@@ -159,10 +163,10 @@ class JobStore:
                 shutil.rmtree(unready, ignore_errors=True)
                 raise
 
-    def jobs(self) -> list[JobFolder]:
-        """All jobs whose record can be read, the oldest first."""
+    def jobs(self) -> list[tuple[JobFolder, Standing]]:
+        """All jobs whose record can be read, and how they stand; the oldest first."""
         found = [self._read(path) for path in self.folder.iterdir() if FOLDER_NAME.fullmatch(path.name)]
-        return sorted((folder for folder in found if folder), key=lambda folder: folder.began)
+        return sorted((job for job in found if job), key=lambda job: job[0].began)
 
     def remove(self, folder: JobFolder) -> None:
         """Remove a job with all that was made of it."""
@@ -176,13 +180,13 @@ class JobStore:
             if FOLDER_NAME.fullmatch(path.name) and _is_over_age(path / STATE):
                 shutil.rmtree(path, ignore_errors=True)
 
-    def _read(self, path: Path) -> JobFolder | None:
+    def _read(self, path: Path) -> tuple[JobFolder, Standing] | None:
         """The job of a folder; None where its record is missing, damaged, or of another version."""
         try:
-            asked = json.loads((path / REQUEST).read_text(encoding="utf-8"))
-            keep_seconds = json.loads((path / STATE).read_text(encoding="utf-8"))["keep_seconds"]
+            asked, keep_seconds = _read_json(path / REQUEST), _read_json(path / STATE)["keep_seconds"]
             job = _from_json(asked)
-            return JobFolder(path, job, asked["owner"], asked["began"], self._keep_settings, keep_seconds)
+            folder = JobFolder(path, job, asked["owner"], float(asked["began"]), self._keep_settings, keep_seconds)
+            return folder, folder.standing()
         except (OSError, ValueError, KeyError, TypeError, UserError):
             return None
 
@@ -190,7 +194,7 @@ class JobStore:
 def _is_over_age(state: Path) -> bool:
     """Whether a job may go: only one that was made to go, by a record that can be read."""
     try:
-        keep_seconds = json.loads(state.read_text(encoding="utf-8"))["keep_seconds"]
+        keep_seconds = _read_json(state)["keep_seconds"]
         return keep_seconds is not None and time.time() - state.stat().st_mtime > keep_seconds
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -226,11 +230,8 @@ def _from_json(asked: dict[str, Any]) -> Job:
     return Job(request, Checkpoint(**checkpoint), asked["maps_only"], asked["id"])
 
 
-def _settings_of(video: Path) -> dict[str, Any]:
-    try:
-        return read_settings(video)
-    except UserError:
-        return {}
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _write_json(path: Path, facts: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 import gradio as gr
@@ -59,7 +60,10 @@ LONGEST_SLIDER = 100
 
 MOST_RADIO_BUTTONS = 3
 
-CLIP_TYPES = ("video", "image", ".mkv", ".zip")
+CLIP_TYPES = (
+    *("video", "image", ".mkv", ".mts", ".m2ts", ".m2t", ".ts", ".vob", ".m2v", ".dv", ".mxf", ".flv", ".ogv"),
+    *(".heic", ".heif", ".avif", ".jfif", ".zip"),
+)
 """What a browser offers to choose as a clip; whether it can be read turns out when it is."""
 
 SHAPES = {"square": (1, 1), "wide 16:9": (16, 9), "wide 4:3": (4, 3), "tall 9:16": (9, 16), "tall 3:4": (3, 4)}
@@ -156,6 +160,12 @@ def given(request: type[Request], values: Mapping[str, Any]) -> dict[str, Any]:
     """
     kinds = {name: spec.kind for name, _, spec in request.declarations()}
     return {name: path_of(value) if kinds.get(name) is Kind.CLIP else value for name, value in values.items()}
+
+
+def path_typed(path: str | None) -> str:
+    """A path as people type or paste it: ~ is their home, as on the command line, and quotes around it are no part."""
+    bare = (path or "").strip().strip("\"'")
+    return os.path.expanduser(bare)  # noqa: PTH111 - Path.expanduser fails where nobody has that name
 
 
 def path_of(upload: Any) -> Any:

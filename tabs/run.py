@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs.form import IN_TURN, QUIETLY, Update, given
+from tabs.form import IN_TURN, QUIETLY, Update, given, path_typed
 from tabs.look import display
+from tabs.parts.controls import MOST_OF_EACH
 from text2video_zero.errors import UserError
 from text2video_zero.job import build_job, fields_with_defaults
 from text2video_zero.requests.fields import BASICS
@@ -132,16 +133,22 @@ class Run:
             if fields[name] is None:  # left out by a program
                 del fields[name]
         loras = str(fields.pop("loras", None) or "").splitlines()
-        typed_path = fields.pop("clip_path", "")
-        if typed_path and not fields["clip"]:
+        if (typed_path := path_typed(fields.pop("clip_path", ""))) and not fields["clip"]:
             fields["clip"] = typed_path
         self.services.menu.check(model, loras)
         return build_job(self.request.task, fields, model=model, loras=loras, maps_only=self.maps_only)
 
-    def batch(self, model: str, values: dict[str, Any]) -> list[Job]:
-        """A job for each prompt and each of its seeds, which are drawn or count on; raises UserError."""
-        more, each = str(values.pop("more_prompts") or "").splitlines(), int(values.pop("each") or 1)
+    def batch(self, model: str, values: dict[str, Any], room: int) -> list[Job]:
+        """A job for each prompt and each of its seeds, which are drawn or count on; raises UserError.
+
+        room: jobs that the queue takes at most.
+        """
+        more, each = str(values.pop("more_prompts") or "").splitlines(), values.pop("each")
+        if not isinstance(each, int) or not 1 <= each <= MOST_OF_EACH:
+            raise UserError(f"Videos of each is {each!r}: give a whole number from 1 to {MOST_OF_EACH}.")
         prompts = [values["prompt"], *(line for line in more if line.strip())]
+        if len(prompts) * each > room:
+            raise UserError(f"These are {len(prompts) * each} videos, and the queue takes {room} now: ask for fewer.")
         seed = values["seed"]
         seeds = [seed + number if isinstance(seed, int) and seed >= 0 else seed for number in range(each)]
         if self.maps_only:
@@ -154,7 +161,7 @@ class Run:
         """Put what the form asks for into the queue, or tell what is amiss; ask first where it takes very long."""
         confirmation, owner = self.controls.buttons.confirmation, self.services.owner(visitor)
         try:
-            asked = self.batch(model, values)
+            asked = self.batch(model, values, self.services.queue.room(owner))
             seconds = sum(self.services.seconds(job) or 0 for job in asked)
             if seconds > ASK_FIRST_SECONDS and not sure and not self.maps_only:
                 yield {confirmation.row: gr.update(visible=True), confirmation.question: display.question(seconds)}
@@ -196,18 +203,23 @@ class Run:
         strip, shown = self.services.strip, Update({self.controls.jobs: [entry.job.id for entry in entries]})
         yield dict(shown)
         listed = None
-        async for entry, standing, place, picture in self._news(entries):
-            if self.following.get(request.session_hash) is not token:
-                return
-            page = self.result.showing(entry.job, standing, place, picture, had_video=video is not None)
-            page[self.controls.buttons.stop] = gr.update(interactive=not standing.is_over)
-            if (kind := (entry, type(standing.state))) != listed:
-                page[strip.made], listed = strip.listed(owner), kind
-            changed = {widget: value for widget, value in page.items() if widget not in shown or shown[widget] != value}
-            shown |= page
-            if changed:
-                yield changed
-        del self.following[request.session_hash]
+        try:
+            async for entry, standing, place, picture in self._news(entries):
+                if self.following.get(request.session_hash) is not token:
+                    return
+                page = self.result.showing(entry.job, standing, place, picture, had_video=video is not None)
+                page[self.controls.buttons.stop] = gr.update(interactive=not standing.is_over)
+                if (kind := (entry, type(standing.state))) != listed:
+                    page[strip.made], listed = strip.listed(owner), kind
+                changed = {
+                    widget: news for widget, news in page.items() if widget not in shown or shown[widget] != news
+                }
+                shown |= page
+                if changed:
+                    yield changed
+        finally:
+            if self.following.get(request.session_hash) is token:
+                del self.following[request.session_hash]
 
     async def _news(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Standing, int, str]]:
         """How jobs stand, one job after the other: with each its place in the queue, and its preview as HTML."""

@@ -44,6 +44,12 @@ from text2video_zero.requests import (
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that drive a browser begin: of two processes none is to wait at the end for what takes the longest."""
+    driving = {item.path for item in items if item.get_closest_marker("browser")}
+    items.sort(key=lambda item: item.path not in driving)
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A diffusers folder with a whole SD-1.x pipeline of random weights; native size 64x64, factor 8."""

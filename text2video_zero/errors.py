@@ -8,3 +8,7 @@ class UserError(Exception):
     shows it as it is, the command line prints it and exits with status 2; neither shows a traceback.
     Every other exception is a bug.
     """
+
+    def __init__(self, message: str) -> None:
+        # Half a character of UTF-16, which a name or a broken client may hold, fits into no answer of a server.
+        super().__init__(message.encode(errors="replace").decode())

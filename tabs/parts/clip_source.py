@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs.form import QUIETLY, clip_widget, path_of
+from tabs.form import QUIETLY, clip_widget, path_of, path_typed
 from tabs.look import display
 from text2video_zero.errors import UserError
 from text2video_zero.media.clips import read_clip
@@ -111,7 +111,7 @@ def show_used_part(
     first_frame: float | None, frames: float | None, fps: float | None, file: Any, path: str | None = ""
 ) -> str:
     """The part of a clip that a run would use as HTML, or what is wrong with it; blank while there is no clip."""
-    clip_path = path_of(file) or (path or "").strip()
+    clip_path = path_of(file) or path_typed(path)
     if not clip_path or first_frame is None or frames is None or fps is None:
         return ""
     try:
@@ -137,4 +137,5 @@ def used_part(clip: Clip, first_frame: int) -> str:
 def describe(source: ClipInfo) -> str:
     """What a clip holds, in words."""
     sound = ", with sound" if source.has_audio else ""
-    return f"The clip: {source.size}, {display.duration(source.duration)} at {source.fps:.3g} frames per second{sound}."
+    what = f"The clip: {source.size}, {display.duration(source.duration)} at {source.fps:.3g} frames per second{sound}"
+    return f"{'; '.join((what, *source.remarks))}."

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from text2video_zero.job import Job
     from text2video_zero.requests import Request
 
+MOST_OF_EACH = 16  # videos of one prompt that one click makes
 STORAGE_SECRET = "text2video-zero"  # noqa: S105 - hides nothing: the browser's own person may read what it stores
 
 
@@ -133,7 +134,14 @@ def build_batch(task: str) -> dict[str, gr.Textbox | gr.Slider]:
             elem_id=f"{task}-more-prompts",
         )
         each = gr.Slider(
-            1, 16, 1, step=1, label="Videos of each", info="With seeds that count on.", elem_id=f"{task}-each"
+            1,
+            MOST_OF_EACH,
+            1,
+            step=1,
+            precision=0,
+            label="Videos of each",
+            info="With seeds that count on.",
+            elem_id=f"{task}-each",
         )
     return {"more_prompts": more, "each": each}
 

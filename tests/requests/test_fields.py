@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from text2video_zero.errors import UserError
 from text2video_zero.requests import REQUESTS, FieldSpec, Kind, Size, TextToVideoRequest
-from text2video_zero.requests.fields import SEED_LIMIT
+from text2video_zero.requests.fields import LONGEST_TEXT, SEED_LIMIT
 
 EVERY_FIELD = [
     pytest.param(default, spec, id=f"{task} {name}")
@@ -259,3 +259,18 @@ def test_long_values_are_cut_in_messages():
     with pytest.raises(UserError) as raised:
         TextToVideoRequest(prompt="a panda", sampler="x" * 10_000)
     assert len(str(raised.value)) < 200
+
+
+def test_a_text_has_an_end():
+    assert TextToVideoRequest(prompt="a" * LONGEST_TEXT).prompt == "a" * LONGEST_TEXT
+    with pytest.raises(UserError, match=r"Prompt has 1000000 letters: write at most 5000\."):
+        TextToVideoRequest(prompt="a" * 1_000_000)
+
+
+def test_half_a_character_fits_into_every_answer():
+    half = "\ud83d"
+    assert TextToVideoRequest(prompt=f"fox {half}").prompt == "fox ?"
+    for values in ({"prompt": "fox", half: 1}, {"prompt": "fox", "sampler": half}, {"prompt": "fox", "size": half}):
+        with pytest.raises(UserError) as told:
+            TextToVideoRequest.from_dict(values)
+        assert str(told.value).encode()

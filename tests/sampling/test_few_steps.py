@@ -175,4 +175,7 @@ class TestClip:
         assert last.clean.std() > 0.1
         assert torch.allclose(last.clean[0], last.clean[2], atol=1e-5)
         draws = [step_noise(index) for index in range(3)]
+        for index, draw in enumerate(draws):  # of the timestep that the step leads to, whichever schedule that is in
+            leads_to = int(schedule.timesteps[index + 1])
+            assert torch.equal(draw, frame_noise(request.seed, 0, SHAPE, "cpu", draw=leads_to))
         assert all((one - other).abs().mean() > 0.5 for one, other in pairwise(draws))

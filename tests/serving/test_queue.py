@@ -145,6 +145,24 @@ def test_what_a_program_did_not_finish_the_next_one_goes_on_with_to_the_same_vid
     assert videos[0] == videos[1]
 
 
+@pytest.mark.parametrize("patience", [0.0, 3600.0])
+def test_a_shared_machine_works_only_for_those_who_wait(manager, store, job, patience):
+    queue = JobQueue(LocalRunner(lambda: manager), store, patience=patience)
+    first, left, last = (queue.submit(job(), owner) for owner in ("ann", "bob", "ann"))
+
+    async def wait():
+        watching = [asyncio.create_task(until(queue, entry, Done)) for entry in (first, last)]
+        await asyncio.sleep(0)  # they have begun
+        queue.open()
+        await asyncio.gather(*watching)
+
+    asyncio.run(wait())
+    queue.close()
+    assert isinstance(first.standing.state, Done)
+    assert isinstance(last.standing.state, Done)
+    assert isinstance(left.standing.state, Done if patience else Stopped)
+
+
 def test_a_finished_job_is_there_again_in_the_next_program(manager, store, queue, job):
     queue.open()
     entry = queue.submit(job())

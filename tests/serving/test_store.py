@@ -59,9 +59,9 @@ def test_a_folder_s_name_tells_task_and_moment_and_cannot_be_guessed(tmp_path, j
 
 def test_a_job_is_read_back_as_it_was_with_all_that_was_made(tmp_path, job, video):
     folder = JobStore(tmp_path).add(job, "ann")
-    (found,) = JobStore(tmp_path).jobs()
+    ((found, standing),) = JobStore(tmp_path).jobs()
     assert (found.job, found.owner, found.path) == (job, "ann", folder.path)
-    assert found.standing().state == Interrupted()
+    assert standing.state == Interrupted()
     folder.save_state(Running(Progress("Denoising", 1, 4)))
     assert found.standing().state == Interrupted()
     guide = folder.save_guide(ControlMaps(video.frames))
@@ -84,19 +84,33 @@ def test_a_clip_is_kept_with_the_job_even_if_the_upload_goes(tmp_path, job):
     brought = clip.read_bytes()
     folder = JobStore(tmp_path / "jobs").add(Job(EdgeRequest(prompt="a fox", clip=str(clip)), job.checkpoint))
     clip.unlink()
-    (found,) = JobStore(tmp_path / "jobs").jobs()
+    ((found, _),) = JobStore(tmp_path / "jobs").jobs()
     assert found.job == folder.job
     assert Path(found.job.request.clip).read_bytes() == brought
     assert found.job.request.clip.endswith(clip.name)
 
 
-def test_what_is_amiss_is_passed_over(tmp_path, job):
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (REQUEST, '{"request": '),
+        (REQUEST, "[]"),
+        (REQUEST, '{"owner": "", "began": 1.0}'),
+        (STATE, '{"state": "done", "keep_seconds": null, "hours": 1}'),
+        (STATE, "{}"),
+        (STATE, None),
+    ],
+)
+def test_a_job_whose_record_is_damaged_is_passed_over(tmp_path, job, name, content):
     store = JobStore(tmp_path)
-    damaged, foreign = store.add(job), tmp_path / "holiday"
-    (damaged.path / REQUEST).write_text('{"request": ')
-    foreign.mkdir()
+    damaged, whole = store.add(job), store.add(Job(SHORT, job.checkpoint))
+    if content is None:
+        (damaged.path / name).unlink()
+    else:
+        (damaged.path / name).write_text(content)
+    (tmp_path / "holiday").mkdir()
     (tmp_path / "text-to-video-20200101-000000-0123.mp4").touch()
-    assert store.jobs() == []
+    assert [found.path for found, _ in store.jobs()] == [whole.path]
 
 
 def test_a_job_belongs_to_one_program_at_a_time(tmp_path, job):
@@ -109,14 +123,13 @@ def test_a_job_belongs_to_one_program_at_a_time(tmp_path, job):
     os.close(lock)
 
 
-def test_a_clip_that_is_gone_leaves_no_folder(tmp_path, job):
-    clip = write_clip(tmp_path, "gif")
-    clip.chmod(0)
-    if os.access(clip, os.R_OK):
-        pytest.skip("this user may read everything")
-    with pytest.raises(UserError):
-        JobStore(tmp_path / "jobs").add(Job(EdgeRequest(prompt="a fox", clip=str(clip)), job.checkpoint))
-    assert list((tmp_path / "jobs").iterdir()) == []
+def test_a_job_that_cannot_be_kept_leaves_nothing_behind(tmp_path, job):
+    store = JobStore(tmp_path)
+    in_the_way = tmp_path / f".{job.id}"
+    in_the_way.touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        store.add(job)
+    assert list(tmp_path.iterdir()) == [in_the_way]
 
 
 def test_without_settings_nothing_tells_how_a_video_was_made(tmp_path, job, video):

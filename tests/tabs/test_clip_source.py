@@ -7,6 +7,7 @@ import io
 import re
 
 import pytest
+from gradio_client.utils import is_valid_file
 from PIL import Image
 
 import app
@@ -14,6 +15,7 @@ from serving.local import LocalRunner
 from serving.menu import ModelMenu
 from serving.queue import JobQueue
 from serving.store import JobStore
+from tabs.form import CLIP_TYPES
 from tabs.parts.clip_source import show_used_part
 from tests.example_files import write_clip
 
@@ -47,6 +49,25 @@ def test_what_is_wrong_with_a_clip_is_told_in_its_place(tmp_path):
     late = show_used_part(10, 8, 8, {"path": str(write_clip(tmp_path, "mp4"))})
     assert "First frame is 10, but the clip has only 10 frames" in late
     assert "&lt;b&gt;" in show_used_part(0, 8, 8, None, "/no/<b>")
+
+
+def test_a_typed_path_is_read_as_on_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    name = write_clip(tmp_path, "mp4").name
+    for typed in (f"~/{name}", f' "{tmp_path / name}" ', f"'~/{name}'"):
+        assert "Frames 2 to 7 are used" in show_used_part(2, 6, 8, None, typed)
+    assert "There is no clip" in show_used_part(2, 6, 8, None, "~nobody-of-that-name/clip.mp4")
+
+
+@pytest.mark.parametrize("name", ["a.MTS", "a.VOB", "a.m2ts", "a.heic", "a.avif", "a.jfif", "a.mkv", "a.zip", "a.mp4"])
+def test_the_page_takes_the_files_of_cameras_and_phones(name):
+    assert is_valid_file(name, list(CLIP_TYPES))
+
+
+def test_what_is_done_to_a_clip_and_left_out_is_told_beside_it(tmp_path):
+    folder = write_clip(tmp_path, "folder")
+    (folder / "notes.txt").write_text("no picture")
+    assert "; left out, as no picture: notes.txt." in show_used_part(2, 6, 8, None, str(folder))
 
 
 def test_nothing_is_shown_before_there_is_a_clip_or_while_a_number_is_being_typed(tmp_path):

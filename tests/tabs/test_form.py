@@ -3,7 +3,7 @@ from __future__ import annotations
 import gradio as gr
 import pytest
 
-from tabs.form import required, rows, sections, shown, widget
+from tabs.form import PLAIN, required, rows, sections, shown, sizes, widget
 from tabs.tasks import TEXT_TO_VIDEO
 from text2video_zero.requests import Kind, TextToVideoRequest
 
@@ -29,7 +29,7 @@ def form(widgets):
 def test_every_field_has_a_widget_with_the_declared_label_default_and_range(widgets, request_type, name, default, spec):
     made = widgets[request_type, name]
     assert made.label == spec.label
-    assert made.info == spec.help
+    assert made.info == (None if name in PLAIN else spec.help)
     assert made.value == shown(default)
     assert made.elem_id == f"{request_type.task}-{name}"
     if spec.kind in {Kind.INTEGER, Kind.DECIMAL}:
@@ -45,7 +45,16 @@ def test_what_the_untouched_form_shows_makes_the_default_request(form):
 
 def test_a_range_too_wide_for_a_slider_is_typed(form):
     assert isinstance(form["frames"], gr.Number)
-    assert isinstance(form["fps"], gr.Slider)
+    assert isinstance(form["guidance_scale"], gr.Slider)
+    assert isinstance(form["fps"], gr.Number)
+
+
+@pytest.mark.parametrize("side", [128, 512, 768, 1024])
+def test_sizes_of_every_shape_have_the_model_s_area(side):
+    for label, size in sizes(side)[1:]:
+        width, height = TextToVideoRequest(prompt="a fox", size=size).size
+        assert width * height == pytest.approx(side**2, rel=0.13)
+        assert ("tall" in label) == (height > width)
 
 
 def test_the_form_offers_sizes_that_the_request_takes_and_lets_others_be_typed(form):

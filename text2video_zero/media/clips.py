@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,40 +16,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from text2video_zero.errors import UserError
-from text2video_zero.media.clip_pictures import PictureSequence, open_pictures
-from text2video_zero.media.clip_video import FORMATS_TO_GIVE, GUARDED, LENIENCE, VideoStream, open_video, read_video
+from text2video_zero.media.clip_reader import LIMITS, ClipReader, waited_for
+from text2video_zero.media.decoding.facts import CONTAINERS, FORMATS_TO_GIVE, pictures_among
+from text2video_zero.media.decoding.moments import LENIENCE
 from text2video_zero.media.ffmpeg import run_ffmpeg
 from text2video_zero.media.files import readable_errors, renamed_when_whole
 from text2video_zero.media.frames import Frames, StoredFrames, spool_folder
 from text2video_zero.requests.fields import Size
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator
 
+    from text2video_zero.media.clip_reader import ClipInfo
+
+# What keeps a stranger's clip from having ffmpeg open something else, and from filling the memory.
+GUARDED = ["-format_whitelist", CONTAINERS, "-protocol_whitelist", "file,pipe", "-max_alloc", str(1 << 28)]
 MULTIPLE = 8  # pixels per latent cell
 SMALLEST_SIDE, LARGEST_SIDE = 64, 2048
-PICTURE_FPS = 8.0  # pictures know no time; this is the speed at which they are played unless another is asked for
+NAME_SHOWN = 80  # letters; a longer name may be no name
 WORTH_TELLING = 0.02  # a crop of less than this share of the picture is what rounding does
-
-
-@dataclass(frozen=True)
-class ClipInfo:
-    """What a clip holds.
-
-    frames: how many there are.  fps: frames per second, on average where they vary; 8 for pictures.
-    size: as shown, turned upright and with square pixels.  duration: seconds.
-    rotation: degrees by which the file asks to be turned.  variable_rate: some frames stay longer than others.
-    transparent: it may have transparent parts, which are read as black.
-    """
-
-    frames: int
-    fps: float
-    size: Size
-    duration: float
-    has_audio: bool = False
-    rotation: float = 0.0
-    variable_rate: bool = False
-    transparent: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,16 +56,26 @@ class Clip:
 
 
 def probe(path: Path) -> ClipInfo:
-    """What a clip holds; decodes one frame of it at most.
+    """What a clip holds; decodes one frame of it at most, unless it is a moving picture.
 
     path: a video, an animated or still picture, a folder of pictures, or a zip of them.
     Raises UserError, one sentence, for whatever cannot be read.
     """
-    return _info(_opened(Path(path)))
+    with _opened(Path(path)) as reader:
+        return waited_for(reader.opening())
 
 
 def read_clip(path: Path, *, first_frame: int, frames: int, fps: float | None, size: Size | None, native: Size) -> Clip:
+    """Read a part of a clip as `reading` does, with nobody watching."""
+    return waited_for(reading(path, first_frame=first_frame, frames=frames, fps=fps, size=size, native=native))
+
+
+def reading(
+    path: Path, *, first_frame: int, frames: int, fps: float | None, size: Size | None, native: Size
+) -> Generator[int, None, Clip]:
     """Read a part of a clip, in proportion: what does not fit the size is cut off evenly on both sides.
+
+    Yields the number of frames that are there, several times a second whatever the clip does; closing it stops.
 
     first_frame, frames: the part, counted at the asked frames per second; fewer frames come where the clip ends.
     fps: rate to resample to, by the clip's time stamps; None keeps the clip's own, its average where it varies.
@@ -89,47 +85,43 @@ def read_clip(path: Path, *, first_frame: int, frames: int, fps: float | None, s
     Raises UserError when the clip cannot be read or ends before the first frame; ValueError for a size that is
     not of multiples of 8.
     """
-    source = _opened(Path(path))
-    info = _info(source)
-    target = size or fitted_size(*info.size, native)
-    if target.width % MULTIPLE or target.height % MULTIPLE:
-        raise ValueError(f"sides must be multiples of {MULTIPLE}, not {target}")
-    rate = fps or info.fps
-    pictures_only = isinstance(source, PictureSequence)
-    available = info.frames if pictures_only else max(1, math.ceil((info.duration - LENIENCE) * rate))
-    if first_frame >= available:
-        raise UserError(
-            f"First frame is {first_frame}, but the clip has only {available} frames at {rate:.3g} frames per second: "
-            f"choose one from 0 to {available - 1}."
-        )
-    wanted = min(frames, available - first_frame)
-    with readable_errors(spool_folder()):
-        pictures = StoredFrames.of(_pictures(source, info, range(first_frame, first_frame + wanted), rate, target))
-    start = 0.0 if pictures_only else float(source.times[0]) + first_frame / rate
-    note = _note(info.size, target, asked=frames, wanted=wanted, found=len(pictures))
+    if size is not None and (size.width % MULTIPLE or size.height % MULTIPLE):
+        raise ValueError(f"sides must be multiples of {MULTIPLE}, not {size}")
+    with _opened(Path(path)) as reader:
+        info = yield from _counted(reader.opening())
+        target = size or fitted_size(*info.size, native)
+        rate = fps or info.fps
+        available = info.frames if info.timeless else max(1, math.ceil((info.duration - LENIENCE) * rate))
+        if first_frame >= available:
+            raise UserError(
+                f"First frame is {first_frame}, but the clip has only {available} frames at {rate:.3g} frames per "
+                f"second: choose one from 0 to {available - 1}."
+            )
+        wanted = min(frames, available - first_frame)
+        pictures = StoredFrames((target.height, target.width, 3))
+        for picture in reader.reading(range(first_frame, first_frame + wanted), rate, target):
+            if picture is not None:
+                with readable_errors(spool_folder()):
+                    pictures.append(picture)
+            yield len(pictures)
+    start = 0.0 if info.timeless else info.start + first_frame / rate
+    note = _note(info, target, asked=frames, wanted=wanted, found=len(pictures))
     return Clip(pictures, rate, target, note, start, info)
 
 
 def glimpses(path: Path, clip: Clip, first_frame: int, count: int) -> Generator[np.ndarray, None, None]:
     """A few of a clip's frames, evenly spread, as they are in the file: (h, w, 3) uint8 RGB at the clip's own size.
 
-    clip: what `read_clip` has read of the path, from `first_frame` on.  count: at most so many, in the same array.
+    clip: what `read_clip` has read of the path, from `first_frame` on.  count: at most so many.
     Closing the generator stops the reading, which costs more the larger the clip's pictures are.
     """
     last = first_frame + len(clip.frames) - 1
     numbers = np.unique(np.linspace(first_frame, last, min(count, len(clip.frames))).round().astype(int)).tolist()
-    yield from _pictures(_opened(Path(path)), clip.source, numbers, clip.fps, clip.source.size)
-
-
-def _pictures(
-    source: VideoStream | PictureSequence, info: ClipInfo, numbers: Sequence[int], rate: float, target: Size
-) -> Generator[np.ndarray, None, None]:
-    """Frames (h, w, 3) uint8 RGB of a size, by their numbers at some frames per second."""
-    if isinstance(source, PictureSequence):
-        yield from (source.picture(number, lambda shown: placement(shown, target)) for number in numbers)
-    else:
-        resampled = None if not info.variable_rate and math.isclose(rate, info.fps, rel_tol=1e-3) else rate
-        yield from read_video(source, resampled, numbers, *placement(info.size, target))
+    with _opened(Path(path)) as reader:
+        waited_for(reader.opening())
+        for picture in reader.reading(numbers, clip.fps, clip.source.size):
+            if picture is not None:
+                yield picture
 
 
 def fitted_size(width: int, height: int, native: Size) -> Size:
@@ -154,11 +146,11 @@ def file_hash(path: Path) -> str:
 
     Raises UserError when it cannot be read.
     """
-    path = Path(path)
-    source = _opened(path)
+    path = _checked(Path(path))
     files = [path]
-    if isinstance(source, PictureSequence) and path.is_dir():
-        files = [path / name for name in source.names]
+    if path.is_dir():
+        names, _ = pictures_among(entry.name for entry in path.iterdir() if entry.is_file())
+        files = [path / name for name in names]
     digest = hashlib.sha256()
     for file in files:
         try:
@@ -186,49 +178,58 @@ def mux_audio(video_path: Path, clip_path: Path, start: float = 0.0) -> Path:
     # The sound may be shorter or longer than the pictures: it ends with them.
     streams = ["-map", "0:v:0", "-map", "1:a:0", "-c:v", "copy", "-c:a", "aac", "-t", f"{duration:.6f}"]
     with readable_errors(video_path), renamed_when_whole(video_path) as temporary:
-        run_ffmpeg([*inputs, *streams, "-map_metadata", "0", "-movflags", "+faststart", str(temporary)])
+        run_ffmpeg(
+            [*inputs, *streams, "-map_metadata", "0", "-movflags", "+faststart", str(temporary)], seconds=LIMITS.seconds
+        )
     return video_path
 
 
-def _opened(path: Path) -> VideoStream | PictureSequence:
-    if not path.exists():
-        raise UserError(f"There is no clip {path.name}: check the name.")
-    if path.is_file() and not path.stat().st_size:
+def _opened(path: Path) -> ClipReader:
+    return ClipReader(_checked(path))
+
+
+def _checked(path: Path) -> Path:
+    """The path of something that can be a clip; devices and pipes, which may never end, are refused unopened."""
+    try:
+        kind = path.stat()
+    except (OSError, ValueError) as error:  # ValueError: no file system has such a name
+        if isinstance(error, PermissionError):
+            raise UserError(
+                f"The clip {path.name} cannot be read (permission is denied): copy it elsewhere."
+            ) from error
+        raise UserError(f"There is no clip {path.name[:NAME_SHOWN]}: check the name.") from error
+    if not (stat.S_ISREG(kind.st_mode) or stat.S_ISDIR(kind.st_mode)):
+        raise UserError(f"The clip {path.name} is no file: give {FORMATS_TO_GIVE}.")
+    if stat.S_ISREG(kind.st_mode) and not kind.st_size:
         raise UserError(f"The clip {path.name} is empty: give {FORMATS_TO_GIVE}.")
-    return open_pictures(path) or open_video(path)
+    return path
 
 
-def _info(source: VideoStream | PictureSequence) -> ClipInfo:
-    if isinstance(source, PictureSequence):
-        return ClipInfo(len(source), PICTURE_FPS, source.size, len(source) / PICTURE_FPS)
-    return ClipInfo(
-        frames=len(source.times),
-        fps=source.fps,
-        size=source.size,
-        duration=source.end - float(source.times[0]),
-        has_audio=source.has_audio,
-        rotation=source.rotation,
-        variable_rate=source.variable_rate,
-        transparent=source.alpha,
-    )
+def _counted(opening: Generator[None, None, ClipInfo]) -> Generator[int, None, ClipInfo]:
+    while True:
+        try:
+            next(opening)
+        except StopIteration as opened:
+            return opened.value
+        yield 0
 
 
 def _rounded_side(side: float) -> int:
     return min(max(round(side / MULTIPLE) * MULTIPLE, SMALLEST_SIDE), LARGEST_SIDE)
 
 
-def _note(shown: Size, target: Size, *, asked: int, wanted: int, found: int) -> str:
-    """What a person wants to know of scaling, cropping and missing frames."""
-    covering, _ = placement(shown, target)
-    parts = [f"{shown} -> {target}"] if shown != target else []
+def _note(info: ClipInfo, target: Size, *, asked: int, wanted: int, found: int) -> str:
+    """What a person wants to know of scaling, cropping, missing frames and whatever else was done to the pictures."""
+    covering, _ = placement(info.size, target)
+    parts = [f"{info.size} -> {target}"] if info.size != target else []
     for share, where in (
         (1 - target.width / covering.width, "left and right"),
         (1 - target.height / covering.height, "top and bottom"),
     ):
         if share > WORTH_TELLING:
             parts.append(f"{share:.0%} cropped at {where}")
-    if found < wanted:
+    if found < wanted and not info.estimated:
         parts.append(f"the clip is damaged, only {found} of {wanted} frames could be read")
-    elif wanted < asked:
-        parts.append(f"the clip ends after {wanted} of {asked} frames")
-    return ", ".join(parts)
+    elif found < asked:
+        parts.append(f"the clip ends after {found} of {asked} frames")
+    return ", ".join((*parts, *info.remarks))

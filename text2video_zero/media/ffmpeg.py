@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 FFMPEG_REMEDY = "install imageio-ffmpeg again, or set IMAGEIO_FFMPEG_EXE to an ffmpeg that has libx264"
 
 
-def run_ffmpeg(arguments: list[str], stdin: Iterable[np.ndarray] = ()) -> bytes:
+def run_ffmpeg(arguments: list[str], stdin: Iterable[np.ndarray] = (), *, seconds: float | None = None) -> bytes:
     """Run ffmpeg and return its standard output.
 
     stdin: pictures that it reads, handed over one after the other; with them it must write to a file.
+    seconds: how long it may take when it has got all pictures; None for as long as it takes.
     imageio_ffmpeg's own writer is not used: it neither looks at ffmpeg's exit status nor keeps its message.
     Raises OSError for a full disk or a missing permission, UserError for everything else that fails.
     """
@@ -43,7 +44,9 @@ def run_ffmpeg(arguments: list[str], stdin: Iterable[np.ndarray] = ()) -> bytes:
                     pipe = cast("IO[bytes]", ffmpeg.stdin)
                     for picture in stdin:
                         pipe.write(np.ascontiguousarray(picture).data.cast("B"))
-                output, _ = ffmpeg.communicate()
+                output, _ = ffmpeg.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired as error:
+                raise UserError(f"ffmpeg takes longer than {seconds:.0f} seconds: give it another file.") from error
             finally:
                 ffmpeg.kill()
         complaints.seek(0)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from text2video_zero.errors import UserError
+from text2video_zero.media.clip_reader import LIMITS
 from text2video_zero.media.ffmpeg import run_ffmpeg
 from text2video_zero.media.files import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+LARGEST_INDEX = 1 << 28  # bytes that ffmpeg takes at once; an hour of video needs a hundredth
 SETTINGS_LIMIT = 1 << 20  # bytes of settings that are read from a file; nobody's prompt is longer
 
 
@@ -66,9 +68,18 @@ def _mp4_settings(path: Path) -> bytes:
 
     The demuxer is named because ffmpeg would otherwise take a play list for a video and open what it lists.
     """
-    source = ["-f", "mov", "-protocol_whitelist", "file", "-i", f"file:{path.resolve()}"]
+    source = [
+        "-max_alloc",
+        str(LARGEST_INDEX),
+        "-f",
+        "mov",
+        "-protocol_whitelist",
+        "file",
+        "-i",
+        f"file:{path.resolve()}",
+    ]
     try:
-        tags = run_ffmpeg([*source, "-f", "ffmetadata", "-"])
+        tags = run_ffmpeg([*source, "-f", "ffmetadata", "-"], seconds=LIMITS.seconds)
     except UserError as error:
         raise ValueError(str(error)) from error
     comment = re.search(rb"^comment=((?:[^\\\n]|\\.)*)$", tags, re.MULTILINE | re.DOTALL)

@@ -107,23 +107,11 @@ def _check(frames: Any, fps: Any) -> None:
         raise ValueError(f"fps must be a whole number from 1 on, not {fps!r}")
 
 
-class FramesKeptError(UserError):
-    """A video could not be written, but its frames are kept.
-
-    path: of the zip that holds them.
-    """
-
-    def __init__(self, reason: UserError, path: Path) -> None:
-        super().__init__(f"{reason} The frames are kept in {path}.")
-        self.path = path
-
-
 def save_or_keep_frames(video: Video, path: Path) -> Path:
     """Save the video; should that fail, keep its frames as a PNG zip, so that no computed clip is ever lost.
 
-    Returns the path of the saved video. Raises FramesKeptError, which tells what went wrong and where the frames
-    are: beside the path, or in the system's folder for temporary files if that one takes no files either. Raises
-    UserError where neither takes them.
+    Returns the path of the saved video. Raises UserError, which tells what went wrong and where the frames
+    are: beside the path, or in the system's folder for temporary files if that one takes no files either.
     """
     try:
         return video.save(path)
@@ -133,7 +121,7 @@ def save_or_keep_frames(video: Video, path: Path) -> Path:
                 kept = video.save(unique_path(folder, Path(path).stem, ".zip"))
             except UserError:
                 continue
-            raise FramesKeptError(error, kept) from error
+            raise UserError(f"{error} The frames are kept in {kept}.") from error
         raise
 
 

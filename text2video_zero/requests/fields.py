@@ -17,6 +17,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 from text2video_zero.errors import UserError
 
 SEED_LIMIT = 2**32
+LONGEST_TEXT = 5000  # letters; the words that a model takes are a small part of that
 # The groups of a form, in the order in which they are shown.
 SECTIONS = BASICS, CLIP, CONTROL, MOTION, CONSISTENCY, SAMPLING = (
     "Basics",
@@ -107,6 +108,8 @@ class FieldSpec:
             raise UserError(f"{self.label} is {_quoted(value)}: write a text.")
         # Half a character of UTF-16, which a broken client may send, can be neither tokenized nor stored.
         value = value.encode(errors="replace").decode().strip()
+        if len(value) > LONGEST_TEXT:
+            raise UserError(f"{self.label} has {len(value)} letters: write at most {LONGEST_TEXT}.")
         if self.required and not value:
             remedy = "choose a file" if self.kind is Kind.CLIP else "write what you want to see"
             raise UserError(f"{self.label} is empty: {remedy}.")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from text2video_zero.events import Event, Notice
-from text2video_zero.media.clips import read_clip
+from text2video_zero.events import Event, Notice, Progress
+from text2video_zero.media.clips import reading
 from text2video_zero.media.video import Sound
 from text2video_zero.sampling.motion.carried import CarriedNoise
 from text2video_zero.sampling.noise import frame_noise, latent_shape
@@ -27,9 +27,11 @@ AnyClipRequest = TypeVar("AnyClipRequest", bound="ClipRequest")
 def read(request: ClipRequest, native_size: Size) -> Generator[Event, None, Clip]:
     """The frames of a request's clip at the size and speed of the video; tells of roundings.
 
+    Events come several times a second, so that it can be stopped whatever the clip is.
+
     native_size: of the model, in pixels; settles the video's size where the request leaves it open.
     """
-    clip = read_clip(
+    frames = reading(
         Path(request.clip),
         first_frame=request.first_frame,
         frames=request.frames,
@@ -37,9 +39,19 @@ def read(request: ClipRequest, native_size: Size) -> Generator[Event, None, Clip
         size=request.size,
         native=native_size,
     )
+    clip = yield from _told(frames, request.frames)
     if clip.note:
         yield Notice(f"The clip as it is used: {clip.note}.")
     return clip
+
+
+def _told(frames: Generator[int, None, Clip], asked: int) -> Generator[Event, None, Clip]:
+    while True:
+        try:
+            done = next(frames)
+        except StopIteration as read_to_end:
+            return read_to_end.value
+        yield Progress("Reading the clip", done, asked)
 
 
 def concrete(request: AnyClipRequest, clip: Clip) -> AnyClipRequest:

@@ -1,0 +1,175 @@
+"""What the page makes of a form before anything runs: jobs, a plan, questions, and what an earlier video filled in."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import gradio as gr
+import numpy as np
+import pytest
+
+import app
+from serving.jobs import Done, Failed, Standing, Stored
+from serving.local import LocalRunner
+from serving.menu import ModelMenu
+from serving.queue import JobQueue
+from serving.store import JobStore
+from tabs.after import CHANGES
+from tabs.run import at_the_field
+from text2video_zero.errors import UserError
+from text2video_zero.job import build_job
+from text2video_zero.media.video import Video
+from text2video_zero.requests import REQUESTS, TextToVideoRequest
+
+
+class Processor(LocalRunner):
+    """This machine's runner as it is once the device is known; nothing is computed with it."""
+
+    kind = "cpu"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    runner = Processor(lambda: pytest.fail("no model is wanted"))
+    queue = JobQueue(runner, JobStore(tmp_path_factory.mktemp("outputs")))
+    return app.build_app(queue, ModelMenu("toyland", free=True))
+
+
+def run_of(page, task):
+    return next(dependency.fn.__self__.run for dependency in page.fns.values() if dependency.api_name == task)
+
+
+def form(run, **given):
+    """The values of a form that nobody has touched but for these."""
+    widgets = run.controls.inputs_of_page | run.controls.batch
+    return {name: widget.value for name, widget in widgets.items() if name != "model"} | given
+
+
+@pytest.fixture
+def run(page):
+    return run_of(page, "text-to-video")
+
+
+def test_prompts_and_seeds_make_a_job_each_and_seeds_that_are_given_count_on(run):
+    jobs = run.batch("toyland", form(run, prompt="a fox", more_prompts="a cat\n\n a panda ", each=2, seed=5), room=9)
+    assert [(job.request.prompt, job.request.seed) for job in jobs] == [
+        (prompt, seed) for prompt in ("a fox", "a cat", "a panda") for seed in (5, 6)
+    ]
+    drawn = run.batch("toyland", form(run, prompt="a fox", each=3), room=9)
+    assert len({job.request.seed for job in drawn}) == 3
+    assert len({job.id for job in drawn}) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"each": 5}, "These are 10 videos, and the queue takes 9 now: ask for fewer."),
+        ({"each": 10**9}, "Videos of each is 1000000000: give a whole number from 1 to 16."),
+        ({"each": None}, "Videos of each is None: give a whole number from 1 to 16."),
+    ],
+)
+def test_more_than_the_queue_takes_is_refused_before_any_of_it_is_begun(run, given, sentence):
+    with pytest.raises(UserError, match=sentence):
+        run.batch("toyland", form(run, prompt="a fox", more_prompts="a cat", **given), room=9)
+
+
+def test_the_plan_says_how_long_the_video_is_and_how_long_it_takes(run):
+    told = run.plan("toyland", **form(run, frames=16, fps=8, size="128x128"))
+    assert "2.0 s of video: 16 frames of 128x128, about" in told
+    assert run.plan("toyland", **form(run, frames=None)) == ""
+
+
+def test_a_run_that_takes_very_long_is_begun_after_a_second_click_alone(run):
+    values = form(run, prompt="a fox", size="2048x2048")
+    confirmation = run.controls.buttons.confirmation
+    (asked,) = run.start("toyland", "", [], **dict(values))
+    assert "This takes about" in asked[confirmation.question]
+    assert run.services.queue.of("") == []
+    (begun,) = run.start_anyway("toyland", "", [], **dict(values))
+    (entry,) = run.services.queue.of("")
+    assert begun[run.controls.followed]["jobs"] == [entry.job.id]
+    run.services.queue.stop(entry)
+    run.services.queue.remove(entry)
+
+
+def test_a_mistake_is_told_where_it_was_made_and_begins_nothing(run):
+    specs = {name: spec for name, _, spec in TextToVideoRequest.declarations()}
+    assert at_the_field(specs["prompt"], " ")["message"] == "Prompt is empty: write what you want to see."
+    assert at_the_field(specs["frames"], 8)["is_valid"]
+    assert at_the_field(None, object())["is_valid"]
+    starting = run.start("toyland", "", [], **form(run, prompt="a fox", motion_from=900, motion_to=100))
+    told = next(starting)
+    assert "Motion from timestep is 900" in told[run.result.status]
+    with pytest.raises(gr.Error, match="must be below the second"):
+        next(starting)
+    assert run.services.queue.of("") == []
+
+
+@pytest.mark.parametrize("task", REQUESTS)
+def test_an_earlier_job_fills_the_form_so_that_it_makes_the_same_job(page, task, tmp_path):
+    run = run_of(page, task)
+    clip = Video(np.zeros((2, 16, 16, 3), np.uint8), 8, {}).save(tmp_path / "clip.mp4")
+    given = {"prompt": "a fox", "seed": 7, "frames": 5, "steps": 9}
+    if "clip" in run.controls.fields:
+        given["clip"] = str(clip)
+    job = build_job(task, given, model=run.services.menu.default)
+    filled = run.controls.filled_by(job)
+    values = form(run) | {name: filled[widget] for name, widget in run.controls.inputs.items() if widget in filled}
+    values.pop("more_prompts"), values.pop("each")
+    model = values.pop("model")
+    again = run.job(model, values)
+    assert (again.request, again.checkpoint) == (job.request, job.checkpoint)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_can_be_made_of_a_video_is_a_valid_request_that_differs(change):
+    request = TextToVideoRequest(prompt="a fox", seed=3)
+    changed = CHANGES[change](request)
+    assert TextToVideoRequest.from_dict(request.to_dict() | changed) != request
+
+
+def standings(run, *, had_video):
+    """What the page shows of a job that failed, and of one that is done."""
+    job = build_job("text-to-video", {"prompt": "a fox", "seed": 3})
+    failed = run.result.showing(job, Standing(Failed("No room.")), 0, "", had_video=had_video)
+    stored = Stored({".mp4": "a.mp4", ".gif": "a.gif", ".zip": "a.zip"}, {"seed": 3})
+    return failed, run.result.showing(job, Standing(Done(61.4), stored=stored), 0, "", had_video=had_video)
+
+
+def test_a_failure_takes_no_earlier_video_away_and_a_success_brings_all_downloads_at_once(run):
+    failed, done = standings(run, had_video=True)
+    assert "No room." in failed[run.result.status]
+    assert failed[run.result.video]["visible"]
+    assert all(failed[button]["interactive"] for button in run.result.downloads.values())
+    assert "Done in 61 s with seed 3." in done[run.result.status]
+    assert [done[button]["value"] for button in run.result.downloads.values()] == ["a.mp4", "a.gif", "a.zip"]
+    failed, _ = standings(run, had_video=False)
+    assert not failed[run.result.video]["visible"]
+
+
+def test_whoever_follows_last_is_the_one_who_fills_the_page(run):
+    async def follow():
+        request = SimpleNamespace(session_hash="a session")
+        (begun,) = run.start("toyland", "", [], **form(run, prompt="a fox"))
+        first = run.follow(begun[run.controls.followed], "", None, request)
+        await anext(first)
+        await anext(first)
+        second = run.follow(begun[run.controls.followed], "", None, request)
+        await anext(second)
+        (entry,) = run.services.queue.of("")
+        run.services.queue.stop(entry)
+        seen = [page async for page in second]
+        assert [page async for page in first] == []
+        assert "Stopped." in seen[-1][run.result.status]
+        return entry
+
+    run.services.queue.remove(asyncio.run(follow()))
+
+
+def test_a_page_that_follows_nothing_is_left_as_it_is(run):
+    async def follow(jobs):
+        return [page async for page in run.follow(jobs, "", None, SimpleNamespace(session_hash="b"))]
+
+    for unknown in ([], ["no such job"], None, "text", {"jobs": []}):
+        assert asyncio.run(follow(unknown)) == [{run.controls.jobs: []}]
