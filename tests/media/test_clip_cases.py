@@ -59,6 +59,17 @@ class TestTime:
             assert seen == [24 // rate * number % 12 for number in range(4)]
         assert info.frames == 720
 
+    def test_a_recording_that_begins_between_key_frames_begins_at_the_next(self, tmp_path):
+        whole = written(tmp_path / "whole.ts", counting(14), 10, *LOSSLESS, "-g", "7", "-bf", "2")
+        content = whole.read_bytes()
+        packets = [content[at : at + 188] for at in range(0, len(content), 188)]
+        # Packets of the picture stream, 0x100, that begin a frame.
+        frames = [number for number, one in enumerate(packets) if one[1] & 0x5F == 0x41 and one[2] == 0]
+        (tmp_path / "cut.ts").write_bytes(b"".join(packets[: frames[0]] + packets[frames[3] :]))
+        clip = read(tmp_path / "cut.ts")
+        assert numbers(clip.frames) == list(range(7, 14))
+        assert "damaged" not in clip.note
+
     def test_opening_reads_no_more_of_a_long_clip_than_its_beginning(self, tmp_path):
         frames = np.concatenate([counting(12, 16, 16)] * 250)
         path = written(tmp_path / "long.mp4", frames, 24, *LOSSLESS)
