@@ -129,6 +129,19 @@ class TestPicture:
         assert np.array_equal(read(tmp_path / "broken.png").frames[0, 0, 0], (255, 0, 0))
 
 
+class TestNames:
+    def test_tags_of_an_old_camera_are_no_utf_8(self, tmp_path):
+        path = written(tmp_path / "tagged.avi", counting(3), 10, "-metadata", "title=caf@", "-c:v", "ffv1")
+        path.write_bytes(path.read_bytes().replace(b"caf@", b"caf\xe9"))
+        assert numbers(read(path).frames) == [0, 1, 2]
+
+    def test_neither_is_the_name_of_an_old_file(self, tmp_path):
+        path = written(tmp_path / "clip.mp4", counting(3), 10, *LOSSLESS).rename(tmp_path / "caf\udce9.mp4")
+        assert numbers(read(path).frames) == [0, 1, 2]
+        (tmp_path / "0.png").write_bytes((CASES / "iphone_true.png").read_bytes())
+        assert read(tmp_path).note.endswith("left out, as no picture: caf?.mp4")
+
+
 class TestFolders:
     @pytest.fixture
     def folder(self, tmp_path):
@@ -149,6 +162,12 @@ class TestFolders:
         for name in ("a.psd", "b.txt", "c.mp4", "d.raw", ".hidden", "Thumbs.db"):
             (folder / name).write_bytes(b"?")
         assert read(folder).note.endswith("left out, as no picture: a.psd, b.txt, c.mp4 and 1 more")
+
+    def test_measured_depths_are_shown_from_the_least_to_the_most(self, tmp_path):
+        depth = np.linspace(2.5, 80, 256, dtype=np.float32)[None].repeat(256, 0)
+        Image.fromarray(depth).save(tmp_path / "depth.tiff")
+        seen = read(tmp_path / "depth.tiff", size=Size(256, 256)).frames[0, 0, :, 0]
+        assert np.abs(seen.astype(int) - np.arange(256)).max() <= 1
 
     def test_pages_of_a_tiff_are_frames(self, tmp_path):
         first, *others = (Image.fromarray(frame) for frame in counting(3))
