@@ -1,4 +1,4 @@
-"""The app: `python app.py` serves it. A table of contents: what is offered, who runs it, one line per tab."""
+"""The app: `python app.py` serves it. A table of contents: what is offered, who runs it, the page."""
 
 from __future__ import annotations
 

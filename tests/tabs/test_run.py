@@ -41,9 +41,14 @@ def run_of(page, task):
 
 
 def form(run, **given):
-    """The values of a form that nobody has touched but for these."""
-    widgets = run.controls.inputs_of_page | run.controls.batch
+    """The values of a form that nobody has touched but for these; the model is chosen apart."""
+    widgets = run.controls.inputs_of_page
     return {name: widget.value for name, widget in widgets.items() if name != "model"} | given
+
+
+def several(run, more_prompts="", each=1, **given):
+    """The same with what makes several videos of one click."""
+    return form(run, **given) | {"more_prompts": more_prompts, "each": each}
 
 
 @pytest.fixture
@@ -52,11 +57,11 @@ def run(page):
 
 
 def test_prompts_and_seeds_make_a_job_each_and_seeds_that_are_given_count_on(run):
-    jobs = run.batch("toyland", form(run, prompt="a fox", more_prompts="a cat\n\n a panda ", each=2, seed=5), room=9)
+    jobs = run.batch("toyland", several(run, prompt="a fox", more_prompts="a cat\n\n a panda ", each=2, seed=5), room=9)
     assert [(job.request.prompt, job.request.seed) for job in jobs] == [
         (prompt, seed) for prompt in ("a fox", "a cat", "a panda") for seed in (5, 6)
     ]
-    drawn = run.batch("toyland", form(run, prompt="a fox", each=3), room=9)
+    drawn = run.batch("toyland", several(run, prompt="a fox", each=3), room=9)
     assert len({job.request.seed for job in drawn}) == 3
     assert len({job.id for job in drawn}) == 3
 
@@ -71,7 +76,7 @@ def test_prompts_and_seeds_make_a_job_each_and_seeds_that_are_given_count_on(run
 )
 def test_more_than_the_queue_takes_is_refused_before_any_of_it_is_begun(run, given, sentence):
     with pytest.raises(UserError, match=sentence):
-        run.batch("toyland", form(run, prompt="a fox", more_prompts="a cat", **given), room=9)
+        run.batch("toyland", several(run, prompt="a fox", more_prompts="a cat", **given), room=9)
 
 
 def test_the_plan_says_how_long_the_video_is_and_how_long_it_takes(run):
@@ -81,7 +86,7 @@ def test_the_plan_says_how_long_the_video_is_and_how_long_it_takes(run):
 
 
 def test_a_run_that_takes_very_long_is_begun_after_a_second_click_alone(run):
-    values = form(run, prompt="a fox", size="2048x2048")
+    values = several(run, prompt="a fox", size="2048x2048")
     confirmation = run.controls.buttons.confirmation
     (asked,) = run.start("toyland", "", [], **dict(values))
     assert "This takes about" in asked[confirmation.question]
@@ -98,7 +103,7 @@ def test_a_mistake_is_told_where_it_was_made_and_begins_nothing(run):
     assert at_the_field(specs["prompt"], " ")["message"] == "Prompt is empty: write what you want to see."
     assert at_the_field(specs["frames"], 8)["is_valid"]
     assert at_the_field(None, object())["is_valid"]
-    starting = run.start("toyland", "", [], **form(run, prompt="a fox", motion_from=900, motion_to=100))
+    starting = run.start("toyland", "", [], **several(run, prompt="a fox", motion_from=900, motion_to=100))
     told = next(starting)
     assert "Motion from timestep is 900" in told[run.result.status]
     with pytest.raises(gr.Error, match="must be below the second"):
@@ -116,7 +121,6 @@ def test_an_earlier_job_fills_the_form_so_that_it_makes_the_same_job(page, task,
     job = build_job(task, given, model=run.services.menu.default)
     filled = run.controls.filled_by(job)
     values = form(run) | {name: filled[widget] for name, widget in run.controls.inputs.items() if widget in filled}
-    values.pop("more_prompts"), values.pop("each")
     model = values.pop("model")
     again = run.job(model, values)
     assert (again.request, again.checkpoint) == (job.request, job.checkpoint)
@@ -151,7 +155,7 @@ def test_a_failure_takes_no_earlier_video_away_and_a_success_brings_all_download
 def test_whoever_follows_last_is_the_one_who_fills_the_page(run):
     async def follow():
         request = SimpleNamespace(session_hash="a session")
-        (begun,) = run.start("toyland", "", [], **form(run, prompt="a fox"))
+        (begun,) = run.start("toyland", "", [], **several(run, prompt="a fox"))
         first = run.follow(begun[run.controls.followed], "", None, request)
         await anext(first)
         await anext(first)

@@ -69,4 +69,4 @@ def test_the_newest_come_first_and_no_more_than_fit(store):
 def test_how_long_ago_is_said_as_a_person_would(monkeypatch):
     monkeypatch.setattr("time.time", lambda: 1_000_000.0)
     assert [ago(1_000_000.0 - seconds) for seconds in (5, 70, 600)] == ["just now", "70 s ago", "10 min ago"]
-    assert "1970" in ago(0.0)
+    assert "1970" in ago(200_000.0)
