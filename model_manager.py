@@ -8,11 +8,11 @@ import weakref
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from diffusers import (
+    AutoencoderKL,
     AutoencoderTiny,
     ControlNetModel,
     StableDiffusionPipeline,
@@ -23,34 +23,37 @@ from transformers import CLIPTokenizer
 
 from text2video_zero.control.map_cache import MapCache
 from text2video_zero.device.compilation import check_compiler, compile_blocks
+from text2video_zero.device.copies import room_for_copy, tunable_copy
 from text2video_zero.device.devices import chosen_device, chosen_type, device_name, memory_format
 from text2video_zero.device.memory import weight_budget
+from text2video_zero.device.offload import CPU
 from text2video_zero.device.pipeline_cache import PipelineCache
 from text2video_zero.device.self_check import self_check
 from text2video_zero.errors import UserError
 from text2video_zero.events import result_of
+from text2video_zero.models.additions.lora import add_lora
 from text2video_zero.models.catalogue import PREVIEW_DECODERS, SAFETY_CHECKER, find_detector, is_harmless
 from text2video_zero.models.checkpoints import Annotator
 from text2video_zero.models.compatibility import (
-    check_adapter,
+    check_configuration,
     check_controlnet,
     check_kind,
     errors_in_one_sentence,
     pipeline_class_of,
 )
+from text2video_zero.models.files.fingerprints import short_hash
+from text2video_zero.models.files.older_names import has_older_names, text_encoder_of
+from text2video_zero.models.files.single_file import controlnet_configuration, opened
 from text2video_zero.models.hub import Hub
+from text2video_zero.models.hub.files import safetensors_alone
 from text2video_zero.models.native_size import native_size
-from text2video_zero.models.original_configurations import write_configuration, write_controlnet_configuration
 from text2video_zero.models.pipeline import Detector, Network, Pipeline, no_patch_left_behind
 from text2video_zero.models.selection import family_of
-from text2video_zero.models.sources import Sources, has_configuration
+from text2video_zero.models.sources import Sources
 from text2video_zero.models.vocabulary import Vocabulary
 from text2video_zero.models.weights import (
-    UNET_INPUT,
     check_whole,
-    family_of_controlnet,
-    family_of_file,
-    read_shapes,
+    has_autoencoder,
     variant_of,
 )
 from text2video_zero.sampling.preview import LatentRGB, TinyDecoder
@@ -61,15 +64,14 @@ if TYPE_CHECKING:
 
     from controlnet_aux import MidasDetector, OpenposeDetector
     from diffusers import DiffusionPipeline
-    from transformers import AutoModel, AutoModelForDepthEstimation, PreTrainedModel
 
-    from text2video_zero.events import Progress
-    from text2video_zero.models.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
+    from text2video_zero.events import Notice, Progress
+    from text2video_zero.models.checkpoints import Checkpoint, DetectorCheckpoint
+    from text2video_zero.models.files.single_file import SingleFile
     from text2video_zero.requests import Size
     from text2video_zero.sampling.preview import PreviewDecoder
 
     _Components = StableDiffusionPipeline | StableDiffusionXLPipeline
-    _Network = PreTrainedModel | AutoModel | AutoModelForDepthEstimation
 
 
 class ModelManager:
@@ -105,17 +107,18 @@ class ModelManager:
         self.compiled = compiled
         if compiled:
             check_compiler()
+        self._sources = Sources(hub or Hub(), half=self.dtype != torch.float32)
         self.cache = PipelineCache(
             self.device,
             weight_budget(self.device) if device_budget is None else device_budget,
-            weight_budget(torch.device("cpu")) if cpu_budget is None else cpu_budget,
+            weight_budget(CPU) if cpu_budget is None else cpu_budget,
+            self._sources.stamp,
         )
         # Clips are their owner's business: what was drawn from them goes when the program ends.
         map_folder = Path(tempfile.mkdtemp(prefix="text2video-zero-maps-"))
         weakref.finalize(self, shutil.rmtree, map_folder, ignore_errors=True)
         self.map_cache = MapCache(map_folder)
         self._check_safety = check_safety
-        self._sources = Sources(hub or Hub(), half=self.dtype != torch.float32)
         self._reader = _Reader(self._sources, self.dtype, memory_format(self.device), compiled)
 
     def describe_device(self) -> str:
@@ -134,7 +137,7 @@ class ModelManager:
         """The size that the checkpoint was trained at, as far as it can be told without loading or downloading it."""
         return native_size(checkpoint, self._sources.hub)
 
-    def fetch(self, checkpoint: Checkpoint) -> Generator[Progress]:
+    def fetch(self, checkpoint: Checkpoint) -> Generator[Progress | Notice]:
         """Download what lending the checkpoint needs and what is not here, with progress in bytes.
 
         Closing the iterator stops the download soon; the next one goes on where it was. Raises UserError when
@@ -198,22 +201,38 @@ class ModelManager:
         return replace(base, checkpoint=checkpoint, controlnet=controlnet)
 
     def _load_base(self, checkpoint: Checkpoint) -> Pipeline:
-        checker = None
-        if self._is_checked(checkpoint):
-            checker = self.cache.safety_checker() or self._reader.safety_checker()
+        """A pipeline without ControlNet. One with LoRAs is made of a copy of the plain one, which stays for others."""
+        checked = self._is_checked(checkpoint)
+        checker = (self.cache.safety_checker() or self._reader.safety_checker()) if checked else None
+        plain = self.cache.untouched(checkpoint)
+        if plain is None or (checkpoint.adapters and not room_for_copy(plain.components)):
+            plain = self._load_plain(checkpoint)
+        components = plain.components
+        if checkpoint.adapters and room_for_copy(components):
+            self._reader.prepare(components.unet)
+            self.cache.keep(plain)
+            components = tunable_copy(components)
+        for adapter in checkpoint.adapters:
+            add_lora(components, adapter, result_of(self._sources.adapter(adapter)))
+        self._reader.prepare(components.unet)
+        return replace(plain, checkpoint=checkpoint, components=components, safety_checker=checker)
+
+    def _load_plain(self, checkpoint: Checkpoint) -> Pipeline:
+        """The pipeline without LoRAs; it shares with others nothing that the checkpoint's would change."""
         components, path = self._reader.base(checkpoint, self.cache.parts(checkpoint))
         components.set_progress_bar_config(disable=True)
         relative = self.cache.with_vae(components.vae)
         preview_decoder = relative.preview_decoder if relative else self._preview_decoder(checkpoint, components)
-        words = Vocabulary.read(path)
-        return Pipeline(checkpoint, components, preview_decoder, self.device, words, safety_checker=checker)
+        weights = short_hash(self._sources.unet_files(checkpoint, path))
+        plain, words = replace(checkpoint, adapters=()), Vocabulary.read(path)
+        return Pipeline(plain, components, preview_decoder, self.device, words, weights=weights)
 
     def _is_checked(self, checkpoint: Checkpoint) -> bool:
         return self._check_safety and not is_harmless(checkpoint)
 
     def _preview_decoder(self, checkpoint: Checkpoint, components: _Components) -> PreviewDecoder:
         linear = LatentRGB.fit(components.vae)
-        if tiny := self._reader.tiny_autoencoder(family_of(checkpoint)):
+        if tiny := self._reader.tiny_autoencoder(family_of(checkpoint, self._sources.hub)):
             torch.nn.Module.to(tiny, self.device)
         return TinyDecoder(tiny, linear) if tiny else linear
 
@@ -235,104 +254,86 @@ class _Reader:
         """A whole model, but for the components at hand, which it takes as they are; and where it lies."""
         path = result_of(self.sources.first_to_be_had(checkpoint))
         parts = dict(at_hand)
-        if checkpoint.unet is not None and "unet" not in parts:
+        if checkpoint.unet and "unet" not in parts:
             parts["unet"] = self.unet(checkpoint.unet, checkpoint.unet_revision)
+        check_configuration(checkpoint.source, path)
         with errors_in_one_sentence(checkpoint.source):
-            read = self._single_file if path.is_file() else self._whole_folder
-            components = read(path, parts)
+            components = (self._single_file if path.is_file() else self._whole_folder)(path, parts)
         check_kind(checkpoint, components.unet)
         if components.vae.config["force_upcast"] and isinstance(components, StableDiffusionXLPipeline):
             components.vae.to(torch.float32)  # it overflows in half precision, on every picture
-        for adapter in checkpoint.adapters:
-            self._add_adapter(adapter, components)
-        components.vae.to(memory_format=self.order)
-        self._prepare(components.unet)
+        torch.nn.Module.to(components.vae, memory_format=self.order)
         return components, path
 
-    def _prepare(self, network: UNet2DConditionModel | ControlNetModel) -> None:
+    def prepare(self, network: UNet2DConditionModel | ControlNetModel) -> None:
+        """Put a network that samples into the order that is quick, and compile it if that is wanted."""
         cast("Any", network).to(memory_format=self.order)  # torch's stubs of `to` do not know this option
         if self.compiled:
             compile_blocks(network)
 
     def _whole_folder(self, path: Path, parts: dict[str, object]) -> _Components:
         pipeline_class = pipeline_class_of(path)
-        return pipeline_class.from_pretrained(
-            path,
-            dtype=self.dtype,
-            use_safetensors=True,
-            variant=variant_of(path / "unet"),
-            **_without_checker(pipeline_class),
-            **parts,
-        )
+        options = self._as_it_lies(path) | {"variant": variant_of(path / "unet")}
+        return pipeline_class.from_pretrained(path, **options, **_without_checker(pipeline_class), **parts)
 
     def _single_file(self, path: Path, parts: dict[str, object]) -> _Components:
         """A whole model in one file; a folder of the file's name beside it may hold its configuration."""
-        shapes = read_shapes(path)
-        family = family_of_file(path, shapes)
-        pipeline_class = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
-        with TemporaryDirectory() as temporary:
-            config = path.with_suffix("")
-            if not has_configuration(path):
-                config = Path(temporary)
-                write_configuration(config, family, shapes[UNET_INPUT][1])
-                parts = self._tokenizers(family) | parts
-            return pipeline_class.from_single_file(
+        with opened(path) as file:
+            pipeline_class = StableDiffusionXLPipeline if file.family == "sdxl" else StableDiffusionPipeline
+            components = pipeline_class.from_single_file(
                 str(path),
-                config=str(config),
+                config=str(file.configuration),
                 dtype=self.dtype,
                 local_files_only=True,
                 **_without_checker(pipeline_class),
-                **parts,
+                **(self._left_out(file) | parts),
             )
+            components.scheduler = file.corrected(components.scheduler)
+            return components
+
+    def _left_out(self, file: SingleFile) -> dict[str, object]:
+        """Parts that a single file lacks, or has under names that its readers do not know any more."""
+        parts = {} if file.has_own else self._tokenizers(file.family)
+        if not has_autoencoder(file.shapes):
+            vae = result_of(self.sources.autoencoder_folder(file.path, file.family))
+            parts["vae"] = AutoencoderKL.from_pretrained(vae, dtype=self.dtype, use_safetensors=True)
+        if has_older_names(file.shapes):
+            parts["text_encoder"] = text_encoder_of(file.path, file.configuration, self.dtype)
+        return parts
 
     def _tokenizers(self, family: str) -> dict[str, object]:
         """CLIP's tokenizer, which no single file contains; both of Stable Diffusion XL's have the same words."""
         folder = result_of(self.sources.tokenizer_folder())
         tokenizers: dict[str, object] = {"tokenizer": CLIPTokenizer.from_pretrained(folder)}
-        if family == "sdxl":
-            # Laion's text encoder was trained on texts that end in zeros and not in end marks.
-            tokenizers["tokenizer_2"] = CLIPTokenizer.from_pretrained(folder, pad_token="!")  # noqa: S106, a token
+        if family != "sd1":  # Laion's text encoders were trained on texts that end in zeros, not in end marks
+            name = "tokenizer_2" if family == "sdxl" else "tokenizer"
+            tokenizers[name] = CLIPTokenizer.from_pretrained(folder, pad_token="!")  # noqa: S106, a token
         return tokenizers
-
-    def _add_adapter(self, adapter: Adapter, components: _Components) -> None:
-        """Add a LoRA to the weights themselves, so that sampling knows nothing of it."""
-        file = result_of(self.sources.adapter(adapter))
-        check_adapter(adapter.source, file, read_shapes(file), components.unet)
-        with errors_in_one_sentence(adapter.source):
-            components.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name="lora")
-            components.set_adapters("lora", adapter.weight)
-            components.fuse_lora(adapter_names=["lora"])
-            components.unload_lora_weights()
 
     def unet(self, source: str, revision: str | None) -> UNet2DConditionModel:
         """A UNet that lies alone in a folder, or in the "unet" folder of a whole model."""
         path = self.sources.folder(source, revision)
         path = path if (path / "config.json").is_file() else path / "unet"
         with errors_in_one_sentence(source):
-            return UNet2DConditionModel.from_pretrained(
-                path, dtype=self.dtype, use_safetensors=True, variant=variant_of(path)
-            )
+            return UNet2DConditionModel.from_pretrained(path, **self._as_it_lies(path))
 
     def controlnet(self, source: str, revision: str | None) -> ControlNetModel:
         """A ControlNet in its folder, or in one file; a folder of that name may hold the file's configuration."""
         path = self.sources.folder(source, revision)
         with errors_in_one_sentence(source):
-            controlnet = (self._controlnet_file if path.is_file() else self._controlnet_folder)(path)
-        self._prepare(controlnet)
+            if path.is_file():
+                with controlnet_configuration(path) as config:
+                    controlnet = ControlNetModel.from_single_file(
+                        str(path), config=str(config), dtype=self.dtype, local_files_only=True
+                    )
+            else:
+                controlnet = ControlNetModel.from_pretrained(path, **self._as_it_lies(path))
+        self.prepare(controlnet)
         return controlnet
 
-    def _controlnet_folder(self, path: Path) -> ControlNetModel:
-        return ControlNetModel.from_pretrained(path, dtype=self.dtype, use_safetensors=True, variant=variant_of(path))
-
-    def _controlnet_file(self, path: Path) -> ControlNetModel:
-        with TemporaryDirectory() as temporary:
-            config = path.with_suffix("")
-            if not (config / "config.json").is_file():
-                config = Path(temporary)
-                write_controlnet_configuration(config, family_of_controlnet(path, read_shapes(path)))
-            return ControlNetModel.from_single_file(
-                str(path), config=str(config), dtype=self.dtype, local_files_only=True
-            )
+    def _as_it_lies(self, part: Path) -> dict[str, Any]:
+        """What diffusers must be told to read a folder: the type of numbers, which files, and of which precision."""
+        return {"dtype": self.dtype, "use_safetensors": safetensors_alone(part), "variant": variant_of(part)}
 
     def safety_checker(self) -> SafetyChecker:
         """Stable Diffusion's safety checker, whose pictures are prepared as CLIP's are."""
@@ -375,15 +376,14 @@ class _Reader:
         from controlnet_aux import MidasDetector, OpenposeDetector
 
         path = self.sources.folder(annotator.source, pick=annotator.pick)
-        missing = [name for name in annotator.files if not (path / name).is_file()]
-        if missing:
+        if missing := [name for name in annotator.files if not (path / name).is_file()]:
             raise UserError(f"The folder {path.name!r} lacks {' and '.join(missing)}: download it again.")
         annotator_class = {"openpose": OpenposeDetector, "midas": MidasDetector}[annotator.name]
         with errors_in_one_sentence(annotator.source):
             # torch refuses to run code that a pickle may hold: plain tensors are all that it reads.
             return annotator_class.from_pretrained(str(path))
 
-    def _network(self, model_class: type[_Network], source: str, revision: str | None) -> Network:
+    def _network(self, model_class: type[Any], source: str, revision: str | None) -> Network:
         from transformers import AutoImageProcessor, AutoModel, AutoProcessor
 
         path = self.sources.folder(source, revision)

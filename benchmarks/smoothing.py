@@ -25,9 +25,10 @@ from text2video_zero.events import result_of
 from text2video_zero.foreground.attention_maps import CrossAttentionDetector
 from text2video_zero.models.catalogue import known_model
 from text2video_zero.models.selection import find_checkpoint
+from text2video_zero.prompts.encoding import encoded_prompts
 from text2video_zero.requests import TextToVideoRequest
 from text2video_zero.sampling.decoding import decoded_frames
-from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts, negative_branch
+from text2video_zero.sampling.guidance import TextGuidance, negative_branch
 from text2video_zero.sampling.motion.warp import forward_noise
 from text2video_zero.sampling.noise import frame_noise
 from text2video_zero.sampling.smoothing import dilated, smoothed_latents

@@ -96,11 +96,23 @@ def connect_loader(loader: gr.UploadButton, runs: Mapping[str, Run], tabs: gr.Ta
             task, settings = _settings_in(Path(path_of(upload)), runs)
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        form = runs[task].controls.filled(settings.values, settings.model, settings.loras)
+        form = runs[task].controls.filled(settings.values, _model_of(settings, runs[task]), settings.loras)
         return {tabs: gr.Tabs(selected=task), **form}
 
     forms = [widget for run in runs.values() for widget in run.controls.inputs.values()]
     loader.upload(fill, loader, [tabs, *forms], preprocess=False, **QUIETLY)
+
+
+def _model_of(settings: Settings, run: Run) -> str | None:
+    """The model of an earlier video; None, with a word to the person, where it is not to be had here."""
+    try:
+        model = settings.usable_model()
+        if model is not None:
+            run.services.menu.check(model)
+    except UserError as error:
+        gr.Warning(str(error))
+        return None
+    return model
 
 
 def _settings_in(path: Path, tasks: Collection[str]) -> tuple[str, Settings]:

@@ -136,7 +136,14 @@ class Run:
         if (typed_path := path_typed(fields.pop("clip_path", ""))) and not fields["clip"]:
             fields["clip"] = typed_path
         self.services.menu.check(model, loras)
-        return build_job(self.request.task, fields, model=model, loras=loras, maps_only=self.maps_only)
+        return build_job(
+            self.request.task,
+            fields,
+            model=model,
+            loras=loras,
+            lora_tags=self.services.menu.free,
+            maps_only=self.maps_only,
+        )
 
     def batch(self, model: str, values: dict[str, Any], room: int) -> list[Job]:
         """A job for each prompt and each of its seeds, which are drawn or count on; raises UserError.

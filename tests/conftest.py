@@ -7,6 +7,7 @@ from pathlib import Path
 
 # Read when huggingface_hub is imported; the only Hub that these tests speak to is a server of their own.
 os.environ.pop("HF_HUB_OFFLINE", None)
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # where nobody answers
 
 import imageio
 import numpy as np

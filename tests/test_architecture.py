@@ -27,7 +27,7 @@ FLOORS = (
     {"job", "generate", "evaluation"},
     {"tasks"},
     {"control", "foreground", "sampling"},
-    {"attention", "models", "media", "device"},
+    {"attention", "models", "media", "device", "prompts"},
     {"requests", "events"},
     {"errors", "text2video_zero"},  # the latter is the package itself, with its version
 )

@@ -19,7 +19,8 @@ from transformers import CLIPTextModel
 
 from model_manager import ModelManager, _Reader
 from tests.fake_hub import FakeHub
-from tests.tiny_models import write_lora, write_single_file
+from tests.tiny_models import write_lora
+from tests.tiny_single_files import write_single_file
 from text2video_zero.device.memory import Holding, to_send_away, weight_bytes
 from text2video_zero.errors import UserError
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
@@ -291,7 +292,7 @@ class TestFailures:
             ("{picture}", "'picture.safetensors' is broken or no safetensors file"),
             ("{video}", "The folder 'video' holds a StableVideoDiffusionPipeline"),
             ("{lora}", "The file 'lora.safetensors' is a LoRA"),
-            ("{pickled}", "The model 'pickled' could not be read"),
+            ("{torn}", "The model 'torn' could not be read"),
         ],
     )
     def test_each_reason_is_one_sentence(self, own_manager, source, sentence, tmp_path, tiny_checkpoint):
@@ -300,11 +301,11 @@ class TestFailures:
         (tmp_path / "video").mkdir()
         (tmp_path / "video" / "model_index.json").write_text('{"_class_name": "StableVideoDiffusionPipeline"}')
         write_lora(tmp_path / "lora.safetensors", tiny_checkpoint)
-        shutil.copytree(tiny_checkpoint, tmp_path / "pickled")
-        weights = tmp_path / "pickled" / "unet" / "diffusion_pytorch_model.safetensors"
-        weights.rename(weights.with_name("diffusion_pytorch_model.bin"))
+        shutil.copytree(tiny_checkpoint, tmp_path / "torn")
+        weights = tmp_path / "torn" / "unet" / "diffusion_pytorch_model.safetensors"
+        weights.rename(weights.with_name("diffusion_pytorch_model.bin"))  # which is no pickle
         names = {"picture": "picture.safetensors", "lora": "lora.safetensors"}
-        places = {name: tmp_path / names.get(name, name) for name in ("empty", "picture", "video", "lora", "pickled")}
+        places = {name: tmp_path / names.get(name, name) for name in ("empty", "picture", "video", "lora", "torn")}
         with pytest.raises(UserError, match=sentence) as caught:
             take(own_manager, Checkpoint(source.format(**places)))
         assert str(caught.value).rstrip(".").count(". ") == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import (
     CLIPConfig,
     CLIPImageProcessor,
@@ -84,15 +83,13 @@ def tiny_text_config(tokenizer: CLIPTokenizer, layers: int = 2, **changes: int) 
     """Of a CLIP text encoder with 16 channels for the tokenizer's words."""
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
+        **{"hidden_size": 16, "intermediate_size": 32} | changes,
         num_hidden_layers=layers,
         num_attention_heads=2,
         max_position_embeddings=16,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        **changes,
     )
 
 
@@ -262,90 +259,47 @@ def write_safety_checker(folder: Path) -> Path:
     return folder
 
 
-RESNET_NAMES = {
-    "norm1": "in_layers.0",
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
-}
-UNET_NAMES = {
-    "conv_in": "input_blocks.0.0",
-    "time_embedding.linear_1": "time_embed.0",
-    "time_embedding.linear_2": "time_embed.2",
-    "mid_block.resnets.0": "middle_block.0",
-    "mid_block.attentions.0": "middle_block.1",
-    "mid_block.resnets.1": "middle_block.2",
-    "conv_norm_out": "out.0",
-    "conv_out": "out.2",
-}
-VAE_ATTENTION_NAMES = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+def write_wide_model(folder: Path, tokenizer: CLIPTokenizer, prediction_type: str = "v_prediction") -> Path:
+    """A whole model of Stable Diffusion 2.x's kind: texts 1024 wide, and tiny beside that."""
+    torch.manual_seed(1)
+    text_encoder = CLIPTextModel(tiny_text_config(tokenizer, layers=1, hidden_size=1024, intermediate_size=8))
+    StableDiffusionPipeline(
+        vae=tiny_vae(),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=tiny_unet(cross_attention_dim=1024),
+        scheduler=DDIMScheduler.from_config(stable_diffusion_scheduler().config, prediction_type=prediction_type),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder, safe_serialization=True)
+    return folder
 
 
-def write_single_file(path: Path, model: Path) -> Path:
-    """A whole SD-1.x model in one .safetensors file, under the names of the original code.
+LORA_LAYER = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"  # 32 to 32 channels
 
-    The model must be of the tiny one's shape: one layer and attention in each block of the UNet. Its
-    configuration is laid beside the file, which alone would be taken for one of full size.
+
+def write_lycoris(path: Path, kind: str, layer: str = f"lora_unet_{LORA_LAYER.replace('.', '_')}") -> Path:
+    """An adapter of one layer of the tiny UNet, as kohya's trainer and LyCORIS write it; its scale is 1/2.
+
+    kind: "dora", "loha", "lokr" or "full".
     """
-    parts = {}
-    for name, prefix, rename in (
-        ("unet/diffusion_pytorch_model", "model.diffusion_model.", _original_unet_name),
-        ("vae/diffusion_pytorch_model", "first_stage_model.", _original_vae_name),
-        ("text_encoder/model", "cond_stage_model.transformer.", _original_text_name),
-    ):
-        for key, weight in load_file(model / f"{name}.safetensors").items():
-            original = rename(key)
-            is_map = prefix == "first_stage_model." and ".attn_1." in original and ".norm." not in original
-            # The original's attention in the VAE is made of 1x1 convolutions.
-            parts[prefix + original] = weight[..., None, None] if is_map and weight.ndim == 2 else weight
+    generator = torch.Generator().manual_seed(11)
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    tensors = {
+        "dora": {"lora_up.weight": drawn(32, 2), "lora_down.weight": drawn(2, 32), "dora_scale": drawn(32, 1).abs()},
+        "loha": {f"hada_w{n}_{s}": drawn(*shape) for n in "12" for s, shape in (("a", (32, 2)), ("b", (2, 32)))},
+        "lokr": {"lokr_w1": drawn(4, 4), "lokr_w2_a": drawn(8, 2), "lokr_w2_b": drawn(2, 8)},
+        "full": {"diff": drawn(32, 32)},
+    }[kind]
+    if kind != "full":
+        tensors["alpha"] = torch.tensor(1.0)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: weight.contiguous() for name, weight in parts.items()}, path)
-    shutil.copytree(model, path.with_suffix(""), ignore=shutil.ignore_patterns("*.safetensors"))
+    save_file({f"{layer}.{name}": tensor for name, tensor in tensors.items()}, path)
     return path
-
-
-def _replaced(key: str, names: dict[str, str]) -> str:
-    for name, original in names.items():
-        if f".{name}." in f".{key}":
-            return f".{key}".replace(f".{name}.", f".{original}.").removeprefix(".")
-    return key
-
-
-def _original_unet_name(key: str) -> str:
-    block = re.match(r"(down|up)_blocks\.(\d)\.(resnets|attentions|downsamplers|upsamplers)\.(\d)\.", key)
-    if block is None:
-        key = _replaced(key, UNET_NAMES)
-    else:
-        side, level, part, layer = block[1], int(block[2]), block[3], int(block[4])
-        rest = key[block.end() :]
-        if side == "down":
-            number, place = 1 + 2 * level + layer, {"resnets": 0, "attentions": 1}.get(part)
-            new = f"input_blocks.{number}.{place}." if place is not None else f"input_blocks.{2 * level + 2}.0.op."
-            rest = rest.removeprefix("conv.") if place is None else rest
-        else:
-            number = 2 * level + (layer if part != "upsamplers" else 1)
-            new = f"output_blocks.{number}.{ {'resnets': 0, 'attentions': 1, 'upsamplers': 2}[part] }."
-        key = new + rest
-        if part != "resnets":
-            return key
-    return _replaced(key, RESNET_NAMES) if "transformer_blocks" not in key else key
-
-
-def _original_vae_name(key: str) -> str:
-    key = re.sub(r"decoder\.up_blocks\.(\d)", lambda match: f"decoder.up.{3 - int(match[1])}", key)
-    key = re.sub(r"encoder\.down_blocks\.", "encoder.down.", key).replace(".resnets.", ".block.")
-    key = key.replace("mid_block.block.0", "mid.block_1").replace("mid_block.block.1", "mid.block_2")
-    key = key.replace(".downsamplers.0.", ".downsample.").replace(".upsamplers.0.", ".upsample.")
-    key = key.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
-    if "mid_block.attentions.0." in key:
-        key = _replaced(key.replace("mid_block.attentions.0.", "mid.attn_1."), VAE_ATTENTION_NAMES)
-    return key
-
-
-def _original_text_name(key: str) -> str:
-    return key if key.startswith("text_model.") else f"text_model.{key}"
 
 
 def write_lora(path: Path, model: Path, *, rank: int = 2, seed: int = 7, text_width: int | None = None) -> Path:

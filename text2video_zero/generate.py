@@ -21,7 +21,9 @@ from text2video_zero.media.frames import StoredFrames, spool_folder
 from text2video_zero.media.video import Video, probe_encoder
 from text2video_zero.models.adapters import written
 from text2video_zero.models.catalogue import known_name, origin_of
+from text2video_zero.models.checkpoints import short_name
 from text2video_zero.models.speeds import is_of_speed
+from text2video_zero.prompts.loras import what_was_left_out
 from text2video_zero.requests import ControlledRequest, FewStepRequest, InstructPix2PixRequest, TextToVideoRequest
 from text2video_zero.sampling.decoding import decoded_frames
 from text2video_zero.sampling.guidance import negative_branch
@@ -52,7 +54,7 @@ class Models(Detectors, Protocol):
         """The size that the checkpoint was trained at; loads nothing."""
         ...
 
-    def fetch(self, checkpoint: Checkpoint) -> Iterator[Progress]:
+    def fetch(self, checkpoint: Checkpoint) -> Iterator[Progress | Notice]:
         """Download what is not here."""
         ...
 
@@ -82,6 +84,11 @@ def run_job(job: Job, models: Models) -> Generator[Event]:
             yield Notice(COMPILATION_COST)
         yield Progress(f"Loading {known_name(job.checkpoint.source)}", 0, 1)
     with models.lend(job.checkpoint) as pipeline, closing(generate(job.request, pipeline, models)) as events:
+        if job.weights and job.weights != pipeline.weights:
+            yield Notice(
+                f"The weights of {known_name(job.checkpoint.source)} are others ({pipeline.weights}) than those of the "
+                f"settings ({job.weights}): the video will be another."
+            )
         yield from events
 
 
@@ -107,12 +114,16 @@ def sample(
     request: VideoRequest, pipeline: Pipeline, detectors: Detectors | None = None
 ) -> Generator[Event, None, Sampled]:
     """Final latents of a request of any task."""
+    prompt = request.full_prompt if isinstance(request, ControlledRequest) else request.prompt
+    story = request.storyboard if isinstance(request, TextToVideoRequest) else ""
+    if left_out := what_was_left_out((prompt, story, request.negative_prompt), pipeline.checkpoint.adapters):
+        yield Notice(left_out)
     match request:
         case TextToVideoRequest():
-            with _conditions(request, pipeline, request.prompt):
+            with _conditions(request, pipeline, prompt):
                 return (yield from sample_text_to_video(request, pipeline))
         case ControlledRequest():
-            with _conditions(request, pipeline, request.full_prompt):
+            with _conditions(request, pipeline, prompt):
                 return (yield from sample_controlled(request, pipeline, detectors))
         case InstructPix2PixRequest():
             return (yield from sample_instructed(request, pipeline))
@@ -173,9 +184,17 @@ def settings(request: VideoRequest, pipeline: Pipeline) -> dict[str, Any]:
     model, added = origin_of(pipeline.checkpoint)
     speed = request.speed if isinstance(request, FewStepRequest) else ""
     loras = [written(adapter) for adapter in added if not is_of_speed(adapter, speed)]
-    made_by: dict[str, Any] = {"app": "text2video-zero", "version": __version__, "task": request.task, "model": model}
-    if loras:
-        made_by["loras"] = loras
+    checkpoint = pipeline.checkpoint
+    controlnet, at = checkpoint.controlnet, checkpoint.controlnet_revision
+    made_by: dict[str, object] = {"app": "text2video-zero", "version": __version__, "task": request.task}
+    told = {
+        "model": model,
+        "revision": checkpoint.revision,
+        "weights": pipeline.weights,
+        "controlnet": controlnet and short_name(controlnet) + (f"@{at}" if at else ""),
+        "loras": loras,
+    }
+    made_by |= {name: value for name, value in told.items() if value}
     asked = request.to_dict()
     if Path(asked.get("clip", "")).is_absolute():
         asked["clip"] = Path(asked["clip"]).name  # a file is shown to others, a home folder's name is not

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from text2video_zero.errors import UserError
 from text2video_zero.media.settings import read_settings
 from text2video_zero.models.adapters import read_adapters
-from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND, known_model, name_of
-from text2video_zero.models.selection import checkpoint_for
+from text2video_zero.models.catalogue import (
+    DREAMBOOTH_STYLES,
+    KNOWN_MODELS,
+    MODELS_FOLDER,
+    TOYLAND,
+    known_model,
+    name_of,
+)
+from text2video_zero.models.checkpoints import HUB_ID, at_revision, checked_name, short_name
+from text2video_zero.models.selection import checkpoint_for, find_checkpoint
 from text2video_zero.models.speeds import SPEED_FIELDS, speed_adapters, speed_values
+from text2video_zero.prompts.loras import tagged_adapters
 from text2video_zero.requests import REQUESTS, ControlledRequest, FewStepRequest
 from text2video_zero.requests.presets import find_preset, preset_fields
 from text2video_zero.requests.video import FULL_QUALITY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from text2video_zero.models.checkpoints import Checkpoint
     from text2video_zero.requests import VideoRequest
@@ -33,12 +42,14 @@ class Job:
     """One request for one model.
 
     maps_only: end with the control maps, before anything is sampled.
+    weights: short hash of the weights that an earlier video of these settings was made with, blank where none is told.
     id: names the job in the log and to its owner; it cannot be guessed.
     """
 
     request: VideoRequest
     checkpoint: Checkpoint
     maps_only: bool = False
+    weights: str = ""
     id: str = field(default_factory=_unguessable)
 
 
@@ -46,13 +57,17 @@ class Job:
 class Settings:
     """How an earlier video was made, as its file or a .json file tells.
 
-    values: of the request's fields.  model: a name that is known; None where the file names no such one.
-    loras: as `read_adapter` reads them.
+    values: of the request's fields.  model: a name that is known, or as the file has it; None where it names none.
+    loras: as `read_adapter` reads them.  controlnet: as the file has it.  weights: their short hash.
+    file: where all this was read, for messages.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict[str, Any])
     model: str | None = None
     loras: Sequence[str] = ()
+    controlnet: str | None = None
+    weights: str = ""
+    file: str = ""
 
     @classmethod
     def read(cls, path: Path, task: str) -> Self:
@@ -66,7 +81,36 @@ class Settings:
         loras = settings.get("loras", [])
         if not isinstance(loras, list) or not all(isinstance(lora, str) for lora in loras):
             raise UserError(f"{path.name} names its LoRAs in an unknown way: give them yourself.")
-        return cls(values, _known_by_checkpoint(settings.get("model")), loras)
+        model, revision, controlnet, weights = (
+            told if isinstance(told := settings.get(name), str) else None
+            for name in ("model", "revision", "controlnet", "weights")
+        )
+        named = _known_by_checkpoint(model) or (f"{model}@{revision}" if model and revision else model)
+        return cls(values, named, loras, controlnet, weights or "", path.name)
+
+    def usable_model(self) -> str | None:
+        """The model, as `build_job` takes it; raises UserError where it names one that is not here."""
+        if self.model is None or _can_be_found(self.model):
+            return self.model
+        raise UserError(
+            f"{self.file} was made with the model {self.model!r}, which is not here: put it into models/, or name "
+            "another model."
+        )
+
+    def usable_controlnet(self, usual: str | None) -> str | None:
+        """The ControlNet, as `build_job` takes it; raises UserError where it names one that is not here.
+
+        usual: the one that the model has without being asked.
+        """
+        if self.controlnet is None or (usual is not None and self.controlnet == short_name(usual)):
+            return usual
+        local = next((path for path in MODELS_FOLDER.glob("*") if short_name(str(path)) == self.controlnet), None)
+        if local is None and not HUB_ID.fullmatch(at_revision(self.controlnet)[0]):
+            raise UserError(
+                f"{self.file} was made with the ControlNet {self.controlnet!r}, which is not here: put it into "
+                "models/, or name another one."
+            )
+        return str(local or self.controlnet)
 
 
 NO_SETTINGS = Settings()
@@ -81,6 +125,7 @@ def build_job(
     controlnet: str | None = None,
     settings: Settings = NO_SETTINGS,
     preset: str | None = None,
+    lora_tags: bool = True,
     maps_only: bool = False,
 ) -> Job:
     """The job that values of a task's fields ask for, with a concrete seed; nothing is loaded.
@@ -91,10 +136,12 @@ def build_job(
     preset: the name of one, None for none.
     model: a known name, a name in models/, a path or a Hub id; else the one of the settings, else Toyland.
     loras: as `read_adapter` reads them; where none are given, those of the settings.
-    controlnet: a folder, file or Hub id instead of the one of the model's family.
+    controlnet: a folder, file or Hub id instead of the one of the settings, else of the model's family.
+    lora_tags: whether LoRAs in models/ may be named in the prompt.
     Raises UserError for whatever the person can put right.
     """
-    model = (model or settings.model or TOYLAND.name).strip()
+    same_model = not model or model == settings.model
+    model = (model or settings.usable_model() or TOYLAND.name).strip()
     if maps_only:
         given = {**given, "prompt": given.get("prompt") or "control map"}  # maps do not depend on it
     values = defaults_of(task, model)
@@ -104,9 +151,14 @@ def build_job(
     adapters = read_adapters(loras or settings.loras)
     if isinstance(request, FewStepRequest):
         adapters = speed_adapters(request.speed, model) + adapters
+    if lora_tags:
+        adapters += tagged_adapters(request.prompt, adapters)
     control = request.control if isinstance(request, ControlledRequest) else "edge"
     checkpoint = checkpoint_for(task, model, control=control, controlnet=controlnet, adapters=adapters)
-    return Job(request, checkpoint, maps_only)
+    if settings.controlnet and not controlnet and same_model and checkpoint.controlnet:
+        source, revision = at_revision(settings.usable_controlnet(checkpoint.controlnet) or "")
+        checkpoint = replace(checkpoint, controlnet=source, controlnet_revision=revision)
+    return Job(request, checkpoint, maps_only, settings.weights if same_model else "")
 
 
 def defaults_of(task: str, model: str, speed: str = FULL_QUALITY) -> dict[str, Any]:
@@ -142,6 +194,13 @@ def _set_by_speed(task: str, model: str, values: Mapping[str, Any]) -> dict[str,
         return {}
     defaults = defaults_of(task, model, str(values["speed"]))
     return {name: defaults[name] for name in SPEED_FIELDS if name in defaults}
+
+
+def _can_be_found(model: str) -> bool:
+    """Whether a model's name is known, in models/, a path or a Hub id."""
+    name, _ = at_revision(checked_name(model.strip()))
+    here = known_model(name) or Path(name).expanduser().exists() or find_checkpoint(name).source != name
+    return bool(here or HUB_ID.fullmatch(name))
 
 
 def _known_by_checkpoint(name: object) -> str | None:

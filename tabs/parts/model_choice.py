@@ -11,6 +11,7 @@ import gradio as gr
 from tabs.form import QUIETLY, Update, shown, sizes
 from text2video_zero.job import defaults_of
 from text2video_zero.models.speeds import FULL_QUALITY, SPEED_FIELDS
+from text2video_zero.prompts.syntax import read_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,7 +137,7 @@ def info_of(menu: ModelMenu, model: str) -> str:
 def unknown_words_note(menu: ModelMenu, model: str | None, prompt: str | None) -> str:
     """One sentence that names the words the model has never seen, blank if there are none."""
     vocabulary = menu.vocabulary(model)
-    unknown = vocabulary.unknown_words(prompt or "") if vocabulary else []
+    unknown = vocabulary.unknown_words(read_prompt(prompt or "").text) if vocabulary else []
     if not unknown:
         return ""
     named = ", ".join(f"<b>{html.escape(word)}</b>" for word in unknown)

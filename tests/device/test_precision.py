@@ -114,6 +114,14 @@ class TestRedo:
         assert (narrow, wide) == (len(counted.dtypes) + 1, 0)  # attention in float32 sufficed
         assert torch.allclose(redone, usual, atol=0.05)
 
+    def test_what_failed_once_is_not_tried_again_in_the_run(self, half):
+        unet = half.components.unet
+        with Overflow(unet.conv_out) as overflow:
+            sampled(order(smooth_background=True), half)
+        with Overflow(unet.conv_out, at_call=-1) as counted:
+            sampled(order(smooth_background=True), half)
+        assert len(overflow.dtypes) == len(counted.dtypes) + 2  # the first chunk in all three precisions
+
     def test_attention_that_overflows_is_helped_by_attention_in_float32(self, half, full):
         unet = half.components.unet
         layer = unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q

@@ -19,8 +19,9 @@ from text2video_zero.foreground.attention_maps import (
     recorded_layers,
     refined_by_affinity,
 )
+from text2video_zero.prompts.encoding import encoded_prompts
 from text2video_zero.requests import TextToVideoRequest
-from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts
+from text2video_zero.sampling.guidance import TextGuidance
 from text2video_zero.tasks.text_to_video import sample_text_to_video
 
 PROMPT = "a red panda dancing in the snow"

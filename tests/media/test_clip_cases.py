@@ -59,6 +59,17 @@ class TestTime:
             assert seen == [24 // rate * number % 12 for number in range(4)]
         assert info.frames == 720
 
+    def test_a_recording_that_begins_between_key_frames_begins_at_the_next(self, tmp_path):
+        whole = written(tmp_path / "whole.ts", counting(14), 10, *LOSSLESS, "-g", "7", "-bf", "2")
+        content = whole.read_bytes()
+        packets = [content[at : at + 188] for at in range(0, len(content), 188)]
+        # Packets of the picture stream, 0x100, that begin a frame.
+        frames = [number for number, one in enumerate(packets) if one[1] & 0x5F == 0x41 and one[2] == 0]
+        (tmp_path / "cut.ts").write_bytes(b"".join(packets[: frames[0]] + packets[frames[3] :]))
+        clip = read(tmp_path / "cut.ts")
+        assert numbers(clip.frames) == list(range(7, 14))
+        assert "damaged" not in clip.note
+
     def test_opening_reads_no_more_of_a_long_clip_than_its_beginning(self, tmp_path):
         frames = np.concatenate([counting(12, 16, 16)] * 250)
         path = written(tmp_path / "long.mp4", frames, 24, *LOSSLESS)
@@ -118,6 +129,19 @@ class TestPicture:
         assert np.array_equal(read(tmp_path / "broken.png").frames[0, 0, 0], (255, 0, 0))
 
 
+class TestNames:
+    def test_tags_of_an_old_camera_are_no_utf_8(self, tmp_path):
+        path = written(tmp_path / "tagged.avi", counting(3), 10, "-metadata", "title=caf@", "-c:v", "ffv1")
+        path.write_bytes(path.read_bytes().replace(b"caf@", b"caf\xe9"))
+        assert numbers(read(path).frames) == [0, 1, 2]
+
+    def test_neither_is_the_name_of_an_old_file(self, tmp_path):
+        path = written(tmp_path / "clip.mp4", counting(3), 10, *LOSSLESS).rename(tmp_path / "caf\udce9.mp4")
+        assert numbers(read(path).frames) == [0, 1, 2]
+        (tmp_path / "0.png").write_bytes((CASES / "iphone_true.png").read_bytes())
+        assert read(tmp_path).note.endswith("left out, as no picture: caf?.mp4")
+
+
 class TestFolders:
     @pytest.fixture
     def folder(self, tmp_path):
@@ -138,6 +162,12 @@ class TestFolders:
         for name in ("a.psd", "b.txt", "c.mp4", "d.raw", ".hidden", "Thumbs.db"):
             (folder / name).write_bytes(b"?")
         assert read(folder).note.endswith("left out, as no picture: a.psd, b.txt, c.mp4 and 1 more")
+
+    def test_measured_depths_are_shown_from_the_least_to_the_most(self, tmp_path):
+        depth = np.linspace(2.5, 80, 256, dtype=np.float32)[None].repeat(256, 0)
+        Image.fromarray(depth).save(tmp_path / "depth.tiff")
+        seen = read(tmp_path / "depth.tiff", size=Size(256, 256)).frames[0, 0, :, 0]
+        assert np.abs(seen.astype(int) - np.arange(256)).max() <= 1
 
     def test_pages_of_a_tiff_are_frames(self, tmp_path):
         first, *others = (Image.fromarray(frame) for frame in counting(3))

@@ -1,5 +1,6 @@
 """Clips that are broken, swollen or meant to harm: one sentence, in bounded time and memory, and Stop is heard."""
 
+import io
 import lzma
 import os
 import struct
@@ -16,18 +17,17 @@ from text2video_zero.media import clip_reader
 from text2video_zero.media.clip_reader import ClipReader, waited_for
 from text2video_zero.media.clips import file_hash, probe, reading
 from text2video_zero.media.decoding.facts import Limits
-from text2video_zero.media.video import Video
 from text2video_zero.requests.fields import Size
 
 MUTATIONS = 120
 
 
-def resident(field: str = "VmHWM") -> int:
+def resident() -> int:
     """Megabytes that the idle decoder has held at most."""
     decoder = clip_reader.IDLE.get_nowait()
     clip_reader.IDLE.put(decoder)
     status = Path(f"/proc/{decoder._process.pid}/status").read_text(encoding="utf-8")
-    return next(int(line.split()[1]) >> 10 for line in status.splitlines() if line.startswith(field))
+    return next(int(line.split()[1]) >> 10 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def refused(path: Path, limits: Limits | None = None) -> str:
@@ -76,7 +76,11 @@ class TestSize:
         if suffix == ".mkv":
             written(path, frames, 8, "-c:v", "ffv1")
         elif suffix == ".zip":
-            Video(frames, 8, {}).save(path)
+            with zipfile.ZipFile(path, "w") as archive:
+                for index, frame in enumerate(frames):
+                    packed = io.BytesIO()
+                    Image.fromarray(frame).save(packed, "PNG")
+                    archive.writestr(f"{path.name}-{index}.png", packed.getvalue())
         else:
             Image.fromarray(frames[0]).save(path, save_all=True, append_images=[Image.fromarray(frames[1])])
         assert read(path).frames.shape[0] == 2
@@ -92,6 +96,7 @@ class TestLimits:
     def test_an_index_of_a_million_packets(self, tmp_path):
         path = repeating_mov(tmp_path / "endless.mov", 1000, 1000)
         assert path.stat().st_size < 8000
+        before = resident() if probe(CASES / "sdr.mp4") else 0
         with ClipReader(path) as reader:
             info = waited_for(reader.opening())
             assert info.frames == 1_000_000
@@ -99,7 +104,7 @@ class TestLimits:
                 pictures = reader.reading(range(first, first + 4), info.fps, Size(64, 64))
                 assert sum(picture is not None for picture in pictures) == 4
             assert reader.packets < 2500
-        assert resident() < 200
+        assert resident() - before < 128
 
     def test_packets_that_show_nothing_end_some_time(self, tmp_path):
         path = written(tmp_path / "clip.mp4", counting(12), 10, *LOSSLESS)
@@ -108,8 +113,8 @@ class TestLimits:
     def test_memory(self, tmp_path):
         path = written(tmp_path / "large.mkv", np.zeros((2, 2160, 3840, 3), np.uint8), 10, "-c:v", "ffv1")
         assert read(path).frames.shape[0] == 2
-        sentence = refused(path, Limits(memory=(resident("VmSize") + 30) << 20))
-        assert "cannot be read" in sentence
+        assert "cannot be read" in refused(path, Limits(memory=1 << 20))
+        assert read(path).frames.shape[0] == 2
 
     def test_time(self, tmp_path):
         path = written(tmp_path / "clip.mp4", counting(12), 10, *LOSSLESS)

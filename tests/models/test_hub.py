@@ -50,6 +50,21 @@ class TestNeededFiles:
         assert {"model_index.json", "tokenizer/merges.txt", "vae/config.json"} <= set(full)
         assert not any(name.endswith((".bin", ".ckpt", ".md", ".xml")) for name in full)
 
+    def test_pickles_only_for_parts_that_have_nothing_else(self):
+        part = ["config.json", "diffusion_pytorch_model.bin"]
+        assert needed_files(part) == part
+        assert "unet/diffusion_pytorch_model.bin" not in needed_files(SD15)
+        without = [name for name in SD15 if not name.startswith("unet/") or not name.endswith(".safetensors")]
+        found = needed_files(without)
+        assert "unet/diffusion_pytorch_model.bin" in found
+        assert "v1-5-pruned.ckpt" not in found
+        assert "vae/diffusion_pytorch_model.safetensors" in found
+        two = [*part, "diffusion_pytorch_model.fp16.bin"]
+        assert [len([n for n in needed_files(two, half=half) if n.endswith(".bin")]) for half in (True, False)] == [
+            1,
+            1,
+        ]
+
     def test_the_safety_checker_is_left_to_those_who_ask_for_it(self):
         assert not any("safety_checker" in name for name in needed_files(SD15))
         assert checker_files(SD15) == ["safety_checker/config.json", "safety_checker/model.safetensors"]
@@ -64,7 +79,6 @@ class TestNeededFiles:
     @pytest.mark.parametrize(
         ("names", "weights"),
         [
-            (["config.json", "diffusion_pytorch_model.bin"], []),
             (
                 ["config.json", "diffusion_pytorch_model.safetensors", "OpenPoseXL2.safetensors"],
                 ["diffusion_pytorch_model.safetensors"],
@@ -84,7 +98,7 @@ def fake_hub(tiny_checkpoint, tmp_path):
     pickled = tmp_path / "pickled"
     pickled.mkdir()
     (pickled / "config.json").write_text("{}")
-    (pickled / "pytorch_model.bin").write_bytes(b"pickle")
+    (pickled / "model.ckpt").write_bytes(b"pickle")
     repositories = {"owner/tiny": tiny_checkpoint, "owner/gated": tiny_checkpoint, "owner/pickled": pickled}
     with FakeHub(repositories, gated=("owner/gated",)).running() as running:
         yield running

@@ -8,7 +8,6 @@ from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from text2video_zero.errors import UserError
 from text2video_zero.models.original_configurations import (
     ORIGINAL_CONFIGURATIONS,
     write_configuration,
@@ -26,6 +25,9 @@ class TestOriginalConfigurations:
             ("sd1", "unet", 859_520_964),
             ("sd1", "vae", 83_653_863),
             ("sd1", "text_encoder", 123_060_480),
+            ("sd2", "unet", 865_910_724),
+            ("sd2", "vae", 83_653_863),
+            ("sd2", "text_encoder", 340_387_840),
             ("sdxl", "unet", 2_567_463_684),
             ("sdxl", "vae", 83_653_863),
             ("sdxl", "text_encoder", 123_060_480),
@@ -47,8 +49,11 @@ class TestOriginalConfigurations:
         write_configuration(tmp_path / "editor", "sd1", in_channels=8)
         unet = UNet2DConditionModel.load_config(tmp_path / "editor", subfolder="unet")
         assert unet["in_channels"] == 8
-        with pytest.raises(UserError, match="does not say what its UNet predicts"):
-            write_configuration(tmp_path / "two", "sd2")
+
+    def test_stable_diffusion_2_is_larger_where_it_predicts_velocities(self, tmp_path):
+        for prediction, side in (("epsilon", 64), ("v_prediction", 96)):
+            write_configuration(tmp_path / prediction, "sd2", prediction=prediction)
+            assert UNet2DConditionModel.load_config(tmp_path / prediction, subfolder="unet")["sample_size"] == side
 
     @pytest.mark.parametrize("family", ORIGINAL_CONFIGURATIONS)
     def test_a_controlnet_copies_a_half_of_its_familys_unet(self, family, tmp_path):

@@ -213,8 +213,8 @@ def test_a_storyboard_changes_what_comes_later_and_not_the_first_frame(pipeline)
 def test_a_shot_with_an_anchor_of_its_own_is_another(pipeline):
     board = {"frames": 5, "storyboard": "2: a blue robot"}
     one, each = (sampled(order(**board, shot_anchors=anchors), pipeline) for anchors in (False, True))
-    assert torch.allclose(one[:2], each[:2], atol=1e-5)
-    assert (one[2:] - each[2:]).flatten(1).norm(dim=1).min() > 1e-3
+    assert torch.allclose(one[:2], each[:2], atol=1e-4)  # which went together, and each alone
+    assert (one[2:] - each[2:]).abs().amax() > 1e-2
 
 
 def test_switches_of_the_ablation_change_the_clip(pipeline):

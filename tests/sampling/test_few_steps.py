@@ -15,8 +15,9 @@ from tests.runs import sampled
 from tests.sampling.test_denoising import EvaluationCount, order
 from text2video_zero.device.offload import Placement
 from text2video_zero.errors import UserError
+from text2video_zero.prompts.encoding import encoded_prompts
 from text2video_zero.sampling.denoising import denoise
-from text2video_zero.sampling.guidance import TextGuidance, encoded_prompts
+from text2video_zero.sampling.guidance import TextGuidance
 from text2video_zero.sampling.motion.plan import MotionPlan
 from text2video_zero.sampling.noise import frame_noise, shared_step_noise
 from text2video_zero.sampling.schedule import lcm_timesteps, lcm_timesteps_from, lcm_timesteps_of_motion
@@ -175,4 +176,7 @@ class TestClip:
         assert last.clean.std() > 0.1
         assert torch.allclose(last.clean[0], last.clean[2], atol=1e-5)
         draws = [step_noise(index) for index in range(3)]
+        for index, draw in enumerate(draws):  # of the timestep that the step leads to, whichever schedule that is in
+            leads_to = int(schedule.timesteps[index + 1])
+            assert torch.equal(draw, frame_noise(request.seed, 0, SHAPE, "cpu", draw=leads_to))
         assert all((one - other).abs().mean() > 0.5 for one, other in pairwise(draws))

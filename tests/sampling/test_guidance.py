@@ -17,12 +17,12 @@ from diffusers.schedulers import scheduling_euler_ancestral_discrete
 
 from text2video_zero.device.offload import Placement
 from text2video_zero.events import result_of
+from text2video_zero.prompts.encoding import encoded_prompts
 from text2video_zero.sampling.denoising import denoise
 from text2video_zero.sampling.guidance import (
     ControlledGuidance,
     InstructGuidance,
     TextGuidance,
-    encoded_prompts,
     negative_branch,
 )
 from text2video_zero.sampling.noise import frame_noise

@@ -25,12 +25,13 @@ OFFLOADS = NO_OFFLOAD, MODEL_OFFLOAD, GROUP_OFFLOAD = "none", "model", "group"
 
 @dataclass
 class Placement:
-    """Where the networks of one run are, and how many frames they take at a time. It only ever takes less room.
+    """Where the networks of one run are, how many frames they take at a time, and in how wide numbers.
 
     networks: those that predict the noise: the UNet, and the ControlNet where there is one.
     others: the pipeline's other networks, which can wait in the CPU's memory meanwhile.
     device: where the networks work.  chunk_size: frames at a time, 1 or more; the result does not depend on it.
     offload: one of OFFLOADS.
+    precision: number, in `precisions`, of the narrowest that has not failed in this run.
     """
 
     networks: tuple[torch.nn.Module, ...]
@@ -38,6 +39,7 @@ class Placement:
     device: torch.device
     chunk_size: int
     offload: str = NO_OFFLOAD
+    precision: int = 0
     _hooks: ExitStack = field(default_factory=ExitStack)
 
     @classmethod

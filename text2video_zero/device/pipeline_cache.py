@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
+from text2video_zero.device.copies import TUNED
 from text2video_zero.device.memory import Holding, to_send_away, weight_bytes
 from text2video_zero.device.offload import bring
 
@@ -19,17 +20,17 @@ if TYPE_CHECKING:
     from diffusers import ControlNetModel
 
     from text2video_zero.models.checkpoints import Checkpoint
+    from text2video_zero.models.files.fingerprints import Stamp
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.sampling.safety import SafetyChecker
-
-TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 
 
 @dataclass
 class _CachedPipeline:
-    """A loaded pipeline, and how many runs use it."""
+    """A loaded pipeline, the state of its files when they were read, and how many runs use it."""
 
     pipeline: Pipeline
+    stamp: Stamp = ()
     runs: int = 0
 
     @property
@@ -49,11 +50,19 @@ class PipelineCache:
     device_budget: bytes that weights may fill on the device. When a new pipeline would exceed them, those that
         nobody uses leave, the least recently used first: from a GPU to the CPU's memory, from there for good.
     cpu_budget: the same for weights that wait in the CPU's memory; of no meaning where the device is the CPU.
+    stamp_of: tells the state of a checkpoint's files; what was read from others is read anew.
     loading: held while something is read, so that nothing is read twice; taken by other readers too.
     """
 
-    def __init__(self, device: torch.device, device_budget: int, cpu_budget: int) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        device_budget: int,
+        cpu_budget: int,
+        stamp_of: Callable[[Checkpoint], Stamp] = lambda _: (),
+    ) -> None:
         self.device = device
+        self._stamp_of = stamp_of
         self.device_budget = device_budget
         self.cpu_budget = cpu_budget
         self._entries: dict[Checkpoint, _CachedPipeline] = {}  # the least recently used first
@@ -61,6 +70,7 @@ class PipelineCache:
         self.loading = threading.Lock()  # held for as long as a load takes: one at a time
 
     def __contains__(self, checkpoint: Checkpoint) -> bool:
+        self._forget_changed()
         return checkpoint in self._entries
 
     @contextmanager
@@ -70,18 +80,41 @@ class PipelineCache:
         load: reads a pipeline into the CPU's memory; of two threads that ask for one checkpoint one calls it.
         What does not fit on the device as a whole stays on the CPU.
         """
+        self._forget_changed()
         entry = self._ready(checkpoint)
         if entry is None:
             with self.loading:
                 entry = self._ready(checkpoint)  # somebody else may have loaded it meanwhile
                 if entry is None:
-                    entry = self._entries.get(checkpoint) or _CachedPipeline(load(checkpoint))
+                    entry = self._entries.get(checkpoint) or self._loaded(checkpoint, load)
                     self._put(checkpoint, entry)
         try:
             yield entry.pipeline
         finally:
             with self._lock:
                 entry.runs -= 1
+
+    def _loaded(self, checkpoint: Checkpoint, load: Callable[[Checkpoint], Pipeline]) -> _CachedPipeline:
+        stamp = self._stamp_of(checkpoint)  # of before: what changes meanwhile is read anew the next time
+        return _CachedPipeline(load(checkpoint), stamp)
+
+    def _forget_changed(self) -> None:
+        """Let go of pipelines whose files are others now; runs that have one keep it to their end."""
+        with self._lock:
+            changed = [known for known, entry in self._entries.items() if entry.stamp != self._stamp_of(known)]
+            for checkpoint in changed:
+                del self._entries[checkpoint]
+
+    def keep(self, pipeline: Pipeline) -> None:
+        """Keep a pipeline that nobody uses yet, for others that are made of it; it waits in the CPU's memory."""
+        stamp = self._stamp_of(pipeline.checkpoint)
+        with self._lock:
+            self._entries.setdefault(pipeline.checkpoint, _CachedPipeline(pipeline, stamp))
+
+    def untouched(self, checkpoint: Checkpoint) -> Pipeline | None:
+        """A loaded pipeline of the same weights without any LoRA."""
+        plain = replace(checkpoint.base, adapters=())
+        return next((other for other in self._pipelines if other.checkpoint.base == plain), None)
 
     def base(self, checkpoint: Checkpoint) -> Pipeline | None:
         """A loaded pipeline of the same base, whatever its ControlNet."""
@@ -106,7 +139,7 @@ class PipelineCache:
                 continue
             tuned: set[str] = set()
             if known.adapters or checkpoint.adapters:  # adapters are added to the weights themselves
-                tuned |= {"unet", *TEXT_ENCODERS}
+                tuned |= set(TUNED)
             if (known.unet, known.unet_revision) != (checkpoint.unet, checkpoint.unet_revision):
                 tuned.add("unet")
             components = other.components.components

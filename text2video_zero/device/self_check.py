@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from text2video_zero.device.devices import device_name
 from text2video_zero.device.memory import memory_of
+from text2video_zero.models.additions.textual_inversion import local_inversions
 from text2video_zero.models.catalogue import (
     CONTROLNETS,
     DREAMBOOTH_STYLES,
@@ -43,6 +44,7 @@ def self_check(device: torch.device, dtype: torch.dtype, budget: int, hub: Hub) 
         f"Versions: Python {platform.python_version()}, {', '.join(versions)}",
         *(f"Model {name}: {_whereabouts(source, hub)}" for name, source in _models()),
         *(f"Model {name}: here, in {MODELS_FOLDER.name}/" for name in local_models()),
+        *(f"Textual inversion {name}: here, in {MODELS_FOLDER.name}/" for name in local_inversions()),
         *(f"ControlNet {source}: {_whereabouts(source, hub)}" for source in _controlnets()),
         f"Safety checker: {_whereabouts(SAFETY_CHECKER, hub)}",
         *(f"Detector {name}: {_whereabouts(known.source, hub)}" for name, known in KNOWN_DETECTORS.items()),

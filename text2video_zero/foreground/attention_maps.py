@@ -14,6 +14,8 @@ from torch.nn import functional
 from text2video_zero.attention.processors import keys_of, layer_of, patched_processors
 from text2video_zero.errors import UserError
 from text2video_zero.foreground.subject_words import subject_spans
+from text2video_zero.prompts.chunks import chunks_of, places_of
+from text2video_zero.prompts.syntax import read_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -63,21 +65,19 @@ class CrossAttentionDetector:
 
         The token at the end of the text sums up the prompt; what it looks at is what the picture is about.
         """
-        tokenizer = self.pipeline.components.tokenizer
-        spans = subject_spans(self.prompt, self.words)
-        encoded = tokenizer(self.prompt, truncation=True, return_offsets_mapping=True)
+        components, prompt = self.pipeline.components, read_prompt(self.prompt)
+        named = self.pipeline.inversions.named_in(prompt.text)
+        width = components.text_encoder.config.hidden_size
+        chunks = chunks_of(prompt, components.tokenizer, named, width=width)
+        placed = list(places_of(chunks, components.tokenizer.model_max_length))
+        spans = subject_spans(prompt.text, self.words)
         tokens = [
-            index
-            for index, (begin, end) in enumerate(encoded.offset_mapping)
-            if any(begin < stop and start < end for start, stop in spans)
+            place for place, token in placed if any(token.begin < stop and start < token.end for start, stop in spans)
         ]
         if not tokens:
-            named = ", ".join(self.prompt[begin:end] for begin, end in spans[:3])
-            raise UserError(
-                f"The foreground words ({named}) stand behind the part of the prompt that the model reads: "
-                "shorten the prompt or move them to its beginning."
-            )
-        end_of_text = len(encoded.input_ids) - 1
+            words = ", ".join(prompt.text[begin:end] for begin, end in spans[:3])
+            raise UserError(f"The foreground words ({words}) are none that the model reads: choose others.")
+        end_of_text = placed[-1][0] + 1
         return [tokens] if self.words.strip() else [tokens, [end_of_text]]
 
     @contextmanager

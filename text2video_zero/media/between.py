@@ -34,7 +34,7 @@ def resampled(frames: Frames, fps: int, play_fps: int, *, loop: bool = False) ->
         if moment == 0 or (place == count - 1 and not loop):
             yield frames[place]
             continue
-        if place != gap:
+        if pair is None or place != gap:
             gap, pair = place, Pair.of(frames[place], frames[(place + 1) % count])
         yield pair.at(moment / play_fps)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
 from text2video_zero.models.catalogue import MODELS_FOLDER
-from text2video_zero.models.checkpoints import Adapter, at_revision, short_name
+from text2video_zero.models.checkpoints import Adapter, at_revision, checked_name, short_name
 from text2video_zero.models.weights import is_lora_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 GREATEST_WEIGHT = 10.0
 
@@ -38,7 +38,10 @@ def read_adapter(text: str, models_folder: Path = MODELS_FOLDER) -> Adapter:
             f"The weight {weight!r} of the LoRA {source!r} is no number from -{GREATEST_WEIGHT:g} to "
             f"{GREATEST_WEIGHT:g}: write for example {source}:0.8."
         )
-    local = local_loras(models_folder).get(source)
+    offered = local_loras(models_folder)
+    local = offered.get(source)
+    if local is None and not Path(checked_name(source)).exists():
+        local = offered.get(source.removesuffix(".safetensors"))  # by the file's own name, as people see it
     if local is not None:
         return Adapter(str(local), strength)
     source, revision = at_revision(source)
@@ -55,4 +58,4 @@ def local_loras(folder: Path = MODELS_FOLDER) -> dict[str, Path]:
     """LoRA files that lie in a folder, by name; none if it is missing."""
     if not folder.is_dir():
         return {}
-    return {path.stem: path for path in sorted(folder.glob("*.safetensors")) if is_lora_file(path)}
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors")) if path.is_file() and is_lora_file(path)}

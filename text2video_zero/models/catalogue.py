@@ -172,6 +172,11 @@ CONTROLNETS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 
+# Of models in one file without a VAE. Stable Diffusion 1.x and 2.x share theirs; this one is the later version.
+AUTOENCODERS: Mapping[str, str] = MappingProxyType(
+    {"sd1": "stabilityai/sd-vae-ft-mse", "sd2": "stabilityai/sd-vae-ft-mse", "sdxl": "stabilityai/sdxl-vae"}
+)
+
 # Tiny autoencoders (TAESD) that show a family's latents, used for previews where they are on this machine.
 PREVIEW_DECODERS: Mapping[str, str] = MappingProxyType(
     {"sd1": "madebyollin/taesd", "sd2": "madebyollin/taesd", "sdxl": "madebyollin/taesdxl"}

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?:/.+\.safetensors)?")  # a model, or a file of one
+LONGEST_NAME, LONGEST_PATH = 255, 1024  # bytes of a file's name and of its path, on every usual system
 TEXT_TO_IMAGE, INSTRUCT_PIX2PIX = "text-to-image", "instruct-pix2pix"
 
 
@@ -92,10 +96,52 @@ class Annotator:
         return sorted(set(self.files) & set(offered))
 
 
+@dataclass(frozen=True)
+class FileOnHub:
+    """One file of a model on the Hub.
+
+    repository: the Hub id.  name: of the file, with its folders.
+    """
+
+    repository: str
+    name: str
+
+    def pick(self, offered: Iterable[str]) -> list[str]:
+        """The file alone; raises UserError where it is not offered."""
+        if self.name not in offered:
+            raise UserError(f"The model {self.repository!r} has no file {self.name!r}: check its name.")
+        return [self.name]
+
+
+def file_on_hub(source: str) -> FileOnHub | None:
+    """What "owner/name/file.safetensors" names; None for anything else, also where such a folder is on this machine."""
+    owner, *rest = source.split("/")
+    if not HUB_ID.fullmatch(source) or len(rest) < 2 or owner in {".", ".."} or Path(owner).is_dir():
+        return None
+    return FileOnHub(f"{owner}/{rest[0]}", "/".join(rest[1:]))
+
+
+def checked_name(name: str) -> str:
+    """The name of a model as it is; raises UserError for one that no file of this machine could have."""
+    parts = [len(part.encode(errors="replace")) for part in re.split(r"[/\\]", name)]
+    try:
+        Path(name).expanduser()
+        homeless = False
+    except RuntimeError:  # of ~somebody who is not there
+        homeless = True
+    if homeless or "\0" in name or max(parts) > LONGEST_NAME or len(name) > LONGEST_PATH:
+        raise UserError(
+            f"The name {reprlib.repr(name)} is none that a file can have: give a known name, a path or a Hub id."
+        )
+    return name
+
+
 def short_name(source: str) -> str:
     """A source as messages show it: a file's or folder's own name, a Hub id as it is."""
     path = Path(source)
-    return path.stem if path.suffix == ".safetensors" or path.exists() else source
+    if path.suffix == ".safetensors" or path.is_file():
+        return path.stem
+    return path.name if path.is_dir() else source
 
 
 def at_revision(name: str) -> tuple[str, str | None]:

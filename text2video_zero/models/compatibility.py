@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from contextlib import contextmanager
 from pickle import UnpicklingError
 from traceback import walk_tb
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.loaders.single_file_utils import SingleFileComponentError
@@ -15,10 +16,11 @@ from safetensors import SafetensorError
 from text2video_zero.errors import UserError
 from text2video_zero.models.catalogue import name_of
 from text2video_zero.models.checkpoints import INSTRUCT_PIX2PIX, TEXT_TO_IMAGE, short_name
-from text2video_zero.models.weights import FAMILY_NAMES, family_of_unet, is_lora, lora_text_width
+from text2video_zero.models.files.configurations import read_json
+from text2video_zero.models.weights import FAMILY_NAMES, family_of_unet, is_inversion, is_lora, lora_text_width
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
     from pathlib import Path
 
     from diffusers import ControlNetModel, UNet2DConditionModel
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from text2video_zero.models.weights import Shapes
 
 
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")  # that a model_index.json must name
 # What a model_index.json may name, and what reads it
 PIPELINE_CLASSES = {
     "StableDiffusionPipeline": StableDiffusionPipeline,
@@ -34,6 +37,13 @@ PIPELINE_CLASSES = {
     "StableDiffusionInstructPix2PixPipeline": StableDiffusionPipeline,
     "StableDiffusionXLPipeline": StableDiffusionXLPipeline,
 }
+# Of a scheduler's configuration
+KNOWN_OPTIONS = {
+    "beta_schedule": ("scaled_linear", "linear", "squaredcos_cap_v2"),
+    "prediction_type": ("epsilon", "v_prediction", "sample"),
+    "timestep_spacing": ("leading", "linspace", "trailing"),
+}
+FEWEST_TIMESTEPS, MOST_TIMESTEPS = 40, 100_000
 # What tells of a file by its class: OSError of one that is missing, empty or no JSON (diffusers and transformers raise
 # it bare; the Hub client's EntryNotFoundError is one), the others of what is in it.
 UNREADABLE = (
@@ -55,6 +65,7 @@ READERS = (
     "diffusers.pipelines.pipeline_loading_utils",
     "diffusers.pipelines.pipeline_utils",
     "diffusers.utils.peft_utils",
+    "lycoris",
     "peft",
     "torch.nn.modules.module",  # load_state_dict
     "torch.serialization",
@@ -94,10 +105,17 @@ def pipeline_class_of(folder: Path) -> type[StableDiffusionPipeline | StableDiff
     """The class that reads a whole model in a folder; raises UserError for other folders, and for other models."""
     if not (folder / "model_index.json").is_file():
         raise UserError(f"The folder {folder.name!r} holds no model_index.json: give a folder in diffusers layout.")
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    index = read_json(folder / "model_index.json")
     kind = index.get("_class_name", "pipeline of no class")
-    if kind not in PIPELINE_CLASSES:
+    if not isinstance(kind, str) or kind not in PIPELINE_CLASSES:
+        kind = kind if isinstance(kind, str) and len(kind) < 60 else reprlib.repr(kind)
         raise UserError(f"The folder {folder.name!r} holds a {kind}: choose a Stable Diffusion 1.x, 2.x or XL model.")
+    for part in PARTS:
+        if not (isinstance(entry := index.get(part), list) and [type(value) for value in entry] == [str, str]):
+            raise UserError(
+                f"The folder {folder.name!r} has {reprlib.repr(entry)} for its {part} in model_index.json: download it "
+                "again."
+            )
     return PIPELINE_CLASSES[kind]
 
 
@@ -108,6 +126,46 @@ def check_kind(checkpoint: Checkpoint, unet: UNet2DConditionModel) -> None:
     kind = kinds.get(unet.config["in_channels"], "other inputs")
     if kind != checkpoint.kind:
         raise UserError(f"The model {name_of(checkpoint)!r} is made for {kind}: choose one for {checkpoint.kind} here.")
+
+
+def check_configuration(source: str, path: Path) -> None:
+    """Raises UserError where a model's scheduler could not be made as it says.
+
+    path: of the model, a folder, or a single file with a folder of its name beside it.
+    """
+    config = (path.with_suffix("") if path.is_file() else path) / "scheduler" / "scheduler_config.json"
+    if config.is_file():
+        check_scheduler(source, read_json(config))
+
+
+def check_scheduler(source: str, config: Mapping[str, Any]) -> None:
+    """Raises UserError where a scheduler's configuration asks for what no sampler here does, or no scheduler could.
+
+    source: how the person named the model.
+    """
+    for name, known in KNOWN_OPTIONS.items():
+        if config.get(name, known[0]) not in known:
+            raise _unusable(source, name, config[name], f"{' or '.join(known)} is known here")
+    for name in ("beta_start", "beta_end"):
+        if not _is_level(config.get(name, 0.01)):
+            raise _unusable(source, name, config[name], "it must lie between 0 and 1")
+    steps = config.get("num_train_timesteps", 1000)
+    if type(steps) is not int or not FEWEST_TIMESTEPS <= steps <= MOST_TIMESTEPS:
+        raise _unusable(source, "num_train_timesteps", steps, "1000 is usual")
+    levels = config.get("trained_betas")
+    if levels is not None and not (isinstance(levels, list) and len(levels) == steps and all(map(_is_level, levels))):
+        raise _unusable(source, "trained_betas", levels, f"it must be {steps} numbers between 0 and 1")
+
+
+def _is_level(value: object) -> bool:
+    return isinstance(value, float | int) and 0 < value <= 1
+
+
+def _unusable(source: str, name: str, value: object, remedy: str) -> UserError:
+    return UserError(
+        f"The model {short_name(source)!r} has {name} = {reprlib.repr(value)} in its scheduler's configuration, but "
+        f"{remedy}: mend it, or choose another model."
+    )
 
 
 def check_controlnet(
@@ -130,6 +188,10 @@ def check_adapter(source: str, file: Path, shapes: Shapes, unet: UNet2DCondition
 
     source: how the person named it.  shapes: of the file's tensors.
     """
+    if is_inversion(shapes):
+        raise UserError(
+            f"The file {file.name!r} is a textual inversion: put it into models/ and write its name in the prompt."
+        )
     if not is_lora(shapes):
         raise UserError(f"The file {file.name!r} is no LoRA: give a whole model as the model, not as an adapter.")
     theirs, ours = lora_text_width(shapes), unet.config["cross_attention_dim"]

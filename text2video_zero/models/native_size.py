@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from text2video_zero.models.catalogue import mirrors_of
+from text2video_zero.models.files.configurations import read_json
 from text2video_zero.models.selection import family_of
 from text2video_zero.requests.fields import Size
 
@@ -24,17 +24,20 @@ FAMILY_SIDES: Mapping[str, int] = MappingProxyType({"toyland": 128, "sd1": 512, 
 def native_size(checkpoint: Checkpoint, hub: Hub) -> Size:
     """The size of the model in its folder, if that is on this machine, else the one of its family, in pixels.
 
-    hub: whose downloads are looked at; it is asked nothing.
+    hub: whose downloads are looked at; it is asked for the family of a model that is not among them.
     """
     for source, revision in _places(checkpoint):
         folder = Path(source).expanduser()
         found = folder if folder.exists() else hub.local_folder(source, revision)
         config = _unet_config(found) if found else None
-        if config:
-            side = config["sample_size"]
-            height, width = (side, side) if isinstance(side, int) else side
-            return Size(width * LATENT_FACTOR, height * LATENT_FACTOR)
-    side = FAMILY_SIDES[family_of(checkpoint)]
+        match config and config.get("sample_size"):
+            case int(side) | [int(side)]:
+                return Size(side * LATENT_FACTOR, side * LATENT_FACTOR)
+            case [int(height), int(width)]:
+                return Size(width * LATENT_FACTOR, height * LATENT_FACTOR)
+            case _:
+                continue
+    side = FAMILY_SIDES[family_of(checkpoint, hub)]
     return Size(side, side)
 
 
@@ -50,5 +53,5 @@ def _unet_config(path: Path) -> dict[str, Any] | None:
     folder = path.with_suffix("") if path.is_file() else path
     for config in (folder / "unet" / "config.json", folder / "config.json"):
         if config.is_file():
-            return json.loads(config.read_text(encoding="utf-8"))
+            return read_json(config)
     return None

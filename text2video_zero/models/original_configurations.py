@@ -6,8 +6,6 @@ import json
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from text2video_zero.errors import UserError
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -42,6 +40,15 @@ CLIP_LARGE = {
     "projection_dim": 768,
     "hidden_act": "quick_gelu",
 }
+CLIP_H = {  # without its last layer, which Stable Diffusion 2.x does not use
+    **CLIP_LARGE,
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 23,
+    "num_attention_heads": 16,
+    "projection_dim": 512,
+    "hidden_act": "gelu",
+}
 CLIP_BIG_G = {
     **CLIP_LARGE,
     "hidden_size": 1280,
@@ -57,6 +64,22 @@ ORIGINAL_CONFIGURATIONS: Mapping[str, Mapping[str, Component]] = MappingProxyTyp
             "unet": ("diffusers", "UNet2DConditionModel", {"sample_size": 64, "cross_attention_dim": 768}),
             "vae": ("diffusers", "AutoencoderKL", {**AUTOENCODER, "sample_size": 512}),
             "text_encoder": ("transformers", "CLIPTextModel", CLIP_LARGE),
+            "tokenizer": ("transformers", "CLIPTokenizer", {}),
+            "scheduler": ("diffusers", "DDIMScheduler", NOISE_LEVELS),
+        },
+        "sd2": {
+            "unet": (
+                "diffusers",
+                "UNet2DConditionModel",
+                {
+                    "sample_size": 96,
+                    "attention_head_dim": [5, 10, 20, 20],
+                    "cross_attention_dim": 1024,
+                    "use_linear_projection": True,
+                },
+            ),
+            "vae": ("diffusers", "AutoencoderKL", {**AUTOENCODER, "sample_size": 768}),
+            "text_encoder": ("transformers", "CLIPTextModel", CLIP_H),
             "tokenizer": ("transformers", "CLIPTokenizer", {}),
             "scheduler": ("diffusers", "DDIMScheduler", NOISE_LEVELS),
         },
@@ -94,37 +117,34 @@ ORIGINAL_CONFIGURATIONS: Mapping[str, Mapping[str, Component]] = MappingProxyTyp
 CONFIG_NAMES = {"scheduler": "scheduler_config.json"}
 
 
-def write_configuration(folder: Path, family: str, in_channels: int = 4) -> None:
+PIPELINES = {
+    "sd1": "StableDiffusionPipeline",
+    "sd2": "StableDiffusionPipeline",
+    "sdxl": "StableDiffusionXLPipeline",
+}
+SIDE_OF_BASE = 64  # latent cells: Stable Diffusion 2.x that predicts ε was trained on smaller pictures
+
+
+def write_configuration(folder: Path, family: str, in_channels: int = 4, prediction: str | None = None) -> None:
     """Write the configuration of a family into a folder, in diffusers layout without weights and vocabulary.
 
-    in_channels: of the UNet, 8 for Instruct-Pix2Pix. Raises UserError for a family whose single files do not
-    tell all that is needed.
+    in_channels: of the UNet, 8 for Instruct-Pix2Pix.  prediction: what it predicts, as far as that is known.
     """
-    if family not in ORIGINAL_CONFIGURATIONS:
-        raise UserError(
-            "A Stable Diffusion 2.x model in a single file does not say what its UNet predicts: give it as a folder "
-            "in diffusers layout."
-        )
-    pipeline = {"sd1": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}[family]
-    index: dict[str, object] = {"_class_name": pipeline}
+    changes: dict[str, Any] = {"in_channels": in_channels}
+    if family == "sd2" and prediction == "epsilon":
+        changes["sample_size"] = SIDE_OF_BASE
+    index: dict[str, object] = {"_class_name": PIPELINES[family]}
     for name, (library, class_name, config) in ORIGINAL_CONFIGURATIONS[family].items():
         index[name] = [library, class_name]
-        channels = {"in_channels": in_channels} if name == "unet" else {}
         (folder / name).mkdir(parents=True)
         path = folder / name / CONFIG_NAMES.get(name, "config.json")
-        path.write_text(json.dumps({"_class_name": class_name, **config, **channels}), encoding="utf-8")
+        written = {"_class_name": class_name, **config, **(changes if name == "unet" else {})}
+        path.write_text(json.dumps(written), encoding="utf-8")
     (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
 def write_controlnet_configuration(folder: Path, family: str) -> None:
-    """Write the configuration of a family's ControlNets into a folder: that of the UNet's half which they copy.
-
-    Raises UserError for a family without.
-    """
-    if family not in ORIGINAL_CONFIGURATIONS:
-        raise UserError(
-            "A ControlNet of Stable Diffusion 2.x is read from a folder alone: give it in diffusers layout."
-        )
+    """Write the configuration of a family's ControlNets into a folder: that of the UNet's half which they copy."""
     _, _, unet = ORIGINAL_CONFIGURATIONS[family]["unet"]
     shared = {name: value for name, value in unet.items() if name not in {"sample_size", "up_block_types"}}
     text = json.dumps({"_class_name": "ControlNetModel", **shared})

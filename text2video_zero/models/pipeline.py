@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers.models.attention import AttentionMixin
 
+from text2video_zero.models.additions.textual_inversion import Inversions
 from text2video_zero.models.weights import family_of_unet
 from text2video_zero.requests.fields import Size
 
@@ -36,6 +37,8 @@ class Pipeline:
     controlnet: what turns control maps into hints for the UNet, None for tasks without.
     device: where the networks work. Their weights may wait in the CPU's memory.
     safety_checker: looks at the finished frames, None where nobody asked for it or the model needs none.
+    inversions: where prompts find the textual inversions that they name.
+    weights: the beginning of the SHA-256 of the UNet's file, as `short_hash` tells it.
     """
 
     checkpoint: Checkpoint
@@ -45,6 +48,8 @@ class Pipeline:
     vocabulary: Vocabulary | None = None
     controlnet: ControlNetModel | None = None
     safety_checker: SafetyChecker | None = None
+    inversions: Inversions = field(default_factory=Inversions)
+    weights: str = ""
 
     @property
     def networks(self) -> tuple[torch.nn.Module, ...]:

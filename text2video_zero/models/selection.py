@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,14 +18,30 @@ from text2video_zero.models.catalogue import (
     editor_of,
     known_model,
 )
-from text2video_zero.models.checkpoints import INSTRUCT_PIX2PIX, Checkpoint, at_revision
-from text2video_zero.models.weights import FAMILY_NAMES, family_of_file, family_of_unet, is_lora_file, read_shapes
+from text2video_zero.models.checkpoints import (
+    HUB_ID,
+    INSTRUCT_PIX2PIX,
+    Checkpoint,
+    at_revision,
+    checked_name,
+    file_on_hub,
+)
+from text2video_zero.models.files.configurations import read_json
+from text2video_zero.models.weights import (
+    FAMILY_NAMES,
+    family_of_file,
+    family_of_unet,
+    is_inversion_file,
+    is_lora_file,
+    read_shapes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from text2video_zero.models.catalogue import KnownModel
     from text2video_zero.models.checkpoints import Adapter
+    from text2video_zero.models.hub import Hub
 
 TASKS = ("text-to-video", *CONTROLLED_TASKS, "dreambooth", "instruct-pix2pix")
 
@@ -36,9 +51,15 @@ def find_checkpoint(name: str, models_folder: Path = MODELS_FOLDER) -> Checkpoin
 
     A Hub id may name its branch, tag or commit: "owner/name@revision".
     """
-    name = name.strip()
+    name = checked_name(name.strip())
     known = known_model(name)
-    return known.checkpoint if known else local_models(models_folder).get(name) or Checkpoint(*at_revision(name))
+    if known:
+        return known.checkpoint
+    offered = local_models(models_folder)
+    local = offered.get(name)
+    if local is None and not Path(name).exists():
+        local = offered.get(name.removesuffix(".safetensors"))  # by the file's own name, as people see it
+    return local or Checkpoint(*at_revision(name))
 
 
 def checkpoint_for(
@@ -49,6 +70,7 @@ def checkpoint_for(
     controlnet: str | None = None,
     adapters: Iterable[Adapter] = (),
     models_folder: Path = MODELS_FOLDER,
+    hub: Hub | None = None,
 ) -> Checkpoint:
     """What a task needs of a model: the model itself with its family's ControlNet, or the family's editor.
 
@@ -57,6 +79,7 @@ def checkpoint_for(
         take their own.
     controlnet: a folder, file or Hub id instead of the family's default.
     adapters: LoRAs on top.
+    hub: who is asked what a Hub id is; None asks the usual one.
 
     For instruct-pix2pix a model that is offered for text-to-video stands for the editor of its family;
     any other is taken as an editor itself. Raises UserError where the family has nothing for the task.
@@ -70,11 +93,12 @@ def checkpoint_for(
     if task == "instruct-pix2pix":
         return _editor_for(model.strip(), base)
     control = control if task == "dreambooth" else task
-    return replace(base, controlnet=controlnet or _controlnet_for(model, base, control))
+    source, revision = at_revision(checked_name(controlnet)) if controlnet else (None, None)
+    return replace(base, controlnet=source or _controlnet_for(model, base, control, hub), controlnet_revision=revision)
 
 
-def _controlnet_for(model: str, base: Checkpoint, control: str) -> str:
-    family = family_of(base)
+def _controlnet_for(model: str, base: Checkpoint, control: str, hub: Hub | None) -> str:
+    family = family_of(base, hub)
     offered = controlnets_of(family, control)
     if not offered:
         raise UserError(
@@ -97,20 +121,31 @@ def _editor_for(model: str, base: Checkpoint) -> Checkpoint:
     return replace(editor, adapters=base.adapters)
 
 
-def family_of(checkpoint: Checkpoint) -> str:
-    """The family as far as it can be told without loading: from the tables, then from a file or a folder.
+def family_of(checkpoint: Checkpoint, hub: Hub | None = None) -> str:
+    """The family without loading or downloading: from the tables, then from a file or a folder, then from the Hub.
 
-    A Hub id that nobody has heard of is taken for Stable Diffusion 1.x; whether that is so turns out when it is
-    loaded. Raises UserError for a file that is no whole model.
+    hub: who is asked what a Hub id is; None asks the usual one. Where nobody can tell, as without a network, it is
+    taken for Stable Diffusion 1.x; whether that is so turns out when it is loaded. Raises UserError for a file that
+    is no whole model, and for a folder whose configuration cannot be read.
     """
     for known in (*KNOWN_MODELS.values(), *DREAMBOOTH_STYLES.values()):
         if known.checkpoint.source == checkpoint.source:
             return known.family
-    path = Path(checkpoint.source)
-    if path.suffix == ".safetensors" and path.is_file():
+    path = Path(checkpoint.source).expanduser()
+    if path.is_file():
         return family_of_file(path, read_shapes(path))
     config = path / "unet" / "config.json"
-    return family_of_unet(json.loads(config.read_text(encoding="utf-8"))) if config.is_file() else "sd1"
+    if config.is_file():
+        return family_of_unet(read_json(config))
+    if path.exists() or not HUB_ID.fullmatch(checkpoint.source):
+        return "sd1"
+    # Imported here because the Hub's client takes its time, and most runs do not ask it.
+    from text2video_zero.models.hub import Hub
+    from text2video_zero.models.hub.peek import family_on_hub
+
+    single = file_on_hub(checkpoint.source)
+    source, file = (single.repository, single.name) if single else (checkpoint.source, None)
+    return family_on_hub(hub or Hub(), source, checkpoint.revision, file) or "sd1"
 
 
 def local_models(folder: Path = MODELS_FOLDER) -> dict[str, Checkpoint]:
@@ -123,7 +158,7 @@ def local_models(folder: Path = MODELS_FOLDER) -> dict[str, Checkpoint]:
 
 def _looks_like_a_model(path: Path) -> bool:
     if path.is_file():
-        return path.suffix == ".safetensors" and not is_lora_file(path)
+        return path.suffix == ".safetensors" and not is_lora_file(path) and not is_inversion_file(path)
     return (path / "model_index.json").is_file()
 
 

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
-from text2video_zero.events import result_of
-from text2video_zero.models.catalogue import SAFETY_CHECKER, SAFETY_CHECKER_MIRROR, mirrors_of
-from text2video_zero.models.checkpoints import HUB_ID, Annotator
-from text2video_zero.models.hub.files import CHECKER_FOLDER, checker_files, needed_files, tokenizer_files
-from text2video_zero.models.weights import check_whole
+from text2video_zero.events import Notice, result_of
+from text2video_zero.models.catalogue import AUTOENCODERS, SAFETY_CHECKER, SAFETY_CHECKER_MIRROR, known_name, mirrors_of
+from text2video_zero.models.checkpoints import Annotator, file_on_hub, short_name
+from text2video_zero.models.files.configurations import check_configurations
+from text2video_zero.models.files.fingerprints import stamp_of
+from text2video_zero.models.hub.files import (
+    CHECKER_FOLDER,
+    Needed,
+    checker_files,
+    pickled_parts,
+    tokenizer_files,
+    weight_files,
+)
+from text2video_zero.models.weights import check_whole, family_of_file, has_autoencoder, read_shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator
 
     from text2video_zero.events import Progress
     from text2video_zero.models.checkpoints import Adapter, Checkpoint, DetectorCheckpoint
+    from text2video_zero.models.files.fingerprints import Stamp
     from text2video_zero.models.hub import Hub
     from text2video_zero.models.hub.files import Pick
 
@@ -43,10 +52,11 @@ class Sources:
         return result_of(self.located(source, revision, pick))
 
     def located(
-        self, source: str, revision: str | None = None, pick: Pick | None = None
+        self, source: str, revision: str | None = None, pick: Pick | None = None, what: str = "model"
     ) -> Generator[Progress, None, Path]:
         """Where a folder, a file or a Hub id is on this machine, whole; downloaded if need be.
 
+        what: what is looked for, in words.
         The Hub is asked once in the life of this record whether there is something newer.
         """
         known = self.found.get((source, revision, pick))
@@ -59,23 +69,47 @@ class Sources:
         elif path.suffix == ".safetensors" or path.is_absolute() or source.startswith("."):
             raise UserError(f"The model {source!r} does not exist: check the path.")
         else:
-            needed = pick or partial(needed_files, half=self.half)
+            needed = pick or Needed(source, what, self.half)
             found = yield from self.hub.fetch(source, revision, needed)
         check_whole(found)
+        check_configurations(short_name(source), found)
         self.found[source, revision, pick] = found
         return found
 
-    def fetch(self, checkpoint: Checkpoint) -> Generator[Progress]:
-        """Bring all that reading the checkpoint needs onto this machine."""
+    def fetch(self, checkpoint: Checkpoint) -> Generator[Progress | Notice]:
+        """Bring all that reading the checkpoint needs onto this machine; tells of parts that are pickles."""
         path = yield from self.first_to_be_had(checkpoint)
-        if path.is_file() and not has_configuration(path):
-            yield from self.tokenizer_folder()
-        if checkpoint.unet is not None:
-            yield from self.located(checkpoint.unet, checkpoint.unet_revision)
+        if path.is_file():
+            yield from self._beside(path)
+        parts = [(checkpoint.source, path)]
+        for source, revision in (
+            (checkpoint.unet, checkpoint.unet_revision),
+            (checkpoint.controlnet, checkpoint.controlnet_revision),
+        ):
+            if source is not None:
+                parts.append((source, (yield from self.located(source, revision))))
         for adapter in checkpoint.adapters:
             yield from self.adapter(adapter)
-        if checkpoint.controlnet is not None:
-            yield from self.located(checkpoint.controlnet, checkpoint.controlnet_revision)
+        for source, place in parts:
+            if pickled := pickled_parts(place):
+                yield Notice(
+                    f"{known_name(source)} has its {' and '.join(pickled)} as pickles: they are read as plain tensors, "
+                    "no code of theirs is run."
+                )
+
+    def _beside(self, path: Path) -> Generator[Progress]:
+        """Bring what a whole model in one file needs beside it."""
+        if not has_configuration(path):
+            yield from self.tokenizer_folder()
+        shapes = read_shapes(path)
+        if not has_autoencoder(shapes):
+            yield from self.autoencoder_folder(path, family_of_file(path, shapes))
+
+    def stamp(self, checkpoint: Checkpoint) -> Stamp:
+        """The stamps of the files of this machine that a checkpoint names; those of the Hub never change."""
+        adapters = (adapter.source for adapter in checkpoint.adapters)
+        sources = (checkpoint.source, checkpoint.unet, checkpoint.controlnet, *adapters)
+        return stamp_of(Path(source).expanduser() for source in sources if source)
 
     def fetch_detector(self, detector: DetectorCheckpoint | Annotator) -> Generator[Progress]:
         """Bring all that reading the detector needs onto this machine."""
@@ -87,18 +121,27 @@ class Sources:
             yield from self.located(detector.box_source, detector.box_revision)
 
     def first_to_be_had(self, checkpoint: Checkpoint) -> Generator[Progress, None, Path]:
-        """The model's own place, or the first of its mirrors that answers."""
+        """The model's own place, or the first of its mirrors that answers; of a folder with a single file that file."""
         try:
-            return (yield from self.located(checkpoint.source, checkpoint.revision))
+            return _only_file_of((yield from self.located(checkpoint.source, checkpoint.revision)))
         except UserError:
             for mirror in mirrors_of(checkpoint):
                 with suppress(UserError):
                     return (yield from self.located(mirror.source, mirror.revision))
             raise
 
+    def unet_files(self, checkpoint: Checkpoint, path: Path) -> list[Path]:
+        """The files of the weights of a model's UNet.
+
+        path: where the model lies, as `first_to_be_had` returns it.
+        """
+        if checkpoint.unet is not None:
+            path = self.folder(checkpoint.unet, checkpoint.unet_revision)
+        return [path] if path.is_file() else weight_files(path / "unet") or weight_files(path)
+
     def adapter(self, adapter: Adapter) -> Generator[Progress, None, Path]:
         """The file of a LoRA on this machine; raises UserError where it is not clear which one is meant."""
-        path = yield from self.located(adapter.source, adapter.revision)
+        path = yield from self.located(adapter.source, adapter.revision, what="LoRA")
         if path.is_file():
             return path
         files = sorted(path.glob("*.safetensors"))
@@ -112,6 +155,13 @@ class Sources:
     def tokenizer_folder(self) -> Generator[Progress, None, Path]:
         """Where CLIP's tokenizer is, which no single file contains."""
         return (yield from self.located(TOKENIZER_SOURCE, pick=tokenizer_files))
+
+    def autoencoder_folder(self, path: Path, family: str) -> Generator[Progress, None, Path]:
+        """Where the VAE of a single-file model is that holds none: in the folder beside it, else its family's own."""
+        own = path.with_suffix("") / "vae"
+        if any(own.glob("*.safetensors")):
+            return own
+        return (yield from self.located(AUTOENCODERS[family]))
 
     def safety_folder(self) -> Generator[Progress, None, Path]:
         """Where the safety checker is on this machine; raises UserError when it cannot be had."""
@@ -129,29 +179,12 @@ class Sources:
             ) from error
 
 
-@dataclass(frozen=True)
-class FileOnHub:
-    """One file of a model on the Hub.
-
-    repository: the Hub id.  name: of the file, with its folders.
-    """
-
-    repository: str
-    name: str
-
-    def pick(self, offered: Iterable[str]) -> list[str]:
-        """The file alone; raises UserError where it is not offered."""
-        if self.name not in offered:
-            raise UserError(f"The model {self.repository!r} has no file {self.name!r}: check its name.")
-        return [self.name]
-
-
-def file_on_hub(source: str) -> FileOnHub | None:
-    """What "owner/name/file.safetensors" names; None for anything else, also where such a folder is on this machine."""
-    owner, *rest = source.split("/")
-    if not HUB_ID.fullmatch(source) or len(rest) < 2 or owner in {".", ".."} or Path(owner).is_dir():
-        return None
-    return FileOnHub(f"{owner}/{rest[0]}", "/".join(rest[1:]))
+def _only_file_of(path: Path) -> Path:
+    """The one single-file model of a folder that has no layout, else the path as it is."""
+    if path.is_file() or any((path / name).is_file() for name in ("model_index.json", "config.json")):
+        return path
+    files = list(path.glob("*.safetensors"))
+    return files[0] if len(files) == 1 else path
 
 
 def has_configuration(path: Path) -> bool:

@@ -16,6 +16,8 @@ from text2video_zero.requests.video import FULL_QUALITY
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from text2video_zero.models.hub import Hub
+
 TOYLAND_STUDENT = TOYLAND_FOLDER / "student" / "pytorch_lora_weights.safetensors"
 
 
@@ -93,15 +95,16 @@ def is_of_speed(adapter: Adapter, speed: str) -> bool:
     return speed in SPEEDS and adapter in SPEEDS[speed].adapters.values()
 
 
-def speed_adapters(speed: str, model: str) -> tuple[Adapter, ...]:
+def speed_adapters(speed: str, model: str, hub: Hub | None = None) -> tuple[Adapter, ...]:
     """The LoRAs that a speed adds to a model, none at full quality.
 
     model: a known name, a name in models/, a path or a Hub id.
+    hub: who is asked what a Hub id is; None asks the usual one.
     Raises UserError where none is known for the model's family.
     """
     if speed == FULL_QUALITY:
         return ()
-    family = family_of(find_checkpoint(model))
+    family = family_of(find_checkpoint(model), hub)
     adapters = SPEEDS[speed].adapters
     if speed not in speeds_of(family):
         others = " or ".join(FAMILY_NAMES[name] for name in adapters)

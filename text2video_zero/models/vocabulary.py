@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
+
+from text2video_zero.errors import UserError
+from text2video_zero.models.files.configurations import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +31,9 @@ class Vocabulary:
         path = folder / FILE_NAME
         if not path.is_file():
             return None
-        roles = json.loads(path.read_text(encoding="utf-8"))
+        roles = read_json(path)
+        if not all(isinstance(words, dict) and all(map(_are_words, words.values())) for words in roles.values()):
+            raise UserError(f"The file {FILE_NAME} in {folder.name!r} holds no lists of words by role: take it away.")
         return cls({role: {word: tuple(synonyms) for word, synonyms in words.items()} for role, words in roles.items()})
 
     def words_by_role(self) -> dict[str, list[str]]:
@@ -46,6 +50,10 @@ class Vocabulary:
             for part in _words(entry)
         }
         return list(dict.fromkeys(word for word in _words(prompt) if word not in known))
+
+
+def _are_words(synonyms: object) -> bool:
+    return isinstance(synonyms, list) and all(isinstance(synonym, str) for synonym in synonyms)
 
 
 def _words(text: str) -> list[str]:

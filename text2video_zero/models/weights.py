@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import struct
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from text2video_zero.errors import UserError
 
@@ -19,37 +20,74 @@ Shapes = dict[str, tuple[int, ...]]
 FAMILY_NAMES: Mapping[str, str] = MappingProxyType(
     {"sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL", "toyland": "Toyland"}
 )
-LARGEST_HEADER = 100 * 2**20  # the format's own limit
+LARGEST_HEADER = 16 * 2**20  # bytes: Stable Diffusion XL's is 0.3 MB, and trainers note down some more
+MOST_TENSORS = 20_000  # Stable Diffusion XL has 2,500
 LORA_KEY = re.compile(r"\.lora_(?:up|down|A|B)\.|\.lora\.(?:up|down)\.|_lora\.(?:up|down)\.")
+# Of other kinds: LoHa, LoKr, full differences, differences of norms, OFT and BOFT, GLoRA, IA3, and what DoRA adds
+LYCORIS_KEY = re.compile(
+    r"\.(?:hada_[wt][12](?:_[ab])?|lokr_[wt][12](?:_[ab])?|diff(?:_b)?|[wb]_norm|oft_(?:blocks|diag)|[ab][12]\.weight|"
+    r"on_input|lora_mid\.weight|dora_scale)$"
+)
 TEXT_KEY_DOWN = re.compile(r"attn2[._](?:processor\.)?to_k(?:_lora)?\.(?:lora_down|lora_A|lora\.down|down)\.")
+INVERSION_NAMES = frozenset({"emb_params", "clip_l", "clip_g"})  # of the usual format, and of XL's two text encoders
+MOST_ROWS = 256  # tokens that one name of a textual inversion stands for; a few are usual
 CONTROLNET_INPUT = re.compile(r"controlnet_cond_embedding\.conv_in\.weight$|input_hint_block\.0\.weight$")
 FAMILY_OF_TEXT_WIDTH: Mapping[int, str] = MappingProxyType({768: "sd1", 1024: "sd2", 2048: "sdxl"})
 UNET_INPUT = "model.diffusion_model.input_blocks.0.0.weight"
 
 
-def read_shapes(path: Path) -> Shapes:
-    """Shapes of all tensors of a .safetensors file, by name.
+@dataclass(frozen=True)
+class Header:
+    """What a .safetensors file tells before its weights.
 
-    Raises UserError when there is no such file, when it is another format under that name, or when its end is
-    missing, as after a download that broke off.
+    shapes: of all tensors, by name.  metadata: what whoever wrote it noted down.
     """
+
+    shapes: Shapes
+    metadata: Mapping[str, str]
+
+
+def read_header(path: Path) -> Header:
+    """The header of a .safetensors file.
+
+    Raises UserError when there is no such file, when it is another format under that name, when it holds more than
+    any model does, or when its end is missing, as after a download that broke off.
+    """
+    if not path.is_file():  # a pipe would never answer
+        raise UserError(f"The model file {path.name!r} does not exist: check the path.")
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(min(length, LARGEST_HEADER)))
-        header.pop("__metadata__", None)
-        shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
-        end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    except FileNotFoundError as error:
-        raise UserError(f"The model file {path.name!r} does not exist: check the path.") from error
+            entries: Any = json.loads(file.read(length)) if length <= LARGEST_HEADER else None
+        metadata: Any = entries.pop("__metadata__", None)
+        tensors = {name: _tensor(entry) for name, entry in entries.items()}
+    except OSError as error:
+        raise UserError(f"The model file {path.name!r} cannot be opened ({error.strerror}): check the path.") from error
     # What is no header may be no JSON (JSONDecodeError and UnicodeDecodeError are ValueErrors), or any other.
-    except (struct.error, ValueError, AttributeError, TypeError, LookupError) as error:
+    except (struct.error, ValueError, AttributeError, TypeError, LookupError, RecursionError) as error:
         raise UserError(
             f"The model file {path.name!r} is broken or no safetensors file: download it again, or convert it."
         ) from error
+    if len(tensors) > MOST_TENSORS:
+        raise UserError(f"The model file {path.name!r} holds {len(tensors)} tensors, as no model does: choose another.")
+    end = 8 + length + max((end for _, end in tensors.values()), default=0)
     if path.stat().st_size < end:
         raise UserError(f"The model file {path.name!r} ends at byte {path.stat().st_size} of {end}: download it again.")
-    return shapes
+    noted = {str(name): str(value) for name, value in metadata.items()} if hasattr(metadata, "items") else {}
+    return Header({name: shape for name, (shape, _) in tensors.items()}, noted)
+
+
+def _tensor(entry: dict[str, Any]) -> tuple[tuple[int, ...], int]:
+    """Shape and last byte of a tensor; raises ValueError, TypeError or LookupError for what is none."""
+    shape, (begin, end) = entry["shape"], entry["data_offsets"]
+    if not isinstance(shape, list) or not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+        raise ValueError(f"{entry} is no tensor")
+    return tuple(shape), end
+
+
+def read_shapes(path: Path) -> Shapes:
+    """Shapes of all tensors of a .safetensors file, by name; raises UserError as `read_header` does."""
+    return read_header(path).shapes
 
 
 def check_whole(folder: Path) -> None:
@@ -69,7 +107,8 @@ def variant_of(folder: Path) -> str | None:
 def family_of_file(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Tell "sd1", "sd2" or "sdxl" by a whole model's tensor names; raises UserError for anything else."""
     if UNET_INPUT not in shapes:
-        what = "a LoRA" if is_lora(shapes) else "no Stable Diffusion model"
+        kinds = {"a LoRA": is_lora(shapes), "a textual inversion": is_inversion(dict(shapes))}
+        what = next((kind for kind, is_it in kinds.items() if is_it), "no Stable Diffusion model")
         raise UserError(f"The file {path.name!r} is {what}: choose a whole Stable Diffusion 1.x, 2.x or XL model.")
     for prefix, family in (
         ("conditioner.embedders.1.", "sdxl"),
@@ -79,6 +118,11 @@ def family_of_file(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
         if any(name.startswith(prefix) for name in shapes):
             return family
     raise UserError(f"The file {path.name!r} holds no text encoder: choose a file that holds the whole model.")
+
+
+def has_autoencoder(names: Iterable[str]) -> bool:
+    """Whether a whole model of these tensors has its VAE with it."""
+    return any(name.startswith("first_stage_model.") for name in names)
 
 
 def family_of_controlnet(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -98,14 +142,35 @@ def family_of_unet(config: Mapping[str, object]) -> str:
 
 
 def is_lora(names: Iterable[str]) -> bool:
-    """Whether tensors of these names are a LoRA."""
-    return any(LORA_KEY.search(name) for name in names)
+    """Whether tensors of these names are a LoRA, of whatever kind."""
+    return any(LORA_KEY.search(name) or LYCORIS_KEY.search(name) for name in names)
+
+
+def is_lycoris(names: Iterable[str]) -> bool:
+    """Whether tensors of these names are a LoRA of another kind than two factors for each layer."""
+    return any(LYCORIS_KEY.search(name) for name in names)
 
 
 def is_lora_file(path: Path) -> bool:
     """Whether a .safetensors file is a LoRA; a broken one is not, so that whoever reads it says what is wrong."""
     try:
         return is_lora(read_shapes(path))
+    except UserError:
+        return False
+
+
+def is_inversion(shapes: Shapes) -> bool:
+    """Whether tensors of these names and shapes are a textual inversion: a few rows of embeddings and nothing else."""
+    alone = len(shapes) == 1 and not any("." in name for name in shapes)
+    return (alone or (0 < len(shapes) <= 2 and set(shapes) <= INVERSION_NAMES)) and all(
+        1 <= len(shape) <= 2 and (len(shape) == 1 or shape[0] <= MOST_ROWS) for shape in shapes.values()
+    )
+
+
+def is_inversion_file(path: Path) -> bool:
+    """Whether a .safetensors file is a textual inversion; a broken one is not."""
+    try:
+        return is_inversion(read_shapes(path))
     except UserError:
         return False
 

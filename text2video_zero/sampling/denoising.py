@@ -81,8 +81,9 @@ def denoise(
     Closing the generator stops before the next chunk.
 
     A chunk that does not fit into the memory is taken in halves, and so are all after it, with the same result.
-    One that comes out with numbers that are not finite is taken again in wider ones. Raises UserError when not even
-    a single frame fits with weights waiting elsewhere, or when a frame's numbers are not finite in float32 either.
+    One that comes out with numbers that are not finite is taken again in wider ones, and so are all after it. Raises
+    UserError when not even a single frame fits with weights waiting elsewhere, or when a frame's numbers are not
+    finite in float32 either.
     """
     chunks = _Chunks(predict_noise, memory, placement, around_chunk)
     order = spans(len(latents), anchors, memory.key_frame_every if memory else None)
@@ -147,12 +148,15 @@ class _Chunks:
     def _finite_noise(self, shown: torch.Tensor, timestep: float, frames: slice, span: Span, step: int) -> torch.Tensor:
         """Raises UserError, naming the frame, rather than sampling on towards a black picture."""
         failure = ""
-        for precision in precisions(*self.placement.networks):
+        for number, precision in enumerate(precisions(*self.placement.networks)):
+            if number < self.placement.precision:
+                continue  # where one chunk has failed, most others would
             try:
                 with precision(), self.around(frames), self._attending(span):
                     return _checked(self.predict_noise(shown[frames], timestep, frames), frames, step)
             except _NotFiniteError as error:
                 failure = str(error)
+                self.placement.precision = number + 1
         raise UserError(
             f"{failure}: use another seed or a lower guidance scale, or run in full precision (--device cpu)."
         )

@@ -4,69 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from text2video_zero.device.memory import ran_out_of_memory
-from text2video_zero.device.offload import send_away
 from text2video_zero.requests.key_frames import Between
 
 if TYPE_CHECKING:
-    from diffusers import (
-        ControlNetModel,
-        StableDiffusionPipeline,
-        StableDiffusionXLPipeline,
-        UNet2DConditionModel,
-    )
+    from diffusers import ControlNetModel, UNet2DConditionModel
 
     from text2video_zero.media.frames import Frames
 
 # Latents (f, c, h, w) float32 of some frames, a timestep, and which frames of the clip they are
 # -> predicted noise of the same shape, float32.
 NoisePredictor = Callable[[torch.Tensor, float, slice], torch.Tensor]
-
-
-def encoded_prompts(
-    components: StableDiffusionPipeline | StableDiffusionXLPipeline, prompt: str, negative_prompt: str | None
-) -> torch.Tensor:
-    """Text embeddings (branches, tokens, channels), the negative prompt before the prompt.
-
-    negative_prompt: None leaves its branch out, for sampling without guidance.
-    """
-    # Stable Diffusion XL returns summaries too, which `sdxl` adds.
-    return encoded_texts(components, prompt, negative_prompt)[0].to(components.unet.dtype)
-
-
-def encoded_texts(
-    components: StableDiffusionPipeline | StableDiffusionXLPipeline, prompt: str, negative_prompt: str | None
-) -> tuple[torch.Tensor, ...]:
-    """What the model's text encoders make of a prompt: embeddings (branches, tokens, channels).
-
-    For XL also summaries (branches, channels). The branch of the negative prompt comes before that of the prompt.
-
-    They work where their weights are, and on the CPU where the device's memory is too small for them.
-    negative_prompt: None leaves it out; to Stable Diffusion XL a blank stands for zeros.
-    """
-    encoders = [part for name, part in components.components.items() if name.startswith("text_encoder") and part]
-    for _ in range(2):
-        try:
-            encoded: tuple[Any, ...] = components.encode_prompt(
-                prompt=prompt,
-                negative_prompt=negative_prompt or None,
-                device=encoders[0].device,
-                num_images_per_prompt=1,
-                do_classifier_free_guidance=negative_prompt is not None,
-            )
-            pairs = zip(encoded[::2], encoded[1::2], strict=True)
-            return tuple(
-                positive if negative is None else torch.cat([negative, positive]) for positive, negative in pairs
-            )
-        except RuntimeError as error:
-            if not ran_out_of_memory(error):
-                raise
-        send_away(encoders, encoders[0].device)
-    raise torch.OutOfMemoryError("out of memory in the text encoder")
 
 
 def negative_branch(negative_prompt: str, scale: float) -> str | None:
@@ -86,7 +37,7 @@ def guided(noise: torch.Tensor, branches: int, scale: float) -> torch.Tensor:
 class TextGuidance:
     """A UNet with text alone.
 
-    embeddings: as `encoded_prompts` returns them.
+    embeddings: as `encoded_prompts` of prompts/encoding.py returns them.
     """
 
     unet: UNet2DConditionModel

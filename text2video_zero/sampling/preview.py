@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from text2video_zero.device.precision import in_float32
+
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, AutoencoderTiny
 
@@ -40,14 +42,17 @@ class LatentRGB:
     @classmethod
     @torch.inference_mode()
     def fit(cls, vae: AutoencoderKL) -> Self:
-        """Least squares on a chart of random colours that the VAE encodes; works for any VAE."""
+        """Least squares on a chart of random colours that the VAE encodes; works for any VAE.
+
+        In float32: half precision takes minutes on CPUs that have none of their own.
+        """
         factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
         generator = torch.Generator().manual_seed(0)
         chart = torch.rand((1, 3, CHART_PATCHES, CHART_PATCHES), generator=generator)
         cells = functional.interpolate(chart, scale_factor=CELLS_PER_PATCH, mode="nearest")
         pixels = functional.interpolate(cells, scale_factor=factor, mode="nearest") * 2 - 1
-        seen = vae.encode(pixels.to(vae.device, vae.dtype), return_dict=False)[0]
-        latents = seen.mean * vae.config["scaling_factor"]
+        with in_float32(vae):
+            latents = vae.encode(pixels.to(vae.device), return_dict=False)[0].mean * vae.config["scaling_factor"]
         columns = _columns(latents)
         solution, *_ = np.linalg.lstsq(columns, _columns(cells)[:, :3], rcond=None)
         return cls(matrix=solution[:-1], bias=solution[-1])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from text2video_zero.sampling.guidance import encoded_texts
+from text2video_zero.prompts.encoding import encoded_texts
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -29,7 +29,7 @@ def added_conditions(pipeline: Pipeline, prompt: str, negative_prompt: str | Non
     if pipeline.family != "sdxl":
         yield
         return
-    _, summaries = encoded_texts(pipeline.components, prompt, negative_prompt)  # (branches, channels)
+    _, summaries = encoded_texts(pipeline.components, prompt, negative_prompt, pipeline.inversions)
     factor = pipeline.latent_factor
 
     def add(_module: torch.nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

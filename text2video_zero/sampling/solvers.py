@@ -36,6 +36,7 @@ TRAINING_OPTIONS = (
     "rescale_betas_zero_snr",
     "prediction_type",
 )
+GREATEST_BETA = 0.999  # as diffusers has it for its own; from levels without any signal σ would not be finite
 LEAST_LEVEL = 2**-24  # ᾱ where a model was trained down to no signal at all, as diffusers has it: σ stays finite
 DATA_DEVIATION, TIMESTEP_SCALE = 0.5, 10.0  # of LCM's boundary condition, as it was trained
 
@@ -293,4 +294,7 @@ def scheduler_told(scheduler: TrainedNoise, prediction: str) -> TrainedNoise:
 
 
 def _training(scheduler: TrainedNoise) -> dict[str, Any]:
-    return {name: scheduler.config[name] for name in TRAINING_OPTIONS if name in scheduler.config}
+    told = {name: scheduler.config[name] for name in TRAINING_OPTIONS if name in scheduler.config}
+    if told.get("trained_betas") is not None:
+        told["trained_betas"] = [min(beta, GREATEST_BETA) for beta in told["trained_betas"]]
+    return told

@@ -12,8 +12,9 @@ from text2video_zero.device.memory_plan import placement_for
 from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps, Event
 from text2video_zero.models.catalogue import name_of
+from text2video_zero.prompts.encoding import encoded_prompts
 from text2video_zero.sampling.denoising import Sampled, denoise
-from text2video_zero.sampling.guidance import ControlledGuidance, encoded_prompts, negative_branch
+from text2video_zero.sampling.guidance import ControlledGuidance, negative_branch
 from text2video_zero.sampling.noise import shared_step_noise
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
 from text2video_zero.tasks.clip_input import carried_noise, clip_noise, concrete, read, sound_of
@@ -56,7 +57,7 @@ def sample_controlled(
     guidance = ControlledGuidance(
         unet=components.unet,
         controlnet=pipeline.controlnet,
-        embeddings=encoded_prompts(components, request.full_prompt, negative_prompt),
+        embeddings=encoded_prompts(components, request.full_prompt, negative_prompt, pipeline.inversions),
         scale=request.guidance_scale,
         control_maps=maps,
         strength=request.control_strength,

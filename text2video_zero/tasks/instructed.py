@@ -11,9 +11,10 @@ from text2video_zero.device.memory_plan import placement_for
 from text2video_zero.errors import UserError
 from text2video_zero.events import ClipFrames, Event, Progress
 from text2video_zero.models.catalogue import name_of
+from text2video_zero.prompts.encoding import encoded_prompts
 from text2video_zero.sampling.decoding import encoded_frame
 from text2video_zero.sampling.denoising import Sampled, denoise
-from text2video_zero.sampling.guidance import InstructGuidance, encoded_prompts
+from text2video_zero.sampling.guidance import InstructGuidance
 from text2video_zero.sampling.motion.noise import NoisePath
 from text2video_zero.sampling.noise import frame_noise, latent_shape
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
@@ -44,7 +45,7 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
     yield ClipFrames(clip.frames)
     guidance = InstructGuidance(
         unet=components.unet,
-        embeddings=encoded_prompts(components, request.prompt, request.negative_prompt),
+        embeddings=encoded_prompts(components, request.prompt, request.negative_prompt, pipeline.inversions),
         text_scale=request.guidance_scale,
         image_scale=request.image_guidance_scale,
         image_latents=(yield from image_latents(pipeline, clip.frames)),

@@ -12,10 +12,11 @@ from text2video_zero.attention.patches import attention_of
 from text2video_zero.device.memory_plan import placement_for
 from text2video_zero.foreground.attention_maps import CrossAttentionDetector
 from text2video_zero.foreground.salient_object import SalientObjectDetector
+from text2video_zero.prompts.encoding import encoded_alike
 from text2video_zero.requests.camera import BEGINNING, read_camera_keys
 from text2video_zero.requests.text_to_video import read_storyboard
 from text2video_zero.sampling.denoising import Sampled, denoise, nothing_around
-from text2video_zero.sampling.guidance import StoryboardGuidance, TextGuidance, encoded_prompts, negative_branch
+from text2video_zero.sampling.guidance import StoryboardGuidance, TextGuidance, negative_branch
 from text2video_zero.sampling.motion.anchor import Anchor
 from text2video_zero.sampling.motion.camera import CameraPath, KeyedPath, ShakenPath
 from text2video_zero.sampling.motion.noise import NoisePath, NoiseScene
@@ -64,12 +65,13 @@ def text_guidance(request: TextToVideoRequest, pipeline: Pipeline) -> TextGuidan
     """What the prompt, or a storyboard, makes of the UNet. XL's summary of the text stays that of the prompt."""
     components, scale = pipeline.components, request.guidance_scale
     negative_prompt = negative_branch(request.negative_prompt, scale)
-    embeddings = encoded_prompts(components, request.prompt, negative_prompt)
     story = read_storyboard(request.storyboard)
+    prompts = [request.prompt, *(prompt for _, prompt in story)]
+    first, *others = encoded_alike(components, prompts, negative_prompt, pipeline.inversions)
     if not story:
-        return TextGuidance(components.unet, embeddings, scale)
-    later = [(frame, encoded_prompts(components, prompt, negative_prompt)) for frame, prompt in story]
-    return StoryboardGuidance(components.unet, embeddings, scale, later)
+        return TextGuidance(components.unet, first, scale)
+    later = [(frame, embeddings) for (frame, _), embeddings in zip(story, others, strict=True)]
+    return StoryboardGuidance(components.unet, first, scale, later)
 
 
 def motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:

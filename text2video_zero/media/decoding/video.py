@@ -191,7 +191,9 @@ class Video:
         if first is None or not shown:
             raise ValueError(self._complaint)
         tick = stream.time_base or Fraction(1)
-        shown.sort()
+        # What was recorded from the middle of a broadcast begins with frames that hang on others that are not there.
+        decodable = [one for one in sorted(shown) if first.pts is None or one[0] >= first.pts]
+        shown = decodable or sorted(shown)
         times = [float(stamp * tick) for stamp, _ in shown]
         usual = statistics.median(later - earlier for earlier, later in pairwise(times)) if len(times) > 1 else 0.0
         lasting = float(shown[-1][1] * tick) or usual or 1.0

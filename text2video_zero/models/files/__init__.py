@@ -1,0 +1,1 @@
+"""What lies in files of models beside the weights themselves, and how one state of a file is told from another."""

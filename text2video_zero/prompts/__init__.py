@@ -1,0 +1,1 @@
+"""Prompts: what people write into them beside words, and how all of it reaches the text encoders."""
