@@ -262,12 +262,12 @@ class _Reader:
         check_kind(checkpoint, components.unet)
         if components.vae.config["force_upcast"] and isinstance(components, StableDiffusionXLPipeline):
             components.vae.to(torch.float32)  # it overflows in half precision, on every picture
-        torch.nn.Module.to(components.vae, memory_format=self.order)
+        cast("Any", components.vae).to(memory_format=self.order)  # torch's stubs of `to` do not know this option
         return components, path
 
     def prepare(self, network: UNet2DConditionModel | ControlNetModel) -> None:
         """Put a network that samples into the order that is quick, and compile it if that is wanted."""
-        cast("Any", network).to(memory_format=self.order)  # torch's stubs of `to` do not know this option
+        cast("Any", network).to(memory_format=self.order)
         if self.compiled:
             compile_blocks(network)
 
@@ -363,7 +363,7 @@ class _Reader:
         import transformers
 
         single = {"depth": transformers.AutoModelForDepthEstimation, "features": transformers.AutoModel}
-        if checkpoint.task in single:
+        if checkpoint.task in single or checkpoint.box_source is None:
             return [self._network(single[checkpoint.task], checkpoint.source, checkpoint.revision)]
         return [
             self._network(transformers.VitPoseForPoseEstimation, checkpoint.source, checkpoint.revision),

@@ -218,6 +218,8 @@ def evaluate(arguments: argparse.Namespace, measures: Sequence[Measure] = ()) ->
                     line.show(event)
                 case Notice(text):
                     line.note(text)
+                case _:
+                    pass
     return arguments.out / command.REPORT
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -91,8 +92,8 @@ class Truth:
 def own_motion(joints: np.ndarray, poses: Sequence[CameraPose] | None, height: int, width: int) -> float:
     """Median step of joints (f, k, 2) beside what the camera's movement gives them, in pixels; nan for one frame."""
     steps = np.diff(joints, axis=0)
-    for number in range(len(steps) if poses else 0):
-        flow = camera_flow(poses[number], poses[number + 1], height, width).astype(np.float32)
+    for number, pair in enumerate(pairwise((poses or ())[: len(joints)])):
+        flow = camera_flow(*pair, height, width).astype(np.float32)
         x, y = (joints[number, :, axis].reshape(1, -1).astype(np.float32) - 0.5 for axis in (0, 1))
         steps[number] -= cv2.remap(flow, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
     return float(np.median(np.linalg.norm(steps, axis=-1))) if len(steps) else float("nan")

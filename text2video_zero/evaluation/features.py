@@ -6,7 +6,7 @@ Features are unit vectors (n, c); a score is a cosine.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from transformers import BaseImageProcessor, CLIPModel, PreTrainedModel, ProcessorMixin
+    from transformers import CLIPModel, PreTrainedModel
 
     from text2video_zero.media.frames import Frames
 
@@ -25,7 +25,7 @@ class PictureFeatures:
     """A network that sees pictures, such as DINO: the features of its class token."""
 
     model: PreTrainedModel
-    processor: BaseImageProcessor | ProcessorMixin
+    processor: Any  # transformers' types say nothing of what they are called with
 
     @torch.inference_mode()
     def pictures(self, frames: Frames) -> np.ndarray:
@@ -42,16 +42,20 @@ class ClipFeatures(PictureFeatures):
     """CLIP (Radford et al. 2021), which sees pictures and reads texts."""
 
     model: CLIPModel
-    processor: ProcessorMixin
 
     def _of(self, shown: torch.Tensor) -> torch.Tensor:
-        return self.model.get_image_features(pixel_values=shown).pooler_output
+        return _pooled(self.model.get_image_features(pixel_values=shown))
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Features (n, c) of texts; what is too long is cut."""
         tokens = self.processor(text=list(texts), padding="max_length", truncation=True, return_tensors="pt").input_ids
-        return _unit(self.model.get_text_features(input_ids=tokens.to(self.model.device)).pooler_output)
+        return _unit(_pooled(self.model.get_text_features(input_ids=tokens.to(self.model.device))))
+
+
+def _pooled(output: Any) -> torch.Tensor:
+    """One vector (n, c) for each; transformers' types name three kinds of answers, of which this is given."""
+    return output.pooler_output
 
 
 def _unit(features: torch.Tensor) -> np.ndarray:

@@ -55,7 +55,7 @@ def tracks(frames: Frames, flows: Flows) -> list[np.ndarray]:
     found = []
     for begin in range(0, len(frames) - 1, TRACK_FRAMES - 1):
         grey = cv2.cvtColor(frames[begin], cv2.COLOR_RGB2GRAY)
-        corners = cv2.goodFeaturesToTrack(grey, MOST_POINTS, 0.01, 3)
+        corners: np.ndarray | None = cv2.goodFeaturesToTrack(grey, MOST_POINTS, 0.01, 3)  # cv2 says: never None
         if corners is not None:
             stretch = slice(begin, begin + TRACK_FRAMES - 1)
             found.append(_followed(corners[:, 0], flows.forward[stretch], flows.found_again[stretch]))

@@ -163,7 +163,7 @@ def draw(study: Study, models: Models) -> Iterator[Event]:
             drawn += 1
         else:
             frames = load_strip(study.strip(study.drawn(variant.of), sample))
-            video = Video(variant.remake(frames, poses_of(job.request, len(frames))), job.request.fps, {})
+            video = Video(variant.remake(frames, poses_of(job.request, len(frames)) or ()), job.request.fps, {})
         video.save(study.video(variant, sample))
         save_strip(np.asarray(video.frames), study.strip(variant, sample))  # the last: a strip says that all is there
 
@@ -180,6 +180,8 @@ def _drawn(job: Job, models: Models, told: set[str]) -> Generator[Event, None, V
             case Notice(text) if text not in told:
                 told.add(text)
                 yield event
+            case _:
+                pass
     raise RuntimeError("the run ended without a video")
 
 
@@ -218,4 +220,4 @@ def save_strip(frames: np.ndarray, path: Path) -> None:
 def load_strip(path: Path) -> np.ndarray:
     """Frames (f, h, w, 3) uint8 of a strip."""
     with Image.open(path) as picture:
-        return np.stack(np.split(np.asarray(picture.convert("RGB")), int(picture.text["frames"]), axis=1))
+        return np.stack(np.split(np.asarray(picture.convert("RGB")), int(picture.info["frames"]), axis=1))

@@ -165,7 +165,7 @@ class LibraryScheduler:
             "linspace": it does not reach the first timesteps at every number of steps.
         """
         reaching = "linspace" if spacing == "leading" else spacing
-        scheduler = self.scheduler_class(**training, **self.options, timestep_spacing=reaching)
+        scheduler = self.scheduler_class(**{**training, **self.options, "timestep_spacing": reaching})
         scheduler.set_timesteps(steps)
         return scheduler
 
@@ -290,7 +290,7 @@ def scheduler_told(scheduler: TrainedNoise, prediction: str) -> TrainedNoise:
     if not corrections:
         return scheduler
     # Without further wishes it returns the scheduler alone.
-    return cast("DDIMScheduler", DDIMScheduler.from_config(scheduler.config, **corrections))
+    return cast("DDIMScheduler", DDIMScheduler.from_config({**scheduler.config, **corrections}))
 
 
 def _training(scheduler: TrainedNoise) -> dict[str, Any]:

@@ -94,7 +94,7 @@ class Family(FamilyTraining):
     @cached_property
     def autoencoder(self) -> AutoencoderKL:
         """The autoencoder with its scaling factor; the earlier family's until it has been trained further."""
-        if self.earlier is not None and not self._checkpoint("autoencoder").exists():
+        if self.earlier is not None and not self.checkpoint("autoencoder").exists():
             return self.earlier.vae.to(self.device)
         model = build_autoencoder(self.recipe.autoencoder, self.recipe.size)
         load_trained(model, self.checkpoint("autoencoder"))
