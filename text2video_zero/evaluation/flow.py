@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 import cv2
 import numpy as np
@@ -55,7 +55,8 @@ def tracks(frames: Frames, flows: Flows) -> list[np.ndarray]:
     found = []
     for begin in range(0, len(frames) - 1, TRACK_FRAMES - 1):
         grey = cv2.cvtColor(frames[begin], cv2.COLOR_RGB2GRAY)
-        corners: np.ndarray | None = cv2.goodFeaturesToTrack(grey, MOST_POINTS, 0.01, 3)  # cv2 says: never None
+        # cv2's types do not say that there may be none.
+        corners = cast("np.ndarray | None", cv2.goodFeaturesToTrack(grey, MOST_POINTS, 0.01, 3))
         if corners is not None:
             stretch = slice(begin, begin + TRACK_FRAMES - 1)
             found.append(_followed(corners[:, 0], flows.forward[stretch], flows.found_again[stretch]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import starmap
 
 import numpy as np
@@ -51,7 +51,7 @@ def whiteness_table(frames: int, seeds: int = 32) -> str:
         "|---|---|" + "---|" * 6,
     ]
     for camera, speeds in CAMERA_PRESETS.items():
-        path = CameraPath(reach=0.25, **{name: float(speed) for name, speed in speeds.items()})
+        path = replace(CameraPath(0, 0, 0, 0, reach=0.25), **speeds)
         for resampling in ("smooth", "white"):
             moved = list(starmap(_moved, ((path.pose(frame + 1), resampling, seeds) for frame in range(frames))))
             found = [whiteness for whiteness, _ in moved]

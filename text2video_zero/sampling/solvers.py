@@ -165,7 +165,8 @@ class LibraryScheduler:
             "linspace": it does not reach the first timesteps at every number of steps.
         """
         reaching = "linspace" if spacing == "leading" else spacing
-        scheduler = self.scheduler_class(**{**training, **self.options, "timestep_spacing": reaching})
+        options: dict[str, Any] = {**training, **self.options, "timestep_spacing": reaching}
+        scheduler = self.scheduler_class(**options)
         scheduler.set_timesteps(steps)
         return scheduler
 
