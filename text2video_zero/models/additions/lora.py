@@ -115,7 +115,7 @@ def _merged(layer: torch.nn.Module, name: str, tensors: dict[str, torch.Tensor],
     layer.float()  # half precision would round twice
     before = {which: weight.detach().clone() for which, weight in layer.named_parameters(recurse=False)}
     adapter = cast("Any", make_module(cast("Any", kind), values, name, layer))
-    if known := adapter is not None and not adapter.not_supported:
+    if known := not getattr(adapter, "not_supported", True):  # None has no such thing
         adapter.merge_to(1.0)
         # LyCORIS' own way of doing less scales the rows of a DoRA apart from what is added to them.
         for which, weight in layer.named_parameters(recurse=False):
