@@ -19,7 +19,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from text2video_zero.control.map_cache import MapCache
 from text2video_zero.device.compilation import check_compiler, compile_blocks
@@ -84,11 +84,9 @@ class ModelManager:
     device_budget, cpu_budget: bytes that weights may fill on the device, and that those may fill which wait in
         the CPU's memory; see `PipelineCache` for what happens beyond.
     hub: where Hub ids are looked up.
-    check_safety: whether what models draw is looked at by a safety checker before anybody sees it. Those that
-        are known to be harmless need none.
+    check_safety: whether a safety checker looks at what models draw, but for those that are known to be harmless.
 
-    Two runs at once on pipelines that share a UNet would disturb each other's patches: whoever runs jobs runs
-    one at a time on a manager.
+    Two runs at once on pipelines that share a UNet would disturb each other's patches: one at a time on a manager.
     """
 
     def __init__(
@@ -256,6 +254,8 @@ class _Reader:
         parts = dict(at_hand)
         if checkpoint.unet and "unet" not in parts:
             parts["unet"] = self.unet(checkpoint.unet, checkpoint.unet_revision)
+        if (own := checkpoint.text_encoder) and "text_encoder" not in parts:
+            parts["text_encoder"] = CLIPTextModel.from_pretrained(own, dtype=self.dtype, use_safetensors=True)
         check_configuration(checkpoint.source, path)
         with errors_in_one_sentence(checkpoint.source):
             components = (self._single_file if path.is_file() else self._whole_folder)(path, parts)

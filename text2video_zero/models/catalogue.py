@@ -24,6 +24,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 INSTALLED = (PACKAGE / "assets").is_dir()  # a wheel has them inside the package, a clone beside it
 ASSETS = (PACKAGE if INSTALLED else PACKAGE.parent) / "assets"
 TOYLAND_FOLDER = ASSETS / "toyland"
+# That of the first training: editor and style "sunset" go on to be read with it, until they are trained anew.
+FIRST_TEXT_ENCODER = str(TOYLAND_FOLDER / "text_encoder-first")
 MODELS_FOLDER = (Path.cwd() if INSTALLED else PACKAGE.parent) / "models"
 CONTROLLED_TASKS = ("pose", "edge", "depth")
 
@@ -114,7 +116,7 @@ def _style(name: str, checkpoint: Checkpoint, note: str, trigger: str, base: Kno
 TOYLAND_STYLES = (
     _style(
         "toyland-sunset",
-        replace(TOYLAND.checkpoint, unet=str(TOYLAND_FOLDER / "style-sunset")),
+        replace(TOYLAND.checkpoint, unet=str(TOYLAND_FOLDER / "style-sunset"), text_encoder=FIRST_TEXT_ENCODER),
         "embedded style, a UNet of its own: posters in the colours of an evening sky",
         "sunset poster style",
         TOYLAND,
@@ -185,7 +187,10 @@ PREVIEW_DECODERS: Mapping[str, str] = MappingProxyType(
 INSTRUCT_PIX2PIX_MODELS: Mapping[str, Checkpoint] = MappingProxyType(
     {
         "toyland": Checkpoint(
-            str(TOYLAND_FOLDER), kind=INSTRUCT_PIX2PIX, unet=str(TOYLAND_FOLDER / "instruct-pix2pix")
+            str(TOYLAND_FOLDER),
+            kind=INSTRUCT_PIX2PIX,
+            unet=str(TOYLAND_FOLDER / "instruct-pix2pix"),
+            text_encoder=FIRST_TEXT_ENCODER,
         ),
         "sd1": Checkpoint("timbrooks/instruct-pix2pix", kind=INSTRUCT_PIX2PIX),
     }

@@ -42,6 +42,7 @@ class Checkpoint:
     kind: what its UNet takes: "text-to-image" (noise) or "instruct-pix2pix" (noise and a picture).
     controlnet: a folder, .safetensors file or Hub id of the ControlNet that goes with it.
     unet: a folder or Hub id of a UNet that replaces the base's, as full fine-tunings of the UNet alone have it.
+    text_encoder: a local folder of the text encoder that this UNet was trained with, where it is not the base's.
     adapters: LoRAs, added up.
     """
 
@@ -52,6 +53,7 @@ class Checkpoint:
     controlnet_revision: str | None = None
     unet: str | None = None
     unet_revision: str | None = None
+    text_encoder: str | None = None
     adapters: tuple[Adapter, ...] = ()
 
     @property
