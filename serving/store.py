@@ -221,13 +221,14 @@ def _as_json(job: Job) -> dict[str, Any]:
         "request": job.request.to_dict(),
         "checkpoint": dataclasses.asdict(job.checkpoint),
         "maps_only": job.maps_only,
+        "weights": job.weights,
     }
 
 
 def _from_json(asked: dict[str, Any]) -> Job:
     checkpoint = asked["checkpoint"] | {"adapters": tuple(Adapter(**one) for one in asked["checkpoint"]["adapters"])}
     request = REQUESTS[asked["task"]].from_dict(asked["request"])
-    return Job(request, Checkpoint(**checkpoint), asked["maps_only"], asked["id"])
+    return Job(request, Checkpoint(**checkpoint), asked["maps_only"], asked["weights"], asked["id"])
 
 
 def _read_json(path: Path) -> dict[str, Any]:
