@@ -29,7 +29,10 @@
   });
 
   // Who wants no motion gets none that she did not start.
-  on("play", (video) => calm.matches && !navigator.userActivation?.isActive && video.pause());
+  let touched = null;
+  for (const event of ["pointerdown", "keydown"]) on(event, (target) => (touched = target));
+  const byHand = (video) => (video.closest?.(".in-step") ?? video.closest?.(".block"))?.contains(touched);
+  on("play", (video) => calm.matches && !byHand(video) && video.pause());
 
   // Gradio's footer says the names of its pictures twice.
   for (const picture of document.querySelectorAll("footer img")) picture.alt = "";

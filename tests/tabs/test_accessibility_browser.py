@@ -48,7 +48,9 @@ def test_nothing_plays_by_itself_for_those_who_want_no_motion(browser, address):
     page.get_by_role("tab", name="Pose", exact=True).click(timeout=PATIENCE)
     page.locator("#pose-video video").wait_for()
     page.wait_for_function(
-        "() => [...document.querySelectorAll('video')].every((video) => video.readyState >= 2 && video.paused)"
+        "() => [...document.querySelectorAll('video')].filter((video) => video.checkVisibility())"
+        ".every((video) => video.readyState >= 1 && video.paused)",
+        timeout=PATIENCE,
     )
     context.close()
 
