@@ -64,11 +64,10 @@ def ask(page, prompt="a fox", steps=4):
 
 def test_a_clip_is_seen_in_motion_as_soon_as_it_is_there(page, tmp_path):
     bring(page, write_clip(tmp_path, "zip"))  # of the other forms the tests below bring one each
-    assert "Frames 0 to 7 are used" in page.locator("#edge-clip-preview").inner_text()
+    page.locator("#edge-clip-preview").get_by_text("Frames 0 to 7 are used").wait_for()
     page.locator("#edge-first_frame input").fill("5")
     page.locator("#edge-clip-preview").get_by_text("Frames 5 to 9 are used").wait_for()
-    picture = page.locator("#edge-clip-preview img")
-    assert picture.evaluate("(image) => image.complete && image.naturalWidth > 0")
+    page.wait_for_function("() => document.querySelector('#edge-clip-preview img')?.naturalWidth > 0")
 
 
 def test_a_file_that_is_no_clip_is_told_at_once_and_a_run_says_the_same(page, tmp_path):
