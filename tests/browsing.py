@@ -35,8 +35,10 @@ def chromium() -> Iterator[Any]:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage", *CAMERA]
         )
-        yield browser
-        browser.close()
+        try:
+            yield browser
+        finally:
+            browser.close()
 
 
 @contextmanager
@@ -48,10 +50,12 @@ def opened(browser: Any, address: str, *, width: int, height: int) -> Iterator[A
     page.requested, page.errors = [], []
     page.on("request", lambda request: page.requested.append(request.url))
     page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.goto(address)
-    page.locator("#text-to-video-run").wait_for()
-    yield page
-    context.close()
+    try:
+        page.goto(address)
+        page.locator("#text-to-video-run").wait_for()
+        yield page
+    finally:  # a page that is left open goes on to play its videos
+        context.close()
 
 
 def keep(page: Any, name: str) -> None:
