@@ -204,7 +204,7 @@ class ModelManager:
         components = plain.components
         if checkpoint.adapters and room_for_copy(components):
             self._reader.prepare(components.unet)
-            self.cache.keep(plain)
+            self.cache.keep(replace(plain, safety_checker=checker if self._is_checked(plain.checkpoint) else None))
             components = tunable_copy(components)
         for adapter in checkpoint.adapters:
             add_lora(components, adapter, result_of(self._sources.adapter(adapter)))
