@@ -51,11 +51,7 @@ from text2video_zero.models.pipeline import Detector, Network, Pipeline, no_patc
 from text2video_zero.models.selection import family_of
 from text2video_zero.models.sources import Sources
 from text2video_zero.models.vocabulary import Vocabulary
-from text2video_zero.models.weights import (
-    check_whole,
-    has_autoencoder,
-    variant_of,
-)
+from text2video_zero.models.weights import check_whole, has_autoencoder, variant_of
 from text2video_zero.sampling.preview import LatentRGB, TinyDecoder
 from text2video_zero.sampling.safety import SafetyChecker
 
@@ -208,7 +204,7 @@ class ModelManager:
         components = plain.components
         if checkpoint.adapters and room_for_copy(components):
             self._reader.prepare(components.unet)
-            self.cache.keep(plain)
+            self.cache.keep(replace(plain, safety_checker=checker if self._is_checked(plain.checkpoint) else None))
             components = tunable_copy(components)
         for adapter in checkpoint.adapters:
             add_lora(components, adapter, result_of(self._sources.adapter(adapter)))
@@ -254,8 +250,10 @@ class _Reader:
         parts = dict(at_hand)
         if checkpoint.unet and "unet" not in parts:
             parts["unet"] = self.unet(checkpoint.unet, checkpoint.unet_revision)
-        if (own := checkpoint.text_encoder) and "text_encoder" not in parts:
-            parts["text_encoder"] = CLIPTextModel.from_pretrained(own, dtype=self.dtype, use_safetensors=True)
+        if checkpoint.text_encoder and "text_encoder" not in parts:
+            own = self.sources.folder(checkpoint.text_encoder)
+            with errors_in_one_sentence(checkpoint.text_encoder):
+                parts["text_encoder"] = CLIPTextModel.from_pretrained(own, dtype=self.dtype, use_safetensors=True)
         check_configuration(checkpoint.source, path)
         with errors_in_one_sentence(checkpoint.source):
             components = (self._single_file if path.is_file() else self._whole_folder)(path, parts)

@@ -86,6 +86,8 @@ def test_a_lora_is_taken_out_of_the_text(tag, name, weight):
         ("a [dog:10] walks", "a dog walks", "[dog:10]"),
         ("a fox <hypernet:style:1>", "a fox ", "<hypernet:style:1>"),
         ("a fox <lyco:style:1>", "a fox ", "<lyco:style:1>"),
+        ("a (fox <lyco:style:1)> walks", "a fox  walks", "<lyco:style:1)>"),
+        ("a [cat:.5] walks", "a cat walks", "[cat:.5]"),
     ],
 )
 def test_what_is_not_known_is_told(prompt, text, left_out):
@@ -101,6 +103,9 @@ def test_any_text_is_taken_and_nothing_is_added(prompt):
     assert all(abs(piece.weight) <= GREATEST_WEIGHT for section in read.sections for piece in section)
 
 
-@pytest.mark.parametrize("prompt", ["(" * 20_000 + ")" * 20_000, "[" * 20_000 + "x:" + "]" * 20_000, "<lora:" * 5_000])
+@pytest.mark.parametrize(
+    "prompt",
+    ["(" * 20_000 + ")" * 20_000, "[" * 20_000 + "x:" + "]" * 20_000, "[a:" + "1" * 20_000 + "x]", "<lora:" * 5_000],
+)
 def test_a_long_or_deep_one_ends(prompt):
     assert len(read_prompt(prompt).text) <= len(prompt)

@@ -15,7 +15,7 @@ from serving.local import LocalRunner
 from serving.queue import complete
 from serving.store import JobStore
 from tests.fake_hub import FakeHub
-from tests.tiny_models import write_safety_checker
+from tests.tiny_models import write_lora, write_safety_checker
 from text2video_zero.__main__ import main
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, result_of
@@ -168,6 +168,12 @@ class TestWeights:
 
 
 class TestWhoIsChecked:
+    def test_a_model_that_was_first_loaded_with_a_lora_without_it_too(self, careful, tiny_checkpoint, tmp_path):
+        style = Adapter(str(write_lora(tmp_path / "style.safetensors", tiny_checkpoint)))
+        for checkpoint in (Checkpoint(str(tiny_checkpoint), adapters=(style,)), Checkpoint(str(tiny_checkpoint))):
+            with careful.lend(checkpoint) as lent:
+                assert lent.safety_checker is not None
+
     def test_toyland_and_what_belongs_to_it_need_none(self):
         inside = (TOYLAND.checkpoint, Checkpoint(str(TOYLAND_FOLDER), unet=str(TOYLAND_FOLDER / "instruct-pix2pix")))
         assert all(is_harmless(checkpoint) for checkpoint in inside)

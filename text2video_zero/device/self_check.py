@@ -17,6 +17,7 @@ from text2video_zero.models.catalogue import (
     KNOWN_MODELS,
     MODELS_FOLDER,
     SAFETY_CHECKER,
+    is_whole,
 )
 from text2video_zero.models.selection import local_models
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from text2video_zero.models.checkpoints import Checkpoint
     from text2video_zero.models.hub import Hub
 
 GIB = 2**30
@@ -37,12 +39,13 @@ def self_check(device: torch.device, dtype: torch.dtype, budget: int, hub: Hub) 
     dtype: of the networks that sample.  budget: bytes that weights may fill on the device.
     """
     free, total = (amount / GIB for amount in memory_of(device))
+    models = (*KNOWN_MODELS.values(), *DREAMBOOTH_STYLES.values())
     versions = (f"{package} {version(package)}" for package in PACKAGES)
     return [
         f"Device: {device_name(device)} ({device}), {str(dtype).removeprefix('torch.')}",
         f"Memory: {free:.1f} of {total:.1f} GB free, up to {budget / GIB:.1f} GB for models",
         f"Versions: Python {platform.python_version()}, {', '.join(versions)}",
-        *(f"Model {name}: {_whereabouts(source, hub)}" for name, source in _models()),
+        *(f"Model {known.name}: {_model(known.checkpoint, hub)}" for known in models),
         *(f"Model {name}: here, in {MODELS_FOLDER.name}/" for name in local_models()),
         *(f"Textual inversion {name}: here, in {MODELS_FOLDER.name}/" for name in local_inversions()),
         *(f"ControlNet {source}: {_whereabouts(source, hub)}" for source in _controlnets()),
@@ -51,9 +54,8 @@ def self_check(device: torch.device, dtype: torch.dtype, budget: int, hub: Hub) 
     ]
 
 
-def _models() -> Iterator[tuple[str, str]]:
-    for known in (*KNOWN_MODELS.values(), *DREAMBOOTH_STYLES.values()):
-        yield known.name, known.checkpoint.source
+def _model(checkpoint: Checkpoint, hub: Hub) -> str:
+    return _whereabouts(checkpoint.source, hub) if is_whole(checkpoint) else "missing"
 
 
 def _controlnets() -> Iterator[str]:

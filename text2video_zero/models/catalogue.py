@@ -259,8 +259,7 @@ def mirrors_of(checkpoint: Checkpoint) -> tuple[Checkpoint, ...]:
 def is_harmless(checkpoint: Checkpoint) -> bool:
     """Whether all that draws comes from a model that can draw nothing a safety checker would look for."""
     homes = [Path(model.checkpoint.source) for model in KNOWN_MODELS.values() if model.harmless]
-    drawing = (checkpoint.source, checkpoint.unet, *(adapter.source for adapter in checkpoint.adapters))
-    return all(any(Path(source).is_relative_to(home) for home in homes) for source in drawing if source)
+    return all(any(Path(place).is_relative_to(home) for home in homes) for place in checkpoint.places)
 
 
 def controlnets_of(family: str, control: str) -> tuple[str, ...]:
@@ -271,7 +270,7 @@ def controlnets_of(family: str, control: str) -> tuple[str, ...]:
 def editor_of(family: str) -> Checkpoint | None:
     """The Instruct-Pix2Pix model of a family; an embedded one only if it is there."""
     editor = INSTRUCT_PIX2PIX_MODELS.get(family)
-    return editor if editor and can_be_had(editor.unet or editor.source) else None
+    return editor if editor and is_whole(editor) else None
 
 
 def find_detector(name: str) -> DetectorCheckpoint | Annotator:
@@ -280,6 +279,11 @@ def find_detector(name: str) -> DetectorCheckpoint | Annotator:
     if name not in known:
         raise UserError(f"The detector {name!r} is not known: choose one of {', '.join(known)}.")
     return known[name]
+
+
+def is_whole(checkpoint: Checkpoint) -> bool:
+    """Whether all that a checkpoint without its ControlNet is read from can be had."""
+    return all(can_be_had(place) for place in checkpoint.places)
 
 
 def can_be_had(source: str) -> bool:

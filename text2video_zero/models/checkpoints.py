@@ -62,6 +62,12 @@ class Checkpoint:
         return replace(self, controlnet=None, controlnet_revision=None)
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """All that its base is read from: folders, files and Hub ids, the model itself first."""
+        parts = (self.source, self.unet, self.text_encoder, *(adapter.source for adapter in self.adapters))
+        return tuple(part for part in parts if part)
+
+    @property
     def controlnet_key(self) -> tuple[str | None, str | None]:
         """What tells its ControlNet from others."""
         return self.controlnet, self.controlnet_revision

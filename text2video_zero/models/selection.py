@@ -13,9 +13,9 @@ from text2video_zero.models.catalogue import (
     DREAMBOOTH_STYLES,
     KNOWN_MODELS,
     MODELS_FOLDER,
-    can_be_had,
     controlnets_of,
     editor_of,
+    is_whole,
     known_model,
 )
 from text2video_zero.models.checkpoints import (
@@ -165,15 +165,10 @@ def _looks_like_a_model(path: Path) -> bool:
 def offered_models(task: str) -> tuple[KnownModel, ...]:
     """The known models that a task can be run with; for dreambooth the styles come first."""
     styles = DREAMBOOTH_STYLES.values() if task == "dreambooth" else ()
-    models = (*(style for style in styles if _is_whole(style.checkpoint)), *KNOWN_MODELS.values())
+    models = (*(style for style in styles if is_whole(style.checkpoint)), *KNOWN_MODELS.values())
     if task == "instruct-pix2pix":
         return tuple(model for model in models if editor_of(model.family))
     if task == "text-to-video":
         return models
     control = "edge" if task == "dreambooth" else task
     return tuple(model for model in models if controlnets_of(model.family, control))
-
-
-def _is_whole(checkpoint: Checkpoint) -> bool:
-    parts = (checkpoint.source, checkpoint.unet, *(adapter.source for adapter in checkpoint.adapters))
-    return all(can_be_had(part) for part in parts if part)

@@ -84,6 +84,7 @@ class Sources:
         parts = [(checkpoint.source, path)]
         for source, revision in (
             (checkpoint.unet, checkpoint.unet_revision),
+            (checkpoint.text_encoder, None),
             (checkpoint.controlnet, checkpoint.controlnet_revision),
         ):
             if source is not None:
@@ -107,9 +108,8 @@ class Sources:
 
     def stamp(self, checkpoint: Checkpoint) -> Stamp:
         """The stamps of the files of this machine that a checkpoint names; those of the Hub never change."""
-        adapters = (adapter.source for adapter in checkpoint.adapters)
-        sources = (checkpoint.source, checkpoint.unet, checkpoint.controlnet, *adapters)
-        return stamp_of(Path(source).expanduser() for source in sources if source)
+        places = (*checkpoint.places, checkpoint.controlnet)
+        return stamp_of(Path(place).expanduser() for place in places if place)
 
     def fetch_detector(self, detector: DetectorCheckpoint | Annotator) -> Generator[Progress]:
         """Bring all that reading the detector needs onto this machine."""

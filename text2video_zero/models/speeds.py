@@ -61,9 +61,7 @@ SPEEDS: Mapping[str, Speed] = MappingProxyType(
         ),
         # Toyland's own LCM-LoRA, with the T' and T that it was tried with, on LCM's grid of timesteps.
         "4 steps": Speed(
-            MappingProxyType(
-                {"toyland": Adapter(str(TOYLAND_FOLDER / "student" / "pytorch_lora_weights.safetensors"))}
-            ),
+            MappingProxyType({"toyland": Adapter(str(TOYLAND_STUDENT))}),
             MappingProxyType(
                 {"sampler": "LCM", "steps": 4, "guidance_scale": 1.0, "motion_from": 679, "motion_to": 779}
             ),

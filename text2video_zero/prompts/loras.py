@@ -21,8 +21,10 @@ def tagged_adapters(prompt: str, given: Sequence[Adapter], models_folder: Path =
 
     Raises UserError for a weight that is none.
     """
-    local, known = local_loras(models_folder), {adapter.source for adapter in given}
     tags = {tag.name.removesuffix(".safetensors"): tag.weight for tag in read_prompt(prompt).loras}
+    if not tags:
+        return ()
+    local, known = local_loras(models_folder), {adapter.source for adapter in given}
     named = [read_adapter(f"{name}:{weight}", models_folder) for name, weight in tags.items() if name in local]
     return tuple(adapter for adapter in named if adapter.source not in known)
 

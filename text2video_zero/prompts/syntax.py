@@ -25,7 +25,9 @@ BREAK = re.compile(r"\bBREAK\b")
 ESCAPED = re.compile(r"\\([\\()\[\]])")
 NUMBER = re.compile(r":\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*$")
 # [from:to:when], [to:when] and [one|other], which change the prompt while the picture is made
-EDITED = re.compile(r"(?P<first>[^:|()\[\]]*)(?::[^:|()\[\]]*)?:\s*\d*\.?\d+\s*|(?P<one>[^|()\[\]]*)\|[^()\[\]]*")
+EDITED = re.compile(
+    r"(?P<first>[^:|()\[\]]*)(?::[^:|()\[\]]*)?:\s*(?:\d+(?:\.\d+)?|\.\d+)\s*|(?P<one>[^|()\[\]]*)\|[^()\[\]]*"
+)
 LONGEST_NUMBER = 24  # characters that a weight takes with its colon and blanks
 
 
@@ -103,7 +105,7 @@ def read_prompt(prompt: str) -> Prompt:
     weights: list[float] = []
     while index < len(prompt):
         if open_ones and index >= open_ones[-1].end:
-            index, weight = open_ones.pop().after, weights.pop()
+            index, weight = max(index, open_ones.pop().after), weights.pop()  # a tag may go on beyond its bracket
         elif index in brackets:
             weights.append(weight)
             open_ones.append(brackets[index])

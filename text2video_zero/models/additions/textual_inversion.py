@@ -37,15 +37,17 @@ ENCODERS = ("clip_l", "clip_g")  # XL's first and second text encoder
 
 def local_inversions(folder: Path = MODELS_FOLDER) -> dict[str, Path]:
     """The textual inversions that lie in a folder, by the name that stands for them in prompts."""
-    if not folder.is_dir():
-        return {}
-    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
-    return {
-        path.stem: path
-        for path in files
-        if (path.suffix == ".safetensors" and is_inversion_file(path))
-        or (path.suffix in PICKLES and path.stat().st_size <= LARGEST_PICKLE)
-    }
+    return {path.stem: path for path in _files(folder) if _is_inversion(path)}
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_file()] if folder.is_dir() else []
+
+
+def _is_inversion(path: Path) -> bool:
+    if path.suffix == ".safetensors":
+        return is_inversion_file(path)
+    return path.suffix in PICKLES and path.stat().st_size <= LARGEST_PICKLE
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,9 @@ class Inversions:
 
     def named_in(self, prompt: str) -> dict[str, Path]:
         """Those whose names stand in a prompt, as words or in angle brackets: the longest names first."""
-        found = local_inversions(self.folder) if self.folder is not None else {}
-        named = {name: path for name, path in found.items() if pattern_of([name]).search(prompt)}
+        files = [] if self.folder is None else _files(self.folder)
+        # By their names first: few files have to be opened then.
+        named = {path.stem: path for path in files if pattern_of([path.stem]).search(prompt) and _is_inversion(path)}
         return dict(sorted(named.items(), key=lambda item: -len(item[0])))
 
 
