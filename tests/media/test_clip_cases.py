@@ -6,7 +6,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from tests.media.clip_files import CASES, LOSSLESS, counting, numbers, read, written
-from text2video_zero.media.clip_reader import ClipReader, waited_for
+from text2video_zero.events import result_of
+from text2video_zero.media.clip_reader import ClipReader
 from text2video_zero.media.clips import probe
 from text2video_zero.requests.fields import Size
 
@@ -51,7 +52,7 @@ class TestTime:
         for rate in (24, 8):
             first = 25 * rate
             with ClipReader(path) as reader:
-                info = waited_for(reader.opening())
+                info = result_of(reader.opening())
                 listed = reader.packets
                 pictures = reader.reading(range(first, first + 4), rate, Size(64, 48))
                 seen = numbers([picture for picture in pictures if picture is not None])
@@ -74,7 +75,7 @@ class TestTime:
         frames = np.concatenate([counting(12, 16, 16)] * 250)
         path = written(tmp_path / "long.mp4", frames, 24, *LOSSLESS)
         with ClipReader(path) as reader:
-            info = waited_for(reader.opening())
+            info = result_of(reader.opening())
             assert reader.packets <= 2000
         assert (info.frames, info.fps, info.estimated) == (3000, 24, True)
         assert info.duration == pytest.approx(125)

@@ -13,8 +13,9 @@ from PIL import Image
 
 from tests.media.clip_files import CASES, LOSSLESS, bare_png, counting, numbers, read, repeating_mov, written
 from text2video_zero.errors import UserError
+from text2video_zero.events import result_of
 from text2video_zero.media import clip_reader
-from text2video_zero.media.clip_reader import ClipReader, waited_for
+from text2video_zero.media.clip_reader import ClipReader
 from text2video_zero.media.clips import file_hash, probe, reading
 from text2video_zero.media.decoding.facts import Limits
 from text2video_zero.requests.fields import Size
@@ -35,7 +36,7 @@ def refused(path: Path, limits: Limits | None = None) -> str:
 
     def attempt() -> None:
         with ClipReader(path, limits or Limits()) as reader:
-            waited_for(reader.opening())
+            result_of(reader.opening())
             list(reader.reading(range(4), 8, Size(64, 64)))
 
     with pytest.raises(UserError) as told:
@@ -98,7 +99,7 @@ class TestLimits:
         assert path.stat().st_size < 8000
         before = resident() if probe(CASES / "sdr.mp4") else 0
         with ClipReader(path) as reader:
-            info = waited_for(reader.opening())
+            info = result_of(reader.opening())
             assert info.frames == 1_000_000
             for first in (0, 999_990):
                 pictures = reader.reading(range(first, first + 4), info.fps, Size(64, 64))
@@ -121,7 +122,7 @@ class TestLimits:
         with ClipReader(path, Limits(seconds=0)) as reader:
             reader._decoder.answer(60)  # what it has to say about the clip is lost on the way
             with pytest.raises(UserError, match=r"clip\.mp4 cannot be read \(it takes longer than 0 seconds\)"):
-                waited_for(reader.opening())
+                result_of(reader.opening())
             ended = reader._decoder._process
             reader._decoder.owes = True
         assert ended.poll() is not None
@@ -138,11 +139,29 @@ class TestLimits:
     def test_a_decoder_that_dies_is_told_and_replaced(self, tmp_path):
         path = written(tmp_path / "clip.mp4", counting(12), 10, *LOSSLESS)
         with ClipReader(path) as reader:
-            waited_for(reader.opening())
+            result_of(reader.opening())
             reader._decoder._process.kill()
             with pytest.raises(UserError, match=r"clip\.mp4 cannot be read \(its decoder broke down"):
                 list(reader.reading(range(12), 10, Size(64, 48)))
         assert numbers(read(path).frames) == list(range(12))
+
+    def test_one_that_died_while_it_waited_is_not_asked(self, tmp_path):
+        path = written(tmp_path / "clip.mp4", counting(12), 10, *LOSSLESS)
+        probe(path)
+        waiting = clip_reader.IDLE.get_nowait()
+        waiting._process.kill()
+        waiting._process.wait()
+        clip_reader.IDLE.put(waiting)
+        assert numbers(read(path).frames) == list(range(12))
+
+    def test_half_a_picture_is_none(self):
+        """A process that ends within one."""
+        decoder = clip_reader.Decoder()
+        decoder.close()
+        half = b'{"bytes": 12}\n' + bytes(5)
+        decoder._process.stdout = io.BytesIO(half)
+        decoder._listen()
+        assert decoder.answer(0) == ({}, b"")
 
 
 class TestDevices:

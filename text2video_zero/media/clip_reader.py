@@ -16,7 +16,7 @@ import threading
 import time
 import weakref
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     Picture = np.ndarray[Any, np.dtype[np.uint8]]  # (h, w, 3) RGB
 
-Value = TypeVar("Value")
 LIMITS = Limits()
 REPLACED_AFTER = 50  # clips; what libraries leave lying about counts against the limit of memory
 LOOK_AGAIN_SECONDS = 0.1
@@ -50,15 +49,6 @@ class DecodingError(Exception):
     """What happened in the decoder's process, with its traceback, behind the sentence that a person gets."""
 
 
-def waited_for(reading: Generator[object, None, Value]) -> Value:
-    """What a generator returns that yields while it waits, with nobody else to do anything meanwhile."""
-    while True:
-        try:
-            next(reading)
-        except StopIteration as finished:
-            return finished.value
-
-
 class ClipReader:
     """One clip, open in a process of its own until the context ends.
 
@@ -70,10 +60,7 @@ class ClipReader:
     def __init__(self, path: Path, limits: Limits = LIMITS) -> None:
         self.packets = 0
         self._path, self._limits = path, limits
-        try:
-            self._decoder = IDLE.get_nowait()
-        except queue.Empty:
-            self._decoder = Decoder()
+        self._decoder = _idle_decoder() or Decoder()
         self._decoder.order(path=str(path.absolute()), limits=dataclasses.asdict(limits))
 
     def __enter__(self) -> Self:
@@ -148,6 +135,11 @@ class Decoder:
         self._listener.start()
         weakref.finalize(self, _ended, self._process, self._listener)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether there is somebody to ask."""
+        return self._process.poll() is None
+
     def order(self, **values: Any) -> None:
         """Ask for something; a process that is gone says so in its answer."""
         self.owes = True
@@ -189,8 +181,23 @@ class Decoder:
         with suppress(ValueError, KeyError, OSError):
             while line := pipe.readline():
                 answer = json.loads(line)
-                self._answers.put((answer, pipe.read(answer["bytes"])))
+                pixels = pipe.read(answer["bytes"])
+                if len(pixels) < answer["bytes"]:  # it broke down within a picture
+                    break
+                self._answers.put((answer, pixels))
         self._answers.put(({}, b""))
+
+
+def _idle_decoder() -> Decoder | None:
+    """The process that waits for a clip, if there is one and nobody has ended it meanwhile."""
+    try:
+        decoder = IDLE.get_nowait()
+    except queue.Empty:
+        return None
+    if decoder.is_alive:
+        return decoder
+    decoder.close()
+    return None
 
 
 def _ended(process: subprocess.Popen[bytes], listener: threading.Thread) -> None:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from text2video_zero.errors import UserError
-from text2video_zero.media.clip_reader import LIMITS, ClipReader, waited_for
+from text2video_zero.events import result_of
+from text2video_zero.media.clip_reader import LIMITS, ClipReader
 from text2video_zero.media.decoding.facts import CONTAINERS, FORMATS_TO_GIVE, pictures_among
 from text2video_zero.media.decoding.moments import LENIENCE
 from text2video_zero.media.ffmpeg import run_ffmpeg
@@ -62,12 +63,12 @@ def probe(path: Path) -> ClipInfo:
     Raises UserError, one sentence, for whatever cannot be read.
     """
     with _opened(Path(path)) as reader:
-        return waited_for(reader.opening())
+        return result_of(reader.opening())
 
 
 def read_clip(path: Path, *, first_frame: int, frames: int, fps: float | None, size: Size | None, native: Size) -> Clip:
     """Read a part of a clip as `reading` does, with nobody watching."""
-    return waited_for(reading(path, first_frame=first_frame, frames=frames, fps=fps, size=size, native=native))
+    return result_of(reading(path, first_frame=first_frame, frames=frames, fps=fps, size=size, native=native))
 
 
 def reading(
@@ -118,7 +119,7 @@ def glimpses(path: Path, clip: Clip, first_frame: int, count: int) -> Generator[
     last = first_frame + len(clip.frames) - 1
     numbers = np.unique(np.linspace(first_frame, last, min(count, len(clip.frames))).round().astype(int)).tolist()
     with _opened(Path(path)) as reader:
-        waited_for(reader.opening())
+        result_of(reader.opening())
         for picture in reader.reading(numbers, clip.fps, clip.source.size):
             if picture is not None:
                 yield picture
@@ -134,11 +135,10 @@ def fitted_size(width: int, height: int, native: Size) -> Size:
     return Size(*(_rounded_side(side * scale) for side in (width, height)))
 
 
-def placement(shown: Size, target: Size) -> tuple[Size, Size]:
-    """The size that a picture is scaled to so that it covers the target, and the target, cut out of its middle."""
+def _covering(shown: Size, target: Size) -> Size:
+    """The size that a picture is scaled to so that it covers the target, which is cut out of its middle."""
     scale = max(target.width / shown.width, target.height / shown.height)
-    covering = Size(*(max(side, round(own * scale)) for own, side in zip(shown, target, strict=True)))
-    return covering, target
+    return Size(*(max(side, round(own * scale)) for own, side in zip(shown, target, strict=True)))
 
 
 def file_hash(path: Path) -> str:
@@ -220,7 +220,7 @@ def _rounded_side(side: float) -> int:
 
 def _note(info: ClipInfo, target: Size, *, asked: int, wanted: int, found: int) -> str:
     """What a person wants to know of scaling, cropping, missing frames and whatever else was done to the pictures."""
-    covering, _ = placement(info.size, target)
+    covering = _covering(info.size, target)
     parts = [f"{info.size} -> {target}"] if info.size != target else []
     for share, where in (
         (1 - target.width / covering.width, "left and right"),
