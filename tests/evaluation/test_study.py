@@ -28,6 +28,12 @@ def parsed(*argv):
     return parser.parse_args([str(word) for word in argv])
 
 
+def test_fields_that_are_set_one_by_one_are_all_set():
+    arguments = parsed("--prompt", "a fox", "--set", "steps=4", "zoom=0.04", "--set", "zoom=0.02", "--set", "fps=8")
+    assert study_of(arguments).values == {"steps": 4, "zoom": 0.02, "fps": 8}
+    assert not parsed().set
+
+
 class Brightness:
     columns = MappingProxyType({"brightness": Column("brightness", "", "of 255")})
 

@@ -28,7 +28,9 @@ from text2video_zero.requests import (
     Size,
 )
 from text2video_zero.sampling.noise import frame_noise
+from text2video_zero.tasks import controlled as controlled_task
 from text2video_zero.tasks import instructed
+from text2video_zero.tasks.clip_input import clip_noise
 
 CLIPS = Path(__file__).resolve().parents[2] / "assets" / "clips"
 CONTROLLED = {"edge": EdgeRequest, "pose": PoseRequest, "depth": DepthRequest}
@@ -255,6 +257,20 @@ class TestControlled:
         request = order(EdgeRequest, still, frames=3, ready_made="yes", cross_frame_attention=False)
         first, *others = sampled(request, controlled, manager).latents
         assert all(torch.allclose(other, first, atol=1e-4) for other in others)
+
+    def test_noise_that_steps_add_follows_the_clip_too(self, manager, controlled, clip, monkeypatch):
+        drawn = []
+
+        def overheard(*arguments):
+            drawn.append(clip_noise(*arguments))
+            return drawn[-1]
+
+        monkeypatch.setattr(controlled_task, "clip_noise", overheard)
+        request = order(EdgeRequest, clip, sampler="LCM", guidance_scale=1.0, noise_follows=True)
+        sampled(request, controlled, manager)
+        assert len(drawn) == request.steps  # the start, and each step but the last
+        assert all((noise[1:] != noise[:1]).any() for noise in drawn)
+        assert not torch.equal(drawn[0], drawn[1])
 
     def test_the_quality_prompt_reaches_the_model(self, manager, controlled, clip):
         bare, added = (order(EdgeRequest, clip, quality_prompt=words) for words in ("", "walking in the snow"))

@@ -12,6 +12,7 @@ from transformers import CLIPProcessor, CLIPTokenizer
 from tests.tiny_toyland import TINY
 from toyland.judges.evaluate import TABLE_HEAD, Judges, prompt_scenes, reconstruction_quality, sample, score
 from toyland.judges.judge import HEADS, load_judge, verdicts
+from toyland.training import train as train_module
 from toyland.training.config import PRESETS, Plan, hurried
 from toyland.training.dataset import is_held_out, render_pictures, scenes
 from toyland.training.loop import progress_of, train
@@ -156,6 +157,30 @@ def test_the_exported_text_encoder_is_the_one_trained_with_the_unet(family):
         not torch.allclose(value, family.clip.text_model.state_dict()[name].float(), atol=1e-4)
         for name, value in weights.items()
     )
+
+
+def test_last_the_unet_alone_goes_on_and_is_what_is_exported(family):
+    checkpoints = (family.work / part / "checkpoint.pt" for part in ("unet", "unet-right"))
+    first, last = (torch.load(path, weights_only=True)["average"] for path in checkpoints)
+    same = {name: torch.equal(value, first[name]) for name, value in last.items()}
+    assert all(equal for name, equal in same.items() if not name.startswith("unet."))
+    assert not any(equal for name, equal in same.items() if name.startswith("unet.conv_in."))
+    unet = _load(family.out).unet.state_dict()
+    assert all(torch.equal(value, last[f"unet.{name}"].half().float()) for name, value in unet.items())
+
+
+def test_last_it_sees_those_alone_that_face_right(family, monkeypatch):
+    again = Family(family.recipe, family.work, family.out, "cpu")
+    monkeypatch.setattr(train_module, "train_unet", lambda *arguments: seen.append(arguments))
+    seen = []
+    again.train_unet_on_right()
+    facing = [number for number, scene in enumerate(family.pictures.scenes) if scene.facing > 0]
+    assert 0 < len(facing) < len(family.pictures.scenes)
+    _, plan, latents, tokens, reading, *_ = seen[0]
+    assert plan == family.recipe.plans["unet-right"]
+    assert torch.equal(latents.values, family.latents.values[facing])
+    assert len(latents.masks) == len(tokens) == len(facing)
+    assert reading is None
 
 
 def test_the_exported_clip_has_a_processor(family):

@@ -47,7 +47,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seeds", metavar="N", type=int, default=1, help="clips of each prompt (default %(default)s)")
     group.add_argument("--first-seed", metavar="N", type=int, default=1, help="of the first clip (default %(default)s)")
     group.add_argument(
-        "--set", metavar="FIELD=VALUE", nargs="+", default=[], help="fields that all variants share, such as zoom=0.04"
+        "--set",
+        metavar="FIELD=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="fields that all variants share, such as zoom=0.04; may be repeated",
     )
     group.add_argument(
         "--variant",

@@ -6,8 +6,6 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import torch
-
 from text2video_zero.events import Event, Notice, Progress
 from text2video_zero.media.clips import reading
 from text2video_zero.media.video import Sound
@@ -16,6 +14,8 @@ from text2video_zero.sampling.noise import frame_noise, latent_shape
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+    import torch
 
     from text2video_zero.media.clips import Clip
     from text2video_zero.models.pipeline import Pipeline
@@ -70,8 +70,7 @@ def clip_noise(request: ClipRequest, pipeline: Pipeline, carried: CarriedNoise |
     shape = latent_shape(request.concrete_size, pipeline)
     if carried is None:
         return frame_noise(request.seed, 0, shape, pipeline.device, draw).expand(request.frames, -1, -1, -1)
-    noise = [carried.noise(request.seed, frame, shape[0], draw) for frame in range(request.frames)]
-    return torch.stack(noise).to(pipeline.device)
+    return carried.noise(request.seed, shape[0], draw).to(pipeline.device)
 
 
 def sound_of(request: ClipRequest, clip: Clip) -> Sound | None:

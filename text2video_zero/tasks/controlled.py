@@ -15,7 +15,6 @@ from text2video_zero.models.catalogue import name_of
 from text2video_zero.prompts.encoding import encoded_prompts
 from text2video_zero.sampling.denoising import Sampled, denoise
 from text2video_zero.sampling.guidance import ControlledGuidance, negative_branch
-from text2video_zero.sampling.noise import shared_step_noise
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
 from text2video_zero.tasks.clip_input import carried_noise, clip_noise, concrete, read, sound_of
 from text2video_zero.tasks.progress import ProgressReporter
@@ -63,12 +62,20 @@ def sample_controlled(
         strength=request.control_strength,
         active=schedule.timesteps_within(request.control_start, request.control_end),
     )
-    latents = clip_noise(request, pipeline, carried_noise(request, clip, pipeline))
+    carried = carried_noise(request, clip, pipeline)
     progress = ProgressReporter(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
-    step_noise = shared_step_noise(request, pipeline, schedule)
     placement = yield from placement_for(request, request.concrete_size, pipeline)
     with placement, attention_of(request, components.unet, pipeline.controlnet) as memory:
-        loop = denoise(latents, schedule, range(request.steps), guidance, memory, placement, step_noise)
+        loop = denoise(
+            clip_noise(request, pipeline, carried),
+            schedule,
+            range(request.steps),
+            guidance,
+            memory,
+            placement,
+            # By timesteps, as `shared_step_noise` draws.
+            step_noise=lambda index: clip_noise(request, pipeline, carried, int(schedule.timesteps[index + 1])),
+        )
         return Sampled((yield from progress.reported(loop, "Denoising")), request, sound_of(request, clip))
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    from toyland.training.config import Recipe, UnetShape
+    from toyland.training.config import Plan, Recipe, UnetShape
     from toyland.training.latents import Latents
     from toyland.training.texts import Lesson
 
@@ -163,17 +163,20 @@ class ReadingLessons:
 
 
 def train_unet(
-    recipe: Recipe, latents: Latents, tokens: Tensor, reading: ReadingLessons,
+    recipe: Recipe, plan: Plan, latents: Latents, tokens: Tensor, reading: ReadingLessons | None,
     tokenizer: CLIPTokenizer, parts: DrawingParts, checkpoint: Path, device: str,
 ) -> DrawingParts:
     """Train, resume or only load the parts.
 
     tokens: int16 (n, captions, length) of the pictures whose latents there are.
+    reading: None for the UNet alone, with the text encoder as it is.
     """
-    shape, plan = recipe.unet, recipe.plans["unet"]
+    shape = recipe.unet
     torch.manual_seed(recipe.seed)
     attend_plainly(parts.unet, device)
     parts.to(device)
+    for read_by in (parts.text_encoder, parts.heads):
+        read_by.requires_grad_(reading is not None)
     alphas = build_scheduler().alphas_cumprod
     dropped = DroppedTexts(tokenizer, recipe.seed)
 
@@ -181,13 +184,16 @@ def train_unet(
         rows = torch.randint(len(tokens), (plan.batch,), generator=generator)
         version = torch.randint(tokens.shape[1], (plan.batch,), generator=generator)
         words = dropped.replace(tokens[rows, version].long(), shape.caption_dropout, generator)
-        lesson, answers = reading.some(plan.batch, generator, device)
-        drawn, read = text_states(parts.text_encoder, torch.cat([words, lesson])).chunk(2)
+        if reading is None:
+            drawn, misread = text_states(parts.text_encoder, words), 0.0
+        else:
+            lesson, answers = reading.some(plan.batch, generator, device)
+            drawn, read = text_states(parts.text_encoder, torch.cat([words, lesson])).chunk(2)
+            misread = _LESSON_WEIGHT * parts.heads.loss(read, answers)
         noisy = noised(latents.values[rows].float(), alphas, generator, device)
         predicted = parts.unet(noisy.latents, noisy.timesteps, drawn).sample
         masks = latents.masks[rows].float().to(device)
-        return (_LESSON_WEIGHT * parts.heads.loss(read, answers)
-                + noise_loss(predicted, noisy, masks, shape))
+        return misread + noise_loss(predicted, noisy, masks, shape)
 
     return train(parts, loss, plan, checkpoint, seed=recipe.seed + 3)
 

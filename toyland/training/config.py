@@ -99,7 +99,8 @@ class Recipe:
 
     table_prompts, table_pictures: how many the tables of the base and of the task models ask for.
     left_every: one of so many of the subjects that face left is shown to the generators. No caption
-    tells left from right; where one side is rarer, few-step pictures do not mix the two.
+    tells left from right; where one side is rarer, few-step pictures do not mix the two. The UNet's last
+    training, "unet-right", shows none of them.
     """
 
     size: int
@@ -151,6 +152,7 @@ PRESETS: dict[str, Recipe] = {
             "judge": Plan(steps=1_500, minutes=3, batch=64, rate=2e-3),
             "clip": Plan(steps=1_500, minutes=3.5, batch=96, rate=1e-3),
             "unet": Plan(steps=4_000, minutes=60, batch=16, rate=1e-3, ema=0.998),
+            "unet-right": Plan(steps=800, minutes=12, batch=16, rate=5e-4, ema=0.998),
         },
     ),
     "gpu": Recipe(
@@ -173,6 +175,7 @@ PRESETS: dict[str, Recipe] = {
             "judge": Plan(steps=10_000, batch=128, rate=1e-3),
             "clip": Plan(steps=20_000, batch=256, rate=5e-4),
             "unet": Plan(steps=200_000, batch=128, rate=5e-4, warmup=2_000, ema=0.9995),
+            "unet-right": Plan(steps=40_000, batch=128, rate=2.5e-4, warmup=500, ema=0.9995),
         },
     ),
 }
@@ -186,6 +189,7 @@ PRESETS["quick-gpu"] = replace(
         "judge": Plan(steps=300, minutes=0.2, batch=128, rate=2e-3, warmup=20),
         "autoencoder": Plan(steps=800, minutes=0.8, batch=64, rate=2e-3),
         "unet": Plan(steps=2_400, minutes=2.0, batch=256, rate=2e-3, warmup=100, ema=0.995),
+        "unet-right": Plan(steps=500, minutes=0.4, batch=256, rate=1e-3, warmup=20, ema=0.99),
         "decoder": Plan(steps=400, minutes=0.5, batch=128, rate=1e-3, warmup=20),
         "student": Plan(steps=400, minutes=0.5, batch=128, rate=1e-3, warmup=20, ema=0.98),
         "controlnet-edge": _QUICK_CONTROL, "controlnet-depth": _QUICK_CONTROL,
@@ -218,8 +222,9 @@ PRESETS["smoke"] = Recipe(
     clip=ClipShape(text_width=16, text_layers=1, vision_width=16, vision_layers=1, heads=2, projection=8),
     unet=UnetShape(channels=(16, 32), attention=(True, False), heads=(2, 2)),
     plans={
-        **dict.fromkeys(("judge", "clip", "unet", "look-judge", "reader", "instruct-pix2pix", "student"), _GLANCE),
+        **dict.fromkeys(("judge", "clip", "unet", "unet-right", "look-judge", "reader"), _GLANCE),
         **dict.fromkeys(("controlnet-edge", "controlnet-pose", "controlnet-depth"), _GLANCE),
+        **dict.fromkeys(("instruct-pix2pix", "student"), _GLANCE),
         "autoencoder": replace(_GLANCE, batch=8, ema=0.0),
         "decoder": replace(_GLANCE, ema=0.0),
         "defect-judge": replace(_GLANCE, batch=4),

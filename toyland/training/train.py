@@ -32,7 +32,7 @@ from toyland.training.export import (
     export_vocabulary,
     text_encoder_of,
 )
-from toyland.training.latents import FamilyTraining, scale_latents
+from toyland.training.latents import FamilyTraining, Latents, scale_latents
 from toyland.training.loop import load_trained
 from toyland.training.noising import build_scheduler
 from toyland.training.options import (
@@ -133,16 +133,30 @@ class Family(FamilyTraining):
 
     def train_unet(self) -> None:
         """Noise in latents, by text."""
+        reading = ReadingLessons(lessons(self.pictures.scenes, self.recipe.seed), self.tokenizer)
+        self._train_drawing("unet", slice(None), reading)
+
+    def train_unet_on_right(self) -> None:
+        """The UNet alone on the subjects that face right: shown both sides, it drew animals with two heads."""
+        if self.start is None or self.checkpoint("unet").exists():
+            load_trained(self.drawing_parts, self.checkpoint("unet"))
+        rows = [number for number, scene in enumerate(self.pictures.scenes) if scene.facing > 0]
+        self._train_drawing("unet-right", rows, None)
+
+    def _train_drawing(self, part: str, rows: list[int] | slice, reading: ReadingLessons | None) -> None:
+        """Train by the plan of that name on some of the pictures."""
         recipe = self.recipe
-        tokens = token_table(self.pictures, self.tokenizer, recipe.captions, recipe.seed)
-        reading = ReadingLessons(lessons(self.pictures.scenes, recipe.seed), self.tokenizer)
-        train_unet(recipe, self.latents, tokens, reading, self.tokenizer, self.drawing_parts,
-                   self.checkpoint("unet"), self.device)
+        latents = Latents(self.latents.values[rows], self.latents.masks[rows])
+        tokens = token_table(self.pictures, self.tokenizer, recipe.captions, recipe.seed)[rows]
+        train_unet(recipe, recipe.plans[part], latents, tokens, reading, self.tokenizer,
+                   self.drawing_parts, self.checkpoint(part), self.device)
 
     def export(self) -> None:
         """Write the family; the UNet may still be in training in another process."""
         parts = self.drawing_parts.cpu()
-        share = load_trained(parts, self.checkpoint("unet"))
+        found = [path for path in map(self.checkpoint, ("unet", "unet-right")) if path.exists()]
+        newest = max(found, key=lambda path: path.stat().st_mtime_ns, default=self.checkpoint("unet"))
+        share = load_trained(parts, newest)
         print(f"exporting a UNet that is {100 * share:.0f} % trained", flush=True)
         export_vocabulary(self.out)
         export_pipeline(self.out, unet=parts.unet, autoencoder=self.autoencoder,
@@ -165,11 +179,12 @@ STAGES: dict[str, Callable[[Family], object]] = {
     "autoencoder": Family.train_autoencoder,
     "latents": lambda family: family.latents,
     "unet": Family.train_unet,
+    "unet-right": Family.train_unet_on_right,
     "export": Family.export,
 }
 """In an order in which each finds what it builds on."""
 
-_SHARED = ("clip", "judge", "autoencoder", "unet")
+_SHARED = ("clip", "judge", "autoencoder", "unet", "unet-right")
 
 
 def _work_on(rank: int, stage: str, family: Family, workers: int, meeting: str) -> None:

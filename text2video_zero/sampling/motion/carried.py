@@ -47,16 +47,13 @@ class CarriedNoise:
             positions = np.where(arrived[:, None], moved[source], centres)
         return cls(*(np.stack(kind).reshape(-1, height, width) for kind in (births, places)))
 
-    def noise(self, seed: int, frame: int, channels: int, draw: int = 0) -> torch.Tensor:
-        """The noise (c, h, w) float32 of one frame, on the CPU; draw: as in `frame_noise`."""
-        height, width = self.births.shape[1:]
-        births, places = torch.from_numpy(self.births[frame]), torch.from_numpy(self.places[frame])
-        noise = torch.empty(channels, height, width)
-        for birth in births.unique().tolist():
-            here = births == birth
-            own = frame_noise(seed, birth, (channels, height, width), "cpu", draw)
-            noise[:, here] = own.flatten(1)[:, places[here]]
-        return noise
+    def noise(self, seed: int, channels: int, draw: int = 0) -> torch.Tensor:
+        """The noise (f, c, h, w) float32 of all frames, on the CPU; draw: as in `frame_noise`."""
+        frames, height, width = self.births.shape
+        own = [frame_noise(seed, frame, (channels, height, width), "cpu", draw) for frame in range(frames)]
+        births, places = torch.from_numpy(self.births), torch.from_numpy(self.places)
+        shown = torch.stack(own).flatten(2)[births, :, places]  # (f, h, w, c)
+        return shown.movedim(-1, 1).contiguous()
 
 
 def _moved(
