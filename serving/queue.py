@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from serving.estimates import Pace
@@ -18,7 +18,7 @@ from text2video_zero.errors import UserError
 from text2video_zero.events import ClipFrames, ControlMaps, Finished, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
+    from collections.abc import AsyncGenerator, Generator, Sequence
 
     from serving.jobs import Guide, Runner, State, Stored
     from serving.store import JobFolder, JobStore
@@ -60,7 +60,7 @@ class Entry:
     """A job of the queue and how it stands.
 
     forms: in which a finished video is kept.  standing: replaced as a whole, by the queue alone.
-    watchers: how many watch it.  seen: when somebody last did, in seconds of the monotonic clock.
+    watchers: how many wait for it.  seen: when somebody last did, in seconds of the monotonic clock.
     """
 
     def __init__(self, folder: JobFolder, forms: tuple[str, ...], standing: Standing | None = None) -> None:
@@ -178,7 +178,7 @@ class JobQueue:
         """Begin a job again that an earlier program did not finish."""
         with self._changed:
             if isinstance(entry.standing.state, Interrupted):
-                entry.standing = Standing()
+                entry.standing, entry.seen = Standing(), time.monotonic()
                 self._waiting.append(entry)
                 self._changed.notify()
 
@@ -194,8 +194,7 @@ class JobQueue:
     async def watched(self, entry: Entry) -> AsyncGenerator[tuple[Standing, int]]:
         """How a job stands and how many come before it, whenever either changes, until it is over."""
         shown = None
-        entry.watchers += 1
-        try:
+        with self.awaited([entry]):
             while True:
                 standing = entry.standing
                 now = standing, self.place(entry) if isinstance(standing.state, Queued) else 0
@@ -205,12 +204,21 @@ class JobQueue:
                 if standing.is_over:
                     return
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+    @contextmanager
+    def awaited(self, entries: Sequence[Entry]) -> Generator[None]:
+        """While it is open, somebody waits for all of these jobs, also for those whose turn has not come."""
+        for entry in entries:
+            entry.watchers += 1
+        try:
+            yield
         finally:
-            entry.watchers -= 1
-            entry.seen = time.monotonic()
+            for entry in entries:
+                entry.watchers -= 1
+                entry.seen = time.monotonic()
 
     def _is_forsaken(self, entry: Entry) -> bool:
-        """Whether nobody has watched a job for longer than this queue is patient."""
+        """Whether nobody has waited for a job for longer than this queue is patient."""
         return self._patience is not None and not entry.watchers and time.monotonic() - entry.seen > self._patience
 
     def _work(self) -> None:

@@ -230,13 +230,14 @@ class Run:
 
     async def _news(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Standing, int, str]]:
         """How jobs stand, one job after the other: with each its place in the queue, and its preview as HTML."""
-        for entry in entries:
-            picture, drawn = display.busy(), None
-            async for standing, place in self.services.queue.watched(entry):
-                if standing.preview is not None and standing.preview is not drawn and standing.stored is None:
-                    drawn = standing.preview
-                    picture = await asyncio.to_thread(display.preview, drawn, entry.job.request.fps)
-                yield entry, standing, place, picture
+        with self.services.queue.awaited(entries):
+            for entry in entries:
+                picture, drawn = display.busy(), None
+                async for standing, place in self.services.queue.watched(entry):
+                    if standing.preview is not None and standing.preview is not drawn and standing.stored is None:
+                        drawn = standing.preview
+                        picture = await asyncio.to_thread(display.preview, drawn, entry.job.request.fps)
+                    yield entry, standing, place, picture
 
     def stop(self, jobs: list[str], visitor: str) -> Update:
         """Stop what the tab shows, within a step; the page follows and sees it."""

@@ -163,6 +163,29 @@ def test_a_shared_machine_works_only_for_those_who_wait(manager, store, job, pat
     assert isinstance(left.standing.state, Done if patience else Stopped)
 
 
+def test_who_waits_for_several_waits_for_the_last_too(manager, store, job):
+    queue = JobQueue(LocalRunner(lambda: manager), store, patience=0.0)
+    first, last = queue.submit(job(), "ann"), queue.submit(job(), "ann")
+    with queue.awaited([first, last]):
+        queue.open()
+        watch(queue, first)
+        watch(queue, last, Done | Stopped)
+    queue.close()
+    assert isinstance(last.standing.state, Done)
+
+
+def test_a_job_that_somebody_goes_on_with_is_not_forsaken_however_old(manager, store, job):
+    store.add(job(), "ann")
+    queue = JobQueue(LocalRunner(lambda: manager), store, patience=3600.0)
+    queue.open()
+    (found,) = queue.of("ann")
+    found.seen -= 2 * 3600.0
+    queue.go_on(found)
+    watch(queue, found, Done | Stopped)
+    queue.close()
+    assert isinstance(found.standing.state, Done)
+
+
 def test_a_finished_job_is_there_again_in_the_next_program(manager, store, queue, job):
     queue.open()
     entry = queue.submit(job())

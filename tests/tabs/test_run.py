@@ -171,6 +171,26 @@ def test_whoever_follows_last_is_the_one_who_fills_the_page(run):
     run.services.queue.remove(asyncio.run(follow()))
 
 
+def test_whoever_follows_several_waits_for_each_and_keeps_the_first_s_video_when_the_second_fails(run):
+    async def follow():
+        (begun,) = run.start("toyland", "", [], **several(run, prompt="a fox", each=2))
+        second, first = run.services.queue.of("")
+        following = run.follow(begun[run.controls.followed], "", None, SimpleNamespace(session_hash="c"))
+        await anext(following)
+        await anext(following)
+        assert second.watchers == 1
+        first.standing = Standing(Done(1.0), stored=Stored({".mp4": "a.mp4"}, {}))
+        second.standing = Standing(Failed("No room."))
+        seen = [page async for page in following]
+        assert "No room." in seen[-1][run.result.status]
+        shown = {widget: news for page in seen for widget, news in page.items()}
+        assert shown[run.result.video]["visible"]
+        return first, second
+
+    for entry in asyncio.run(follow()):
+        run.services.queue.remove(entry)
+
+
 def test_a_page_that_follows_nothing_is_left_as_it_is(run):
     async def follow(jobs):
         return [page async for page in run.follow(jobs, "", None, SimpleNamespace(session_hash="b"))]
