@@ -141,6 +141,7 @@ class TestLimits:
         with ClipReader(path) as reader:
             result_of(reader.opening())
             reader._decoder._process.kill()
+            reader._decoder._process.wait()
             with pytest.raises(UserError, match=r"clip\.mp4 cannot be read \(its decoder broke down"):
                 list(reader.reading(range(12), 10, Size(64, 48)))
         assert numbers(read(path).frames) == list(range(12))

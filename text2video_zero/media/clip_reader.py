@@ -172,7 +172,7 @@ class Decoder:
         self._process.kill()
         while self._listener.is_alive():  # it may be waiting to hand an answer over
             self.answer(LOOK_AGAIN_SECONDS)
-        with self._process:  # closes the pipes
+        with suppress(BrokenPipeError), self._process:  # closes the pipes; an order that nobody read is lost
             self._complaints.close()
 
     def _listen(self) -> None:
