@@ -35,6 +35,7 @@ def test_camera_keys_build_on_the_one_before():
         ("storyboard", "a fox", "Storyboard has 'a fox': write 'FRAME: …; FRAME: …'"),
         ("storyboard", "12:", "Storyboard has '12:'"),
         ("storyboard", "-1: a fox", "Storyboard has '-1: a fox'"),
+        ("storyboard", "9" * 4500 + ": a fox", "Storyboard has '999"),
         ("storyboard", "0: a fox", "Storyboard names frame 0: give frames from 1 on"),
         ("storyboard", "8: a fox; 8: a dog", "Storyboard names frame 8 after frame 8: give them in rising order"),
         ("camera_keys", "4: right", "has 'right': write pairs of word and number"),

@@ -22,7 +22,7 @@ def read_key_frames(text: str, label: str, example: str) -> list[tuple[int, str]
     found: list[tuple[int, str]] = []
     for part in filter(None, (part.strip() for part in re.split(r"[;\n]", text))):
         number, colon, value = part.partition(":")
-        if not colon or not number.strip().isdecimal() or not value.strip():
+        if not colon or not re.fullmatch(r"\s*\d{1,9}\s*", number) or not value.strip():
             raise UserError(f"{label} has {part[:60]!r}: write 'FRAME: …; FRAME: …', {example}.")
         frame = int(number)
         if not 1 <= frame <= LAST_FRAME:
