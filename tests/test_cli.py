@@ -254,6 +254,15 @@ class TestRuns:
         assert capsys.readouterr().err.splitlines()[-1] == "Stopped; nothing was saved."
         assert not Path("clip.mp4").exists()
 
+    def test_an_evaluation_that_is_stopped_says_that_it_goes_on(self, capsys, monkeypatch):
+        def interrupted(*_):
+            yield Notice("drawn")
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(cli.command, "evaluate", interrupted)
+        assert cli.main(["evaluate", "--prompt", "a fox", "--device", "cpu"]) == 130
+        assert capsys.readouterr().err.splitlines()[-2:] == ["drawn", "Stopped; the same command goes on where it was."]
+
     @pytest.mark.slow
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to a single process")
     def test_ctrl_c_in_a_real_process(self, short_run):

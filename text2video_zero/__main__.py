@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from model_manager import ModelManager
     from text2video_zero.evaluation.measures import Measure
+    from text2video_zero.events import Event
     from text2video_zero.job import Job
     from text2video_zero.media.video import Video
     from text2video_zero.requests import FieldSpec, Request
@@ -74,6 +75,16 @@ class ProgressLine:
     def __exit__(self, *_: object) -> None:
         self._close()
 
+    def tell(self, event: Event) -> None:
+        """Tell of an event, unless it is a picture, which a terminal does not show."""
+        match event:
+            case Progress():
+                self.show(event)
+            case Notice(text):
+                self.note(text)
+            case _:
+                pass
+
     def note(self, text: str) -> None:
         """Tell something that stays to be read."""
         if not self._quiet:
@@ -108,8 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("Stopped; nothing was saved.", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(f"Stopped; {str(stopped) or 'nothing was saved'}.", file=sys.stderr)
         return 130
     return 0
 
@@ -194,15 +205,9 @@ def make_video(job: Job, arguments: argparse.Namespace, line: ProgressLine) -> V
 
     with closing(run_job(job, models)) as events:
         for event in events:
-            match event:
-                case Progress():
-                    line.show(event)
-                case Notice(text):
-                    line.note(text)
-                case Finished(video):
-                    return video
-                case _:  # pictures, which a terminal does not show
-                    pass
+            line.tell(event)
+            if isinstance(event, Finished):
+                return event.video
     raise RuntimeError("the run ended without a video")
 
 
@@ -211,15 +216,12 @@ def evaluate(arguments: argparse.Namespace, measures: Sequence[Measure] = ()) ->
 
     measures: further ones, for those who know more of what is drawn.
     """
-    with ProgressLine(sys.stderr, quiet=arguments.quiet) as line:
-        for event in command.evaluate(arguments, model_manager_of(arguments, line), measures):
-            match event:
-                case Progress():
-                    line.show(event)
-                case Notice(text):
-                    line.note(text)
-                case _:
-                    pass
+    try:
+        with ProgressLine(sys.stderr, quiet=arguments.quiet) as line:
+            for event in command.evaluate(arguments, model_manager_of(arguments, line), measures):
+                line.tell(event)
+    except KeyboardInterrupt as stopped:
+        raise KeyboardInterrupt("the same command goes on where it was") from stopped
     return arguments.out / command.REPORT
 
 
