@@ -14,6 +14,7 @@ from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, Notice
 from text2video_zero.generate import run_job, settings
 from text2video_zero.job import Job, Settings, build_job
+from text2video_zero.models.catalogue import STABLE_DIFFUSION_1_5
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.models.files.fingerprints import short_hash
 from text2video_zero.requests import Size, TextToVideoRequest
@@ -46,6 +47,13 @@ class TestSettings:
     def test_a_hub_id_with_its_revision_is_taken(self, made):
         read = Settings.read(made(model="owner/mine", revision="v2"), "text-to-video")
         assert build_job("text-to-video", {}, settings=read).checkpoint == Checkpoint("owner/mine", "v2")
+
+    def test_a_known_model_of_another_revision_keeps_it(self, made):
+        source = STABLE_DIFFUSION_1_5.checkpoint.source
+        for name in ("sd-1.5", source):
+            read = Settings.read(made(model=name, revision="fp16"), "text-to-video")
+            assert build_job("text-to-video", {}, settings=read).checkpoint == Checkpoint(source, "fp16")
+            assert Settings.read(made(model=name), "text-to-video").model == "sd-1.5"
 
     def test_the_controlnet_is_taken_or_named(self, made):
         usual = Settings.read(made(model="toyland", controlnet="controlnet-edge"), "edge")

@@ -29,6 +29,7 @@ from text2video_zero.requests.video import FULL_QUALITY
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from text2video_zero.models.catalogue import KnownModel
     from text2video_zero.models.checkpoints import Checkpoint
     from text2video_zero.requests import VideoRequest
 
@@ -85,7 +86,10 @@ class Settings:
             told if isinstance(told := settings.get(name), str) else None
             for name in ("model", "revision", "controlnet", "weights")
         )
-        named = _known_by_checkpoint(model) or (f"{model}@{revision}" if model and revision else model)
+        known = _known_by_checkpoint(model)
+        named = known.name if known else model
+        if named and revision and not (known and known.checkpoint.revision == revision):
+            named = f"{known.checkpoint.source if known else model}@{revision}"
         return cls(values, named, loras, controlnet, weights or "", path.name)
 
     def usable_model(self) -> str | None:
@@ -203,7 +207,7 @@ def _can_be_found(model: str) -> bool:
     return bool(here or HUB_ID.fullmatch(name))
 
 
-def _known_by_checkpoint(name: object) -> str | None:
+def _known_by_checkpoint(name: str | None) -> KnownModel | None:
     """The known model that a video names, or whose checkpoint it names."""
     models = (*KNOWN_MODELS.values(), *DREAMBOOTH_STYLES.values())
-    return next((model.name for model in models if name in {model.name, name_of(model.checkpoint)}), None)
+    return next((model for model in models if name in {model.name, name_of(model.checkpoint)}), None)
