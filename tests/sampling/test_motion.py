@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 
 from text2video_zero.requests import TextToVideoRequest
 from text2video_zero.requests.camera import CAMERA_PRESETS, CameraPose, read_camera_keys
+from text2video_zero.requests.text_to_video import RESAMPLING
+from text2video_zero.sampling.motion.anchor import Anchor
 from text2video_zero.sampling.motion.camera import CameraPath, KeyedPath, ShakenPath, sample_positions
+from text2video_zero.sampling.motion.noise import NoisePath, NoiseScene
 from text2video_zero.sampling.motion.warp import forward_noise, warp
 
 STILL = CameraPose(0, 0, 1, 0)
@@ -207,3 +210,23 @@ def test_forward_noise_keeps_unit_variance():
     forward = forward_noise(latents, fresh, alpha_from=0.012, alpha_to=0.007)
     assert forward.std() == pytest.approx(1, abs=0.05)
     assert torch.equal(forward_noise(latents, fresh, 0.5, 0.5), latents)
+
+
+@pytest.mark.parametrize("resampling", RESAMPLING)
+@pytest.mark.parametrize("smoothness", [0.0, 4.0])
+@pytest.mark.parametrize(
+    "pose", [CameraPose(0.5 / 16, 0.5 / 16, 1, 0), CameraPose(0.1, 0, 1.1, 0.1)], ids=["half a cell", "zoom and turn"]
+)
+def test_a_picture_in_noise_keeps_its_level_when_it_is_moved(resampling, smoothness, pose):
+    shape, (at_to, at_from) = (4, 16, 16), noise(16, 16, 8).chunk(2)
+    moved = []
+    for level in (0.0, 3.0):
+        anchor = Anchor(
+            at_to=math.sqrt(0.2) * level + math.sqrt(0.8) * at_to,
+            at_from=math.sqrt(0.3) * level + math.sqrt(0.7) * at_from,
+            clean=torch.full(shape, level),
+            alpha_to=0.2,
+            alpha_from=0.3,
+        )
+        moved.append(anchor.moved(2, pose, NoisePath(7, shape, smoothness), NoiseScene(7, shape), resampling))
+    assert torch.allclose(moved[1] - moved[0], torch.full(shape, math.sqrt(0.2) * 3), atol=1e-4)

@@ -38,12 +38,26 @@ class Anchor:
         """
         if resampling != "white" and not path.smoothness:
             noise = path.leaving(self._way, frame)
-            return forward_noise(warp(self.at_from, pose, resampling), noise, self.alpha_from, self.alpha_to)
+            seen = self._seen(self.at_from, self.alpha_from, pose, resampling)
+            return forward_noise(seen, noise, self.alpha_from, self.alpha_to)
         unmoved = forward_noise(self.at_from, self._noise(frame, path), self.alpha_from, self.alpha_to)
         if resampling != "white":
-            return warp(unmoved, pose, resampling)
+            return self._seen(unmoved, self.alpha_to, pose, resampling)
         signal, sigma = math.sqrt(self.alpha_to) * self.clean, math.sqrt(1 - self.alpha_to)
         return warp(signal, pose, "signal") + sigma * scene.seen((unmoved - signal) / sigma, pose)
+
+    def _seen(self, latents: torch.Tensor, alpha: float, pose: CameraPose, resampling: str) -> torch.Tensor:
+        """Latents (c, h, w) at ᾱ from a pose, the picture in them as loud as it was.
+
+        The weights of "smooth" keep the noise's deviation, and would make a picture that moves by half a cell a tenth
+        louder, for each axis: every second frame of a slow pan.
+        """
+        seen = warp(latents, pose, resampling)
+        if resampling == "nearest":
+            return seen
+        signal = math.sqrt(alpha) * self.clean
+        # What is too loud is exactly nothing where the camera moves by whole cells.
+        return seen - (warp(signal, pose, resampling) - warp(signal, pose, "signal"))
 
     @cached_property
     def _way(self) -> torch.Tensor:
