@@ -20,7 +20,8 @@ DEV_READY := $(VENV)/.dev-ready
 ifdef UV
 CREATE := uv venv --quiet --allow-existing --python "$(PYTHON)" $(VENV)
 CAN_INSTALL := $(RUN) --version
-INSTALL := uv pip install --python $(RUN) --constraint requirements.lock
+# As pip does: without bytecode, each start would compile what it imports anew where Python may not write it.
+INSTALL := uv pip install --compile-bytecode --python $(RUN) --constraint requirements.lock
 else
 CREATE := "$(PYTHON)" -m venv $(VENV)
 CAN_INSTALL := $(RUN) -m pip --version || $(RUN) -m ensurepip

@@ -209,12 +209,13 @@ class Run:
         self.following[request.session_hash] = token
         strip, shown = self.services.strip, Update({self.controls.jobs: [entry.job.id for entry in entries]})
         yield dict(shown)
-        listed = None
+        listed, had_video = None, video is not None
         try:
             async for entry, standing, place, picture in self._news(entries):
                 if self.following.get(request.session_hash) is not token:
                     return
-                page = self.result.showing(entry.job, standing, place, picture, had_video=video is not None)
+                page = self.result.showing(entry.job, standing, place, picture, had_video=had_video)
+                had_video |= standing.stored is not None
                 page[self.controls.buttons.stop] = gr.update(interactive=not standing.is_over)
                 if (kind := (entry, type(standing.state))) != listed:
                     page[strip.made], listed = strip.listed(owner), kind

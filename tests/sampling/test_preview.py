@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch.nn import functional
 
 from model_manager import ModelManager
@@ -28,11 +26,10 @@ class LinearAutoencoder(AutoencoderKL):
     mixing = torch.tensor([[1.0, 0.5, 0.0], [0.0, 1.0, -1.0], [0.3, 0.3, 1.0], [2.0, 0.0, 1.0]])  # (4, 3)
     offset = torch.tensor([0.1, -0.2, 0.3, 0.0])
 
-    def encode(self, pixels):
+    def _encode(self, pixels):
         cells = functional.avg_pool2d(pixels.float(), 8)
         means = torch.einsum("lc,bchw->blhw", self.mixing, cells) + self.offset[:, None, None]
-        moments = torch.cat([means, torch.zeros_like(means)], dim=1)
-        return SimpleNamespace(latent_dist=DiagonalGaussianDistribution(moments))
+        return torch.cat([means, torch.zeros_like(means)], dim=1)
 
     def latents_of(self, colors):
         """Scaled latents of colours (f, h, w, 3) in 0..1."""
