@@ -30,7 +30,7 @@ from text2video_zero.device.offload import CPU
 from text2video_zero.device.pipeline_cache import PipelineCache
 from text2video_zero.device.self_check import self_check
 from text2video_zero.errors import UserError
-from text2video_zero.events import result_of
+from text2video_zero.generators import result_of
 from text2video_zero.models.additions.lora import add_lora
 from text2video_zero.models.catalogue import PREVIEW_DECODERS, SAFETY_CHECKER, find_detector, is_harmless
 from text2video_zero.models.checkpoints import Annotator

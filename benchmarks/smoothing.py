@@ -21,8 +21,8 @@ from model_manager import ModelManager
 from text2video_zero.attention.patches import attention_of
 from text2video_zero.device.offload import Placement
 from text2video_zero.evaluation.metrics import flow_warp_error, iou, pose_warp_error
-from text2video_zero.events import result_of
 from text2video_zero.foreground.attention_maps import CrossAttentionDetector
+from text2video_zero.generators import result_of
 from text2video_zero.models.catalogue import known_model
 from text2video_zero.models.selection import find_checkpoint
 from text2video_zero.prompts.encoding import encoded_prompts

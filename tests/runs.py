@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from text2video_zero.events import result_of
 from text2video_zero.generate import sample
+from text2video_zero.generators import result_of
 
 if TYPE_CHECKING:
     from text2video_zero.models.pipeline import Pipeline

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     import numpy as np
 
     from text2video_zero.media.frames import Frames
     from text2video_zero.media.video import Video
 
 MB, GB = 10**6, 10**9  # as the Hub and download pages count them
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -92,12 +89,3 @@ class Finished:
 
 
 Event = Progress | Preview | Notice | ControlMaps | ClipFrames | Finished
-
-
-def result_of(run: Generator[object, None, Value]) -> Value:
-    """Run a generator to its end with nobody watching; returns what it returns."""
-    while True:
-        try:
-            next(run)
-        except StopIteration as finished:
-            return finished.value

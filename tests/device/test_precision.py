@@ -112,7 +112,7 @@ class TestRedo:
         with Overflow(unet.conv_out, at_call=-1) as counted:
             usual = sampled(order(), half)
         assert (narrow, wide) == (len(counted.dtypes) + 1, 0)  # attention in float32 sufficed
-        assert torch.allclose(redone, usual, atol=0.05)
+        assert (redone - usual).abs().amax() < 0.03 * usual.std()
 
     def test_what_failed_once_is_not_tried_again_in_the_run(self, half):
         unet = half.components.unet

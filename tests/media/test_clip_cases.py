@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from tests.media.clip_files import CASES, LOSSLESS, counting, numbers, read, written
-from text2video_zero.events import result_of
+from text2video_zero.generators import result_of
 from text2video_zero.media.clip_reader import ClipReader
 from text2video_zero.media.clips import probe
 from text2video_zero.requests.fields import Size

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.media.clip_files import CASES, LOSSLESS, bare_png, counting, numbers, read, repeating_mov, written
 from text2video_zero.errors import UserError
-from text2video_zero.events import result_of
+from text2video_zero.generators import result_of
 from text2video_zero.media import clip_reader
 from text2video_zero.media.clip_reader import ClipReader
 from text2video_zero.media.clips import file_hash, probe, reading

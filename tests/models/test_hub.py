@@ -10,7 +10,7 @@ from huggingface_hub import constants
 
 from tests.fake_hub import FakeHub
 from text2video_zero.errors import UserError
-from text2video_zero.events import result_of
+from text2video_zero.generators import result_of
 from text2video_zero.models.hub import Hub, client, download
 from text2video_zero.models.hub.files import checker_files, needed_files
 

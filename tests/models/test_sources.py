@@ -6,7 +6,7 @@ import pytest
 
 from tests.fake_hub import FakeHub
 from text2video_zero.errors import UserError
-from text2video_zero.events import result_of
+from text2video_zero.generators import result_of
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.models.hub import Hub
 from text2video_zero.models.sources import Sources, file_on_hub

@@ -132,11 +132,12 @@ def test_samplers_end_at_finite_latents_of_like_size(pipeline, sampler, steps):
     assert 0.2 < latents.std() < 40
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_samplers_agree_where_steps_are_many(pipeline, sampler):
-    changes = {"frames": 1, "motion": False, "guidance_scale": 1.0, "steps": 250}
+def test_samplers_agree_where_steps_are_many(pipeline):
+    changes = {"frames": 1, "motion": False, "guidance_scale": 1.0, "steps": 150}
     exact = sampled(order(**changes), pipeline)
-    assert (sampled(order(**changes, sampler=sampler), pipeline) - exact).abs().mean() < 0.05 * exact.std()
+    for sampler in set(SAMPLERS) - {"DDIM"}:
+        other = sampled(order(**changes, sampler=sampler), pipeline)
+        assert (other - exact).abs().mean() < 0.05 * exact.std(), sampler
 
 
 def test_first_frame_is_the_same_in_clips_of_any_length(pipeline):

@@ -16,7 +16,7 @@ from diffusers import (
 from diffusers.schedulers import scheduling_euler_ancestral_discrete
 
 from text2video_zero.device.offload import Placement
-from text2video_zero.events import result_of
+from text2video_zero.generators import result_of
 from text2video_zero.prompts.encoding import encoded_prompts
 from text2video_zero.sampling.denoising import denoise
 from text2video_zero.sampling.guidance import (

@@ -18,8 +18,9 @@ from tests.fake_hub import FakeHub
 from tests.tiny_models import write_lora, write_safety_checker
 from text2video_zero.__main__ import main
 from text2video_zero.errors import UserError
-from text2video_zero.events import Finished, result_of
+from text2video_zero.events import Finished
 from text2video_zero.generate import generate
+from text2video_zero.generators import result_of
 from text2video_zero.job import Job
 from text2video_zero.models.catalogue import SAFETY_CHECKER, SAFETY_CHECKER_MIRROR, TOYLAND, TOYLAND_FOLDER, is_harmless
 from text2video_zero.models.checkpoints import Adapter, Checkpoint

@@ -13,8 +13,9 @@ import torch
 
 from text2video_zero.__main__ import main
 from text2video_zero.errors import UserError
-from text2video_zero.events import ControlMaps, Finished, Notice, result_of
+from text2video_zero.events import ControlMaps, Finished, Notice
 from text2video_zero.generate import generate, sample, settings
+from text2video_zero.generators import result_of
 from text2video_zero.media.clips import probe
 from text2video_zero.media.ffmpeg import run_ffmpeg
 from text2video_zero.media.settings import read_settings

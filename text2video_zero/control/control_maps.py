@@ -15,7 +15,7 @@ import numpy as np
 from text2video_zero.control.depth import drawn_depths, midas_depths, network_depths
 from text2video_zero.control.pose import Figures, draw_figures, openpose_from_coco
 from text2video_zero.errors import UserError
-from text2video_zero.events import result_of
+from text2video_zero.generators import result_of
 from text2video_zero.media.frames import StoredFrames
 
 if TYPE_CHECKING:

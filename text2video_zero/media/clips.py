@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from text2video_zero.errors import UserError
-from text2video_zero.events import result_of
+from text2video_zero.generators import result_of
 from text2video_zero.media.clip_reader import LIMITS, ClipReader
 from text2video_zero.media.decoding.facts import CONTAINERS, FORMATS_TO_GIVE, pictures_among
 from text2video_zero.media.decoding.moments import LENIENCE

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
-from text2video_zero.events import Notice, result_of
+from text2video_zero.events import Notice
+from text2video_zero.generators import result_of
 from text2video_zero.models.catalogue import AUTOENCODERS, SAFETY_CHECKER, SAFETY_CHECKER_MIRROR, known_name, mirrors_of
 from text2video_zero.models.checkpoints import Annotator, file_on_hub, short_name
 from text2video_zero.models.files.configurations import check_configurations

@@ -244,7 +244,7 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
 
 
 # By the name that requests choose by, as SAMPLERS. Without signal at the top, a run has to begin at the top.
-CORRECTIONS: Mapping[str, Mapping[str, str | bool]] = MappingProxyType(
+CORRECTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "as the model says": {},
         "epsilon": {"prediction_type": "epsilon", "rescale_betas_zero_snr": False},
@@ -290,8 +290,8 @@ def scheduler_told(scheduler: TrainedNoise, prediction: str) -> TrainedNoise:
     corrections = CORRECTIONS[prediction]
     if not corrections:
         return scheduler
-    # Without further wishes it returns the scheduler alone.
-    return cast("DDIMScheduler", DDIMScheduler.from_config({**scheduler.config, **corrections}))
+    # As options, not in the configuration: there diffusers takes the default of what the model itself left to it.
+    return cast("DDIMScheduler", DDIMScheduler.from_config(scheduler.config, **corrections))
 
 
 def _training(scheduler: TrainedNoise) -> dict[str, Any]:

@@ -39,7 +39,8 @@ from huggingface_hub.utils import build_hf_headers, validate_repo_id
 from tqdm.asyncio import tqdm_asyncio
 
 from text2video_zero.errors import UserError
-from text2video_zero.events import GB, Progress, result_of
+from text2video_zero.events import GB, Progress
+from text2video_zero.generators import result_of
 from text2video_zero.models.catalogue import known_name
 from text2video_zero.models.hub.download import downloaded
 from text2video_zero.models.hub.files import TEXT_SUFFIXES, needed_files
