@@ -64,7 +64,7 @@ class TestTable:
 
     def test_csv_has_every_clip(self, tmp_path):
         table().save_csv(tmp_path / "clips.csv")
-        lines = list(csv.DictReader((tmp_path / "clips.csv").open(encoding="utf-8")))
+        lines = list(csv.DictReader((tmp_path / "clips.csv").read_text(encoding="utf-8").splitlines()))
         assert len(lines) == 80
         assert lines[0]["variant"] == "ours"
         assert float(lines[40]["warp_error"]) - float(lines[0]["warp_error"]) == pytest.approx(0.001)

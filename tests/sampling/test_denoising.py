@@ -111,7 +111,7 @@ def test_equals_diffusers_text_to_video_zero(pipeline):
 )
 def test_result_does_not_depend_on_the_chunk_size(pipeline, changes):
     whole = sampled(order(**changes, chunk_size=512), pipeline)
-    for chunk_size in (1, 2, 8):
+    for chunk_size in (1, 3):
         assert torch.allclose(sampled(order(**changes, chunk_size=chunk_size), pipeline), whole, atol=1e-4)
 
 

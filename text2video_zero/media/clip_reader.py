@@ -5,6 +5,7 @@ Its answers are numbers, sentences and pixels, read as such: nothing that comes 
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import json
 import os
@@ -208,3 +209,9 @@ def _ended(process: subprocess.Popen[bytes], listener: threading.Thread) -> None
 
 IDLE: queue.Queue[Decoder] = queue.Queue(1)
 """The process that waits for the next clip; it goes when this program does."""
+
+
+@atexit.register
+def _close_idle() -> None:
+    if (decoder := _idle_decoder()) is not None:
+        decoder.close()
