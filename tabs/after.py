@@ -51,14 +51,17 @@ class AfterRun:
         """Connect the buttons that the tab has."""
         run, buttons = self.run, self.run.result.after.buttons
         page = [run.controls.jobs, run.services.visitor]
-        buttons["use"].click(self.fill, page, list(run.controls.inputs.values()), **QUIETLY)
+        buttons["use"].click(self.fill, page, run.controls.refill, **QUIETLY)
+        run.controls.refill.change(
+            run.controls.fill, run.controls.refill, list(run.controls.inputs.values()), **QUIETLY
+        )
         for name in CHANGES.keys() & buttons.keys():
             buttons[name].click(partial(self.repeat, name), page, run.controls.followed, **IN_TURN)
         if "edit" in buttons:
             buttons["edit"].click(self.send, page, [self.tabs, self.editor.controls.fields["clip"]], **QUIETLY)
 
     def fill(self, jobs: Any, visitor: str | None) -> Update:
-        """The form as it was for the video."""
+        """Ask for the form as it was for the video."""
         entry = self._shown(jobs, visitor)
         return self.run.controls.filled_by(entry.job) if entry else {}
 
@@ -99,7 +102,7 @@ def connect_loader(loader: gr.UploadButton, runs: Mapping[str, Run], tabs: gr.Ta
         form = runs[task].controls.filled(settings.values, _model_of(settings, runs[task]), settings.loras)
         return {tabs: gr.Tabs(selected=task), **form}
 
-    forms = [widget for run in runs.values() for widget in run.controls.inputs.values()]
+    forms = [run.controls.refill for run in runs.values()]
     loader.upload(fill, loader, [tabs, *forms], preprocess=False, **QUIETLY)
 
 

@@ -49,7 +49,7 @@ QUIETLY: Listening = {"queue": False, "show_progress": "hidden", "api_visibility
 PLAIN = {"prompt", "frames", "fps", "seed"}
 """Fields whose label says it all to whoever sees them among the others."""
 
-TYPED = {"fps"}
+TYPED = {"fps", "play_fps"}
 """Numbers that are typed, however few there are to choose from."""
 
 IN_TURN: Waiting = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}

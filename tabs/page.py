@@ -79,7 +79,7 @@ def _connect_strip(services: Services, tabs: gr.Tabs, runs: Mapping[str, Run]) -
         return {strip.made: strip.listed(owner), **page}
 
     forms = [run.controls for run in runs.values()]
-    outputs = [widget for form in forms for widget in (form.followed, *form.inputs.values())]
+    outputs = [state for form in forms for state in (form.followed, form.refill)]
     strip.made.click(act, services.visitor, [strip.made, tabs, *outputs], **IN_TURN)
 
 

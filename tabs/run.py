@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 ASK_FIRST_SECONDS = 5 * 60
 """A job that takes longer is begun only after a second click."""
 
+PLANNED = ("model", "clip", "clip_path", "frames", "fps", "size", "steps", "guidance_scale", "smooth_background")
+"""What decides how long a video is and how long it takes; the rest of the form is not asked at each key."""
+
 
 def followed(entries: Sequence[Entry]) -> dict[str, Any]:
     """What a tab is told to follow from now on."""
@@ -80,7 +83,9 @@ class Run:
             self._connect_start(controls.buttons.show_maps, maps.start, maps_only=True)
         outputs = [*self.result.outputs, controls.buttons.stop, controls.jobs, self.services.strip.made]
         page = [self.services.visitor, self.result.video]
-        controls.followed.change(self.follow, [controls.followed, *page], outputs, preprocess=False, **IN_TURN)
+        controls.followed.change(
+            self.follow, [controls.followed, *page], outputs, preprocess=False, trigger_mode="multiple", **IN_TURN
+        )
         # What this browser followed last, it follows again.
         self.services.page.load(self.follow, [controls.jobs, *page], outputs, preprocess=False, **IN_TURN)
         controls.buttons.stop.click(
@@ -115,7 +120,7 @@ class Run:
 
     def _connect_plan(self) -> None:
         """Below the buttons stands what the form asks for, and how long that takes."""
-        inputs = self.controls.inputs_of_page
+        inputs = {name: widget for name, widget in self.controls.inputs_of_page.items() if name in PLANNED}
         gr.on(
             [widget.change for widget in inputs.values() if hasattr(widget, "change")],
             self.plan,
@@ -130,8 +135,8 @@ class Run:
         """The job that the values of the page or of a program ask for; raises UserError where they are amiss."""
         fields = given(self.request, values)
         for name in fields_with_defaults(self.request.task):
-            if fields[name] is None:  # left out by a program
-                del fields[name]
+            if fields.get(name) is None:  # left out by a program
+                fields.pop(name, None)
         loras = str(fields.pop("loras", None) or "").splitlines()
         if (typed_path := path_typed(fields.pop("clip_path", ""))) and not fields["clip"]:
             fields["clip"] = typed_path
@@ -190,7 +195,7 @@ class Run:
     def plan(self, model: str, **values: Any) -> str:
         """What the form asks for, and how long that takes here, as HTML; blank where something is missing or amiss."""
         try:
-            job = self.job(model, values | ({} if values.get("prompt") else {"prompt": "?"}))
+            job = self.job(model, values | {"prompt": "?"})
         except UserError:
             return ""
         return display.plan(job.request, self.services.seconds(job))

@@ -16,7 +16,7 @@ import gradio as gr
 from tabs.endpoint import Endpoint
 from tabs.form import QUIETLY, Field, required, rows, sections, sizes, the, widget
 from tabs.parts.clip_source import build_clip_source
-from tabs.parts.controls import STORAGE_SECRET, Controls, build_batch, build_buttons, build_followed
+from tabs.parts.controls import STORAGE_SECRET, Controls, build_batch, build_buttons, build_states
 from tabs.parts.examples import build_examples, connect_examples
 from tabs.parts.model_choice import build_model_choice
 from tabs.parts.presets import build_presets, connect_presets
@@ -82,10 +82,9 @@ def build_tab(tab: Tab, services: Services) -> Run:
             result = build_result(request)
         settings = _Settings.build(tab, services.menu, declared, left, right)
         fields |= settings.fields
-        followed, jobs = build_followed(task)
         ordered = {name: fields[name] for name in declared}
         choice = settings.choice
-        controls = Controls(choice.model, choice.loras, ordered, buttons, settings.batch, source, followed, jobs)
+        controls = Controls(choice.model, choice.loras, ordered, buttons, settings.batch, source, *build_states(task))
         run = Run(request, services, controls, result)
         run.connect()
         Endpoint(run).connect()
@@ -220,7 +219,11 @@ def _connect_memory(services: Services, controls: Controls, key: str) -> None:
     kept = gr.BrowserState(None, storage_key=f"text2video-zero-form-{key}", secret=STORAGE_SECRET)
     widgets = [widget for name, widget in controls.inputs.items() if name != "clip"]
     gr.on(
-        [*(widget.input for widget in widgets), controls.buttons.run.click],
+        # Text when it has been written: a page of this many widgets is slow to look up two dozen of them at each key.
+        [
+            *(widget.blur if isinstance(widget, gr.Textbox) else widget.input for widget in widgets),
+            controls.buttons.run.click,
+        ],
         None,
         widgets,
         kept,

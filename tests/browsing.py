@@ -24,6 +24,8 @@ SCREENSHOTS = Path(__file__).parent / "screenshots"
 PATIENCE = 90_000
 """Milliseconds: a busy machine loads a page of a hundred files slowly."""
 
+sync_api.expect.set_options(timeout=PATIENCE)
+
 # A camera that films a test picture, and is never asked for permission.
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 

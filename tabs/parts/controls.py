@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,7 @@ class Controls:
     batch: further prompts, and how many videos of each.
     clip_source: None for tasks that begin with words alone.
     followed: what the page follows: ids of jobs, and since when.  jobs: the same ids, as the browser keeps them.
+    refill: values that the form is to have, and since when.
     """
 
     model: gr.Dropdown
@@ -71,6 +73,7 @@ class Controls:
     clip_source: ClipSource | None
     followed: gr.State
     jobs: gr.BrowserState
+    refill: gr.State
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -85,22 +88,31 @@ class Controls:
         return {**self.inputs, "clip_path": folder} if folder else self.inputs
 
     def filled_by(self, job: Job) -> Update:
-        """The form as it is for an earlier job."""
+        """Ask for the form as it is for an earlier job."""
         model, added = origin_of(job.checkpoint)
         speed = job.request.speed if isinstance(job.request, FewStepRequest) else ""
         loras = [written(adapter) for adapter in added if not is_of_speed(adapter, speed)]
-        form = self.filled(job.request.to_dict(), model, loras)
-        return {**form, self.fields["clip"]: job.request.clip} if isinstance(job.request, ClipRequest) else form
+        clip = {"clip": job.request.clip} if isinstance(job.request, ClipRequest) else {}
+        return self.filled(job.request.to_dict(), model, loras, **clip)
 
-    def filled(self, values: Mapping[str, Any], model: str | None, loras: Sequence[str]) -> Update:
-        """The form with these values of fields, of which a clip cannot come back; others stay as they are.
+    def filled(self, values: Mapping[str, Any], model: str | None, loras: Sequence[str], **clip: str) -> Update:
+        """Ask for the form with these values of fields; others stay as they are.
+
+        The form answers to that in an event of its own: a click elsewhere on the page then touches the widgets of one
+        tab, and not of all.
 
         model: a name; None leaves the model that is chosen.  loras: as `read_adapter` reads them.
+        clip: a path that the page may read; those among the values are of another machine or day.
         """
-        names = [name for name in values if name in self.fields and name != "clip"]
-        fields = {self.fields[name]: shown(values[name]) for name in names}
-        chosen = {} if model is None else {self.model: model}
-        return {**chosen, **({} if self.loras is None else {self.loras: "\n".join(loras)}), **fields}
+        names = (values.keys() & self.fields.keys()) - {"clip"}
+        fields = {name: shown(values[name]) for name in names} | clip
+        chosen = {"loras": "\n".join(loras)} | ({} if model is None else {"model": model})
+        return {self.refill: {"values": chosen | fields, "since": time.monotonic()}}
+
+    def fill(self, refill: Mapping[str, Any] | None) -> Update:
+        """The form as it was asked for."""
+        inputs, asked = self.inputs, {} if refill is None else refill["values"]  # of a page that is new, None
+        return {widget: asked.get(name, gr.skip()) for name, widget in inputs.items()}
 
 
 def build_buttons(request: type[Request]) -> Buttons:
@@ -146,6 +158,7 @@ def build_batch(task: str) -> dict[str, gr.Textbox | gr.Slider]:
     return {"more_prompts": more, "each": each}
 
 
-def build_followed(task: str) -> tuple[gr.State, gr.BrowserState]:
-    """What the page follows, in this session and in this browser."""
-    return gr.State(None), gr.BrowserState([], storage_key=f"text2video-zero-{task}", secret=STORAGE_SECRET)
+def build_states(task: str) -> tuple[gr.State, gr.BrowserState, gr.State]:
+    """What the page follows, in this session and in this browser, and what fills its form."""
+    jobs = gr.BrowserState([], storage_key=f"text2video-zero-{task}", secret=STORAGE_SECRET)
+    return gr.State(None), jobs, gr.State(None)

@@ -119,7 +119,7 @@ def test_an_earlier_job_fills_the_form_so_that_it_makes_the_same_job(page, task,
     if "clip" in run.controls.fields:
         given["clip"] = str(clip)
     job = build_job(task, given, model=run.services.menu.default)
-    filled = run.controls.filled_by(job)
+    filled = run.controls.fill(run.controls.filled_by(job)[run.controls.refill])
     values = form(run) | {name: filled[widget] for name, widget in run.controls.inputs.items() if widget in filled}
     model = values.pop("model")
     again = run.job(model, values)
