@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.browsing import NEEDS_CHROMIUM, PATIENCE, chromium, keep, opened, playing, sync_api
+from tests.browsing import NEEDS_CHROMIUM, chromium, keep, opened, playing, sync_api
 from tests.served import served
 
 pytestmark = NEEDS_CHROMIUM
@@ -25,11 +25,15 @@ def address(tiny_checkpoint, tmp_path):
         yield url
 
 
+def open_sampling(page):
+    if not page.locator(f"{TASK}-steps input").first.is_visible():
+        page.get_by_role("button", name="Sampling").click()
+
+
 def ask(page, prompt, steps=4, frames=2):
     page.locator(f"{TASK}-prompt textarea").fill(prompt)
     page.locator(f"{TASK}-frames input").fill(str(frames))
-    if not page.locator(f"{TASK}-steps input").first.is_visible():
-        page.get_by_role("button", name="Sampling").click()
+    open_sampling(page)
     page.locator(f"{TASK}-steps input[type=number]").fill(str(steps))
     page.locator(f"{TASK}-steps input[type=number]").blur()
     page.locator(f"{TASK}-run").click()
@@ -37,7 +41,7 @@ def ask(page, prompt, steps=4, frames=2):
 
 def tell(page, text):
     """Wait until the status says so."""
-    sync_api.expect(page.locator(STATUS)).to_contain_text(text, timeout=PATIENCE)
+    sync_api.expect(page.locator(STATUS)).to_contain_text(text)
 
 
 def test_a_reload_in_mid_run_finds_the_run_again_and_what_it_made(browser, address):
@@ -71,6 +75,7 @@ def test_a_closed_window_loses_nothing_and_the_strip_brings_it_all_back(browser,
         keep(page, "strip")
         page.locator(f"{STRIP} [data-act=again]").click()
         sync_api.expect(page.locator(f"{TASK}-prompt textarea")).to_have_value("a fox")
+        open_sampling(page)
         sync_api.expect(page.locator(f"{TASK}-steps input[type=number]")).to_have_value("60")
         page.locator(f"{STRIP} [data-act=delete]").click()
         sync_api.expect(page.locator(f"{STRIP} li")).to_have_count(0)
@@ -122,4 +127,4 @@ def test_visitors_who_do_not_know_one_another_see_their_own_alone(browser, tmp_p
         tell(his, "Done in")
         for page, prompt in ((hers, "a red fox"), (his, "a blue cat")):
             page.reload()
-            sync_api.expect(page.locator(f"{STRIP} li p")).to_have_text([prompt], timeout=PATIENCE)
+            sync_api.expect(page.locator(f"{STRIP} li p")).to_have_text([prompt])

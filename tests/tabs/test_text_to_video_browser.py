@@ -115,10 +115,12 @@ def test_mistakes_are_told_on_the_page_in_one_sentence(page):
 
 
 def test_an_example_fills_the_prompt_and_runs_nothing(page):
-    before = page.locator(f"{TASK}-status").inner_text()
+    shown = "Example: “a red panda dancing in the snow”"
+    sync_api.expect(page.locator(f"{TASK}-status")).to_contain_text(shown)
     page.get_by_text("an orange fox walking in the meadow").click()
     sync_api.expect(page.locator(f"{TASK}-prompt textarea")).to_have_value("an orange fox walking in the meadow")
-    assert page.locator(f"{TASK}-status").inner_text() == before
+    sync_api.expect(page.locator(f"{TASK}-status")).to_contain_text(shown)
+    sync_api.expect(page.locator(f"{TASK}-stop")).to_be_disabled()
 
 
 def test_a_camera_preset_moves_the_sliders_and_a_slider_moved_by_hand_leaves_it(page):
