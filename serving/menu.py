@@ -17,6 +17,8 @@ from text2video_zero.requests import InstructPix2PixRequest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from text2video_zero.prompts.counting import TokenCount
+
 EDITING = InstructPix2PixRequest.task
 
 
@@ -102,6 +104,15 @@ class ModelMenu:
         checkpoint = checkpoint_for(self.task, named) if self.task == EDITING else find_checkpoint(named)
         places = [place for place in (checkpoint.unet, checkpoint.source) if place]
         return next((found for place in places if (found := Vocabulary.read(Path(place)))), None)
+
+    def token_count(self, name: str | None, prompt: str) -> TokenCount | None:
+        """How long a prompt is for a model, None where its tokenizer is not on this machine."""
+        from text2video_zero.prompts.counting import token_count, tokenizer_here
+
+        model = self._known(name)
+        named = model.name if model else self._own(name)
+        tokenizer = tokenizer_here(find_checkpoint(named)) if named else None
+        return None if tokenizer is None else token_count(prompt, tokenizer)
 
     def _own(self, name: str | None) -> str:
         """The name of a model that may be the person's own; blank where there is none, or none may be named."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from huggingface_hub import try_to_load_from_cache
+
+from text2video_zero.models.checkpoints import HUB_ID
 from text2video_zero.models.files.configurations import read_json
 from text2video_zero.prompts.chunks import chunks_of, room_of
 from text2video_zero.prompts.syntax import read_prompt
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from transformers import CLIPTokenizer, PreTrainedTokenizerFast
+
+    from text2video_zero.models.checkpoints import Checkpoint
 
 USUAL_LENGTH = 77  # tokens of CLIP's window
 
@@ -34,6 +38,19 @@ def token_count(prompt: str, tokenizer: CLIPTokenizer | PreTrainedTokenizerFast)
     """How many tokens a prompt has and how many chunks it takes; of a textual inversion its name is counted."""
     chunks = chunks_of(read_prompt(prompt), tokenizer)
     return TokenCount(sum(map(len, chunks)), room_of(tokenizer), len(chunks))
+
+
+def tokenizer_here(checkpoint: Checkpoint) -> CLIPTokenizer | PreTrainedTokenizerFast | None:
+    """The tokenizer of a whole model in a folder or in the Hub's cache; None where this machine has none."""
+    folder = Path(checkpoint.source)
+    if not folder.is_dir():
+        if not HUB_ID.fullmatch(checkpoint.source) or checkpoint.source.endswith(".safetensors"):
+            return None
+        found = try_to_load_from_cache(checkpoint.source, "tokenizer/vocab.json", revision=checkpoint.revision)
+        if not isinstance(found, str):
+            return None
+        folder = Path(found).parent.parent
+    return tokenizer_in(folder)
 
 
 @lru_cache(maxsize=8)
