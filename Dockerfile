@@ -45,5 +45,6 @@ EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/', timeout=8)"]
 
-# The app listens on all interfaces of the container (GRADIO_SERVER_NAME); who may reach it is decided by -p.
+# The app listens on all interfaces of the container (GRADIO_SERVER_NAME); who may reach it is decided by -p. Where that is
+# its owner alone, TEXT2VIDEO_PRIVATE=1 says so: no password then, all models, and videos stay.
 ENTRYPOINT ["sh", "-c", "exec python app.py --device \"$DEVICE\" --output-dir /data/outputs \"$@\"", "app.py"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import html
-import ipaddress
 import logging
 import os
 import secrets
@@ -13,13 +11,16 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from serving.guard import Guard
 from serving.local import LocalRunner
 from serving.menu import ModelMenu
+from serving.options import is_shared, known_hosts, read_options, wants_check
 from serving.queue import JobQueue
 from serving.store import JobStore
 from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     import gradio as gr
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 HOUR, DAY = 3600, 24 * 3600
 QUEUE_LENGTH = 256  # of Gradio's events, most of which wait for nothing; jobs have a queue of their own
+MOST_SESSIONS = 200  # whose state is kept; a page view is about a megabyte of it
+LARGEST_UPLOAD = "200mb"  # from people who share the page
 PATIENCE = 120  # seconds that a shared page works for somebody who has left
 TITLE = "Text2Video-Zero"
 INTRODUCTION = "Write what you want to see: a picture model films it, without ever having seen a video."
@@ -38,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before gradio is imported, which would ask its makers' server for news otherwise.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    options = read_options(argv)
     try:
+        options = read_options(argv)
         if options.check:
             print("\n".join(open_models(options).self_check()))
         else:
@@ -48,33 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     return 0
-
-
-def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line; what it leaves open, Gradio's own variables or a careful default decide."""
-    parser = argparse.ArgumentParser(prog="app.py", description="Serve Text2Video-Zero as a web page.")
-    parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), help="address to serve on")
-    parser.add_argument("--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")))
-    parser.add_argument("--device", help="cuda, cuda:1, mps or cpu; the best there is if left out")
-    parser.add_argument("--dtype", help="float16, bfloat16 or float32; float16 on CUDA, else float32, if left out")
-    parser.add_argument("--compile", action="store_true", help="compile models: minutes at first, faster afterwards")
-    parser.add_argument("--model", default="toyland", help="chosen at first: a name, folder, .safetensors or Hub id")
-    parser.add_argument(
-        "--output-dir", type=Path, help="folder of finished videos; outputs, or if shared a temporary one"
-    )
-    parser.add_argument("--share", action="store_true", help="also serve on a public gradio.live address")
-    parser.add_argument("--auth", action="append", metavar="USER:PASSWORD", help="ask for a password; may be repeated")
-    parser.add_argument("--any-model", action="store_true", help="a shared app, too, loads any model that is typed")
-    parser.add_argument(
-        "--safety-checker",
-        action=argparse.BooleanOptionalAction,
-        help="make no video of which it blocks a frame; on for a shared app, off otherwise",
-    )
-    parser.add_argument(
-        "--no-history", action="store_true", help="keep no prompts and settings, neither in videos nor beside them"
-    )
-    parser.add_argument("--check", action="store_true", help="tell what there is to work with, and exit")
-    return parser.parse_args(argv)
 
 
 def serve(options: argparse.Namespace) -> None:
@@ -93,7 +69,8 @@ def serve(options: argparse.Namespace) -> None:
             auth=credentials(options),
             run_history=False,  # the strip below the tabs has what was made
             prevent_thread_lock=True,
-            **launch_options(store),
+            max_file_size=LARGEST_UPLOAD if shared else None,
+            **launch_options(store, known_hosts(options)),
         )
     except OSError as error:
         raise UserError(f"Port {options.port} on {options.host} cannot be had: give another with --port.") from error
@@ -111,7 +88,8 @@ def build_app(queue: JobQueue, menu: ModelMenu, *, shared: bool = False) -> gr.B
 
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(HOUR, DAY)) as demo:
         build_page(demo, queue, menu, header, shared=shared)
-    return demo.queue(max_size=QUEUE_LENGTH)
+    # Not past the queue: what waits for a job would then hold a thread of the server.
+    return demo.queue(max_size=QUEUE_LENGTH, api_open=False)
 
 
 def header(device: str = "") -> str:
@@ -120,8 +98,13 @@ def header(device: str = "") -> str:
     return f"<header><h1>{TITLE}</h1><p>{INTRODUCTION}</p>{place}</header>"
 
 
-def launch_options(store: JobStore) -> dict[str, Any]:
-    """What every launch of the page needs, the tests' too."""
+def launch_options(store: JobStore, hosts: Sequence[str] = ()) -> dict[str, Any]:
+    """What every launch of the page needs, the tests' too.
+
+    hosts: names by which the page may be called; any, where there are none.
+    """
+    from starlette.middleware import Middleware
+
     from tabs.look.theme import PAGE, STYLE, build_theme
 
     return {
@@ -132,30 +115,22 @@ def launch_options(store: JobStore) -> dict[str, Any]:
         "footer_links": ["api", "settings"],
         "ssr_mode": False,
         "enable_monitoring": False,
+        "app_kwargs": {"middleware": [Middleware(Guard, hosts=hosts)]},
+        "state_session_capacity": MOST_SESSIONS,
         "quiet": True,
         # Gradio would ask itself for the page and refuse to start when a slow machine takes three seconds to answer.
         "_frontend": False,
     }
 
 
-def is_shared(options: argparse.Namespace) -> bool:
-    """Whether people other than the one at this machine can reach the page."""
-    return options.share or "SPACE_ID" in os.environ or not _is_loopback(options.host)
-
-
-def wants_check(options: argparse.Namespace) -> bool:
-    """Whether the safety checker looks at videos before they are shown: where others see them, unless told not to."""
-    return is_shared(options) if options.safety_checker is None else options.safety_checker
-
-
 def credentials(options: argparse.Namespace) -> list[tuple[str, str]] | None:
-    """Names and passwords; a public address without any gets a password that is printed."""
+    """Names and passwords; where others reach the page and none is given, one that is printed. A Space has its own."""
     if options.auth:
-        pairs = [tuple(pair.split(":", 1)) for pair in options.auth]
-        if any(len(pair) != 2 or not all(pair) for pair in pairs):
+        pairs = [(name, password) for name, _, password in (pair.partition(":") for pair in options.auth)]
+        if not all(name and password for name, password in pairs):
             raise UserError("--auth wants a name and a password: write for example --auth ann:her-password.")
         return pairs
-    if options.share:
+    if is_shared(options) and "SPACE_ID" not in os.environ:
         password = secrets.token_urlsafe(12)
         print(f"Log in as guest with the password {password}", flush=True)
         return [("guest", password)]
@@ -179,13 +154,6 @@ def open_models(options: argparse.Namespace) -> ModelManager:
     return ModelManager(
         options.device, dtype=options.dtype, compiled=options.compile, check_safety=wants_check(options)
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 if __name__ == "__main__":

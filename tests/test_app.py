@@ -15,7 +15,6 @@ from gradio_client.exceptions import AppError
 import app
 from tests.served import served
 from tests.tiny_models import write_lora
-from text2video_zero.errors import UserError
 from text2video_zero.job import fields_with_defaults
 from text2video_zero.media.settings import read_settings
 from text2video_zero.requests import REQUESTS, TextToVideoRequest
@@ -162,30 +161,6 @@ def test_the_page_is_up_before_diffusers_is_imported(tmp_path):
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
     subprocess.run(command, check=True, cwd=Path(app.__file__).parent, timeout=120)
-
-
-@pytest.mark.parametrize(
-    ("flags", "shared"),
-    [([], False), (["--host", "localhost"], False), (["--host", "0.0.0.0"], True), (["--share"], True)],  # noqa: S104
-)
-def test_whoever_lets_others_in_shares(flags, shared, monkeypatch):
-    monkeypatch.delenv("SPACE_ID", raising=False)
-    monkeypatch.delenv("GRADIO_SERVER_NAME", raising=False)
-    assert app.is_shared(app.read_options(flags)) is shared
-    monkeypatch.setenv("SPACE_ID", "someone/space")
-    assert app.is_shared(app.read_options(flags))
-
-
-def test_sharing_asks_for_a_password_that_is_printed_or_given(capsys):
-    ((name, password),) = app.credentials(app.read_options(["--share"]))
-    assert len(password) >= 12
-    assert f"{name} with the password {password}" in capsys.readouterr().out
-    given = app.read_options(["--share", "--auth", "ann:a:b", "--auth", "bob:c"])
-    assert app.credentials(given) == [("ann", "a:b"), ("bob", "c")]
-    assert app.credentials(app.read_options([])) is None
-    for wrong in ("ann", ":secret", "ann:"):
-        with pytest.raises(UserError, match="--auth wants a name and a password"):
-            app.credentials(app.read_options(["--auth", wrong]))
 
 
 def test_a_mistake_on_the_command_line_ends_with_one_line_and_status_2(capsys, monkeypatch, tmp_path):

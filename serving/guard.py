@@ -1,0 +1,60 @@
+"""What is refused before Gradio sees it: routes of its own that this app has no use for, and other people's names."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from starlette.responses import PlainTextResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+UNUSED = re.compile(
+    r"(/gradio_api)?/(process_recording|proxy=|component_server|custom_component|(undo-)?vibe-|deep_link|dev/"
+    r"|monitoring|runs|run-history|profiling)",
+    re.IGNORECASE,
+)
+"""Paths that begin like this answer nothing.
+
+With an .m3u8 or DASH file `process_recording` returned the pictures of any video of this machine whose path was known.
+"""
+
+
+class Guard:
+    """ASGI middleware; a request that passes is Gradio's.
+
+    hosts: names by which the page may be called; any, where there are none.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str] = ()) -> None:
+        self._app, self._hosts = app, {host.lower() for host in hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what is refused, hand on the rest."""
+        refusal = self._refusal(scope) if scope["type"] in {"http", "websocket"} else None
+        if refusal is None:
+            await self._app(scope, receive, send)
+        else:
+            await refusal(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+        if UNUSED.match(scope["path"]):
+            return PlainTextResponse("There is nothing here.", 404)
+        called = _called(scope)
+        if self._hosts and called not in self._hosts:
+            told = f"This page is not served as {called[:80]!r}. If that is its name, start it with --allow-host."
+            return PlainTextResponse(told, 403)
+        return None
+
+
+def _called(scope: Scope) -> str:
+    """The name in the Host header, without a port and in small letters."""
+    host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return host

@@ -1,0 +1,115 @@
+"""How the app is served: what its command line and its variables ask for, and who will be able to reach it.
+
+Each flag has a variable of its name, TEXT2VIDEO_ANY_MODEL say for --any-model, for places where no command line can be
+written: a container, a Space.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from text2video_zero.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PREFIX = "TEXT2VIDEO_"
+# Gradio's own names for two of them go on to count.
+GRADIO_NAMES = {"host": "GRADIO_SERVER_NAME", "port": "GRADIO_SERVER_PORT"}
+YES, NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+
+
+def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; what it leaves open, variables or a careful default decide. Raises UserError."""
+    parser = build_parser()
+    parser.set_defaults(**_said_by_variables(parser, os.environ))
+    return parser.parse_args(argv)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of the app."""
+    parser = argparse.ArgumentParser(
+        prog="app.py",
+        description="Serve Text2Video-Zero as a web page.",
+        epilog=f"Each flag has a variable too: {PREFIX}MODEL=sd-1.5, {PREFIX}ANY_MODEL=1 and so on.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to serve on")
+    parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument("--device", help="cuda, cuda:1, mps or cpu; the best there is if left out")
+    parser.add_argument("--dtype", help="float16, bfloat16 or float32; float16 on CUDA, else float32, if left out")
+    parser.add_argument("--compile", action="store_true", help="compile models: minutes at first, faster afterwards")
+    parser.add_argument("--model", default="toyland", help="chosen at first: a name, folder, .safetensors or Hub id")
+    parser.add_argument(
+        "--output-dir", type=Path, help="folder of finished videos; outputs, or if shared a temporary one"
+    )
+    parser.add_argument("--share", action="store_true", help="also serve on a public gradio.live address")
+    parser.add_argument("--auth", action="append", metavar="USER:PASSWORD", help="ask for a password; may be repeated")
+    parser.add_argument(
+        "--private",
+        action="store_true",
+        help="nobody but you reaches the page, whatever its host: a container whose port you publish to yourself",
+    )
+    parser.add_argument(
+        "--allow-host", action="append", metavar="NAME", help="a further name by which this machine's page is called"
+    )
+    parser.add_argument("--any-model", action="store_true", help="a shared app, too, loads any model that is typed")
+    parser.add_argument(
+        "--safety-checker",
+        action=argparse.BooleanOptionalAction,
+        help="make no video of which it blocks a frame; on for a shared app, off otherwise",
+    )
+    parser.add_argument(
+        "--no-history", action="store_true", help="keep no prompts and settings, neither in videos nor beside them"
+    )
+    parser.add_argument("--check", action="store_true", help="tell what there is to work with, and exit")
+    return parser
+
+
+def is_shared(options: argparse.Namespace) -> bool:
+    """Whether people other than the one whose page it is can reach it."""
+    return options.share or "SPACE_ID" in os.environ or not (options.private or _is_loopback(options.host))
+
+
+def wants_check(options: argparse.Namespace) -> bool:
+    """Whether the safety checker looks at videos before they are shown: where others see them, unless told not to."""
+    return is_shared(options) if options.safety_checker is None else options.safety_checker
+
+
+def known_hosts(options: argparse.Namespace) -> tuple[str, ...]:
+    """Names by which the page may be called; none where others reach it, by whatever name.
+
+    A page for this machine alone is read by no other name: else a web site whose name comes to mean 127.0.0.1 while
+    it is open could read it through its visitor's browser (DNS rebinding).
+    """
+    if is_shared(options) or not _is_loopback(options.host):
+        return ()
+    return ("localhost", "127.0.0.1", "::1", options.host, *(options.allow_host or ()))
+
+
+def _said_by_variables(parser: argparse.ArgumentParser, variables: Mapping[str, str]) -> dict[str, Any]:
+    """Values of flags that variables give; raises UserError where one says neither yes nor no to a switch."""
+    said: dict[str, Any] = {}
+    for action in parser._actions:  # noqa: SLF001 - argparse tells its flags in no other way
+        names = (PREFIX + action.dest.upper(), GRADIO_NAMES.get(action.dest, ""))
+        name = next((name for name in names if variables.get(name)), None)
+        if name is None:
+            continue
+        value = variables[name]
+        if action.nargs == 0:
+            if value.lower() not in (*YES, *NO):
+                raise UserError(f"{name} is {value!r}: write 1 or 0.")
+            said[action.dest] = value.lower() in YES
+        else:
+            said[action.dest] = value.split() if isinstance(action, argparse._AppendAction) else value  # noqa: SLF001
+    return said
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

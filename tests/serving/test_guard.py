@@ -1,0 +1,55 @@
+"""What a real server refuses before Gradio sees it."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.served import served
+
+
+@pytest.fixture(scope="module")
+def address(tiny_checkpoint, tmp_path_factory):
+    with served(tiny_checkpoint, tmp_path_factory.mktemp("outputs")) as url:
+        yield url
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "gradio_api/process_recording",
+        "gradio_api/PROCESS_RECORDING",
+        "gradio_api/proxy=https://example.com/",
+        "gradio_api/component_server",
+        "gradio_api/vibe-code/",
+        "gradio_api/deep_link",
+        "gradio_api/dev/reload",
+        "monitoring",
+        "monitoring/summary",
+    ],
+)
+def test_routes_without_a_use_answer_nothing(address, path):
+    for method in ("GET", "POST"):
+        answer = httpx.request(method, f"{address}{path}")
+        assert (answer.status_code, answer.text) == (404, "There is nothing here.")
+
+
+@pytest.mark.parametrize("name", ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", "[::2]", "[", ""])
+def test_the_page_answers_to_no_name_but_its_own(address, name):
+    answer = httpx.get(address, headers={"Host": name})
+    assert answer.status_code == 403
+    assert "start it with --allow-host" in answer.text
+
+
+def test_it_answers_to_its_own(address):
+    assert httpx.get(address).status_code == 200
+    assert httpx.get(address, headers={"Host": urlsplit(address).netloc.upper()}).status_code == 200
+
+
+def test_what_waits_for_jobs_is_not_run_past_the_queue(address):
+    config = httpx.get(f"{address}config").json()
+    waiting = next(entry["id"] for entry in config["dependencies"] if entry["queue"] is not False)
+    answer = httpx.post(f"{address}gradio_api/run/predict", json={"fn_index": waiting, "data": [], "session_hash": "a"})
+    assert answer.status_code == 404
