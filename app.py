@@ -6,6 +6,8 @@ import html
 import logging
 import os
 import secrets
+import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -50,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # while it opens
+        pass
     return 0
 
 
@@ -75,9 +79,15 @@ def serve(options: argparse.Namespace) -> None:
     except OSError as error:
         raise UserError(f"Port {options.port} on {options.host} cannot be had: give another with --port.") from error
     print(f"{TITLE} is ready at {public_url or url}", flush=True)
-    runner.open()
-    queue.open()
-    demo.block_thread()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `docker stop` ends it as Ctrl-C does
+    try:
+        runner.open()
+        queue.open()
+        demo.block_thread()
+    finally:
+        queue.close()
+        if shared and options.output_dir is None:  # strangers' videos, which nobody finds again
+            shutil.rmtree(store.folder, ignore_errors=True)
 
 
 def build_app(queue: JobQueue, menu: ModelMenu, *, shared: bool = False) -> gr.Blocks:

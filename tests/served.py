@@ -35,7 +35,7 @@ def served(model: str | Path, folder: Path, *, shared: bool = False) -> Iterator
     runner = LocalRunner(lambda: ModelManager("cpu"))
     queue = JobQueue(runner, store, TINY_PACE)
     demo = build_app(queue, ModelMenu(str(model), free=not shared), shared=shared)
-    options = launch_options(store, ("127.0.0.1",)) | {"server_name": "127.0.0.1", "server_port": _free_port()}
+    options = launch_options(store, ("127.0.0.1",)) | {"server_name": "127.0.0.1", "server_port": free_port()}
     _, address, _ = demo.launch(prevent_thread_lock=True, **options)
     runner.open()
     queue.open()
@@ -46,7 +46,8 @@ def served(model: str | Path, folder: Path, *, shared: bool = False) -> Iterator
         queue.close()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

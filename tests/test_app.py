@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 import app
-from tests.served import served
+from tests.served import free_port, served
 from tests.tiny_models import write_lora
 from text2video_zero.job import fields_with_defaults
 from text2video_zero.media.settings import read_settings
@@ -177,3 +178,25 @@ def test_a_port_in_use_is_told_in_one_line(address, capsys, tmp_path):
     port = address.rstrip("/").rsplit(":", 1)[1]
     assert app.main(["--port", port, "--output-dir", str(tmp_path)]) == 2
     assert f"Port {port} on 127.0.0.1 cannot be had" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+def test_a_container_that_is_stopped_ends_by_itself_and_leaves_no_stranger_s_video(tmp_path):
+    command = [sys.executable, "app.py", "--device", "cpu", "--port", str(free_port())]
+    variables = os.environ | {"SPACE_ID": "someone/space", "TMPDIR": str(tmp_path), "TEXT2VIDEO_SAFETY_CHECKER": "0"}
+    process = subprocess.Popen(command, cwd=Path(app.__file__).parent, env=variables, stdout=subprocess.PIPE, text=True)
+    try:
+        address = next(line for line in process.stdout if "is ready at" in line).split()[-1]
+        client = Client(address, verbose=False, download_files=str(tmp_path / "downloads"))
+        predict(client)
+        made = list(tmp_path.glob("text2video-zero-*/**/*.mp4"))
+        client.submit(prompt="a fox", frames=64, steps=MOST_STEPS, api_name=ENDPOINT)
+        time.sleep(3)
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.communicate()
+    assert made
+    assert not any(path.exists() for path in made)
