@@ -52,6 +52,7 @@ class Presets:
             lambda *values: self.matching(dict(zip(names, values, strict=True))),
             widgets,
             radio,
+            trigger_mode="always_last",
             **QUIETLY,
         )
 
