@@ -159,3 +159,10 @@ def test_the_programs_run(clone):
     assert (clone / "panda.mp4").stat().st_size > 0
     with served(PAGE, clone) as address:
         call([PYTHON, "-c", client.replace("http://127.0.0.1:7860", address)], clone)
+
+
+def test_every_promise_of_security_names_tests_that_are_there():
+    named = re.findall(r"`(tests/\S+\.py)::(\w+)`", (ROOT / "docs/SECURITY.md").read_text(encoding="utf-8"))
+    assert len(named) > 15
+    for path, name in named:
+        assert re.search(rf"^ *(async )?def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), name
