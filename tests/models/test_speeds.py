@@ -17,7 +17,8 @@ from tests.runs import sampled
 from tests.tiny_models import write_lora
 from text2video_zero.__main__ import build_parser, job_of, main
 from text2video_zero.errors import UserError
-from text2video_zero.job import defaults_of
+from text2video_zero.job import build_job, defaults_of
+from text2video_zero.models import speeds
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
 from text2video_zero.models.hub import Hub
 from text2video_zero.models.selection import TASKS
@@ -26,7 +27,6 @@ from text2video_zero.models.speeds import (
     SPEED_FIELDS,
     SPEEDS,
     TOYLAND_STUDENT,
-    first_speed,
     speed_adapters,
     speeds_of,
 )
@@ -65,11 +65,13 @@ def test_speeds_are_for_families_that_have_a_lora():
     assert not issubclass(InstructPix2PixRequest, FewStepRequest)
 
 
-def test_the_embedded_speed_is_there_with_its_lora_and_then_chosen_at_first():
-    own = "4 steps" if TOYLAND_STUDENT.exists() else FULL_QUALITY
-    assert dict.fromkeys(speeds_of("toyland")) == dict.fromkeys((FULL_QUALITY, own))
-    assert first_speed("toyland") == own
-    assert first_speed("toyland-sunset") == first_speed("sd-1.5") == first_speed("owner/model") == FULL_QUALITY
+def test_the_embedded_model_has_a_speed_of_its_own():
+    assert TOYLAND_STUDENT.is_file()
+    assert speeds_of("toyland") == (FULL_QUALITY, "4 steps")
+    assert build_job("text-to-video", {"prompt": "a fox"}, model="toyland").request.speed == FULL_QUALITY
+    quick = build_job("text-to-video", {"prompt": "a fox", "speed": "4 steps"}, model="toyland")
+    assert (quick.request.steps, quick.request.guidance_scale, quick.request.sampler) == (4, 1.0, "LCM")
+    assert [adapter.source for adapter in quick.checkpoint.adapters] == [str(TOYLAND_STUDENT)]
 
 
 class TestCommandLine:
@@ -121,7 +123,9 @@ class TestMenu:
 
     @pytest.mark.parametrize("task", TASKS)
     @pytest.mark.parametrize("model", ["toyland", "sd-1.5"])
-    def test_the_page_shows_the_choice_with_models_that_have_one(self, task, model):
+    @pytest.mark.parametrize("own", [True, False])
+    def test_the_page_shows_the_choice_with_models_that_have_one(self, task, model, own, monkeypatch):
+        monkeypatch.setattr(speeds, "can_be_had", lambda source: own or source != str(TOYLAND_STUDENT))
         tab = next(tab for tab in TABS if tab.request.task == task)
         menu = ModelMenu(model, free=True)
         with gr.Blocks(analytics_enabled=False) as page:
@@ -132,7 +136,7 @@ class TestMenu:
         if task == "instruct-pix2pix":
             assert "speed" not in fields
             return
-        assert fields["speed"].visible is (model == "sd-1.5")
+        assert fields["speed"].visible is (own or model == "sd-1.5")
         *_, follow_model, fill_for_model, on_speed = (dependency.fn for dependency in page.fns.values())
         set_by_speed = on_speed("sd-1.5", "LCM")
         assert set_by_speed[fields["steps"]] == 8
@@ -142,7 +146,7 @@ class TestMenu:
         assert back[fields["sampler"]] == "DDIM"
         assert fill_for_model("sd-1.5", "LCM")[fields["speed"]] == "LCM"
         for name in ("toyland", "sd-1.5"):
-            assert follow_model(name)[fields["speed"]] == gr.update(visible=name == "sd-1.5")
+            assert follow_model(name)[fields["speed"]] == gr.update(visible=own or name == "sd-1.5")
 
 
 class TestLoading:

@@ -39,7 +39,6 @@ class KnownModel:
     trigger: words that a prompt needs for the style to show.
     mirrors: further places with the same weights, tried in this order.
     defaults: request fields with values for this model, in place of the paper's.
-    speed: the one that is chosen at first, where its LoRA is there; None is full quality.
     harmless: it can draw nothing that a safety checker would look for.
     """
 
@@ -50,7 +49,6 @@ class KnownModel:
     defaults: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     family: str = "sd1"
     trigger: str = ""
-    speed: str | None = None
     harmless: bool = False
 
 
@@ -59,7 +57,6 @@ TOYLAND = KnownModel(
     Checkpoint(str(TOYLAND_FOLDER)),
     "embedded picture-book model, works offline on any machine",
     family="toyland",
-    speed="4 steps",
     harmless=True,  # foxes and pandas are all that it has ever seen
     # It decides where things are later than Stable Diffusion does: earlier movement would be undone. Its ground
     # is level, so the camera goes sideways. Steps and guidance are those that its judge measured.

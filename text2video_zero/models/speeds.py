@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
-from text2video_zero.models.catalogue import TOYLAND_FOLDER, can_be_had, known_model
+from text2video_zero.models.catalogue import TOYLAND_FOLDER, can_be_had
 from text2video_zero.models.checkpoints import Adapter
 from text2video_zero.models.selection import family_of, find_checkpoint
 from text2video_zero.models.weights import FAMILY_NAMES
@@ -75,12 +75,6 @@ def speeds_of(family: str) -> tuple[str, ...]:
     """The speeds that models of a family have, full quality first; those of embedded LoRAs only if they are there."""
     adapters = {name: speed.adapters.get(family) for name, speed in SPEEDS.items()}
     return (FULL_QUALITY, *(name for name, adapter in adapters.items() if adapter and can_be_had(adapter.source)))
-
-
-def first_speed(model: str) -> str:
-    """The speed that is chosen at first for a model: what suits a known one, where it is there, else full quality."""
-    known = known_model(model.strip())
-    return known.speed if known and known.speed in speeds_of(known.family) else FULL_QUALITY
 
 
 def speed_values(speed: str) -> Mapping[str, object]:
