@@ -37,7 +37,18 @@ if TYPE_CHECKING:
 ASK_FIRST_SECONDS = 5 * 60
 """A job that takes longer is begun only after a second click."""
 
-PLANNED = ("model", "clip", "clip_path", "frames", "fps", "size", "steps", "guidance_scale", "smooth_background")
+PLANNED = (
+    "model",
+    "prompt",
+    "clip",
+    "clip_path",
+    "frames",
+    "fps",
+    "size",
+    "steps",
+    "guidance_scale",
+    "smooth_background",
+)
 """What decides how long a video is and how long it takes; the rest of the form is not asked at each key."""
 
 
@@ -91,6 +102,7 @@ class Run:
         controls.buttons.stop.click(
             self.stop, [controls.jobs, self.services.visitor], [controls.buttons.stop, self.result.status], **QUIETLY
         )
+        controls.refill.change(controls.fill, controls.refill, list(controls.inputs.values()), **QUIETLY)
         self._connect_plan()
 
     def _connect_start(self, button: gr.Button, start: Any, *, maps_only: bool = False) -> None:
@@ -135,8 +147,8 @@ class Run:
         """The job that the values of the page or of a program ask for; raises UserError where they are amiss."""
         fields = given(self.request, values)
         for name in fields_with_defaults(self.request.task):
-            if fields.get(name) is None:  # left out by a program
-                fields.pop(name, None)
+            if fields.get(name, "") is None:  # left out by a program
+                del fields[name]
         loras = str(fields.pop("loras", None) or "").splitlines()
         if (typed_path := path_typed(fields.pop("clip_path", ""))) and not fields["clip"]:
             fields["clip"] = typed_path
@@ -192,13 +204,13 @@ class Run:
         """The same for somebody who knows how long it takes."""
         yield from self.start(model, visitor, jobs, sure=True, **values)
 
-    def plan(self, model: str, **values: Any) -> str:
+    def plan(self, model: str, *, prompt: str | None = None, **values: Any) -> str:
         """What the form asks for, and how long that takes here, as HTML; blank where something is missing or amiss."""
         try:
-            job = self.job(model, values | {"prompt": "?"})
+            job = self.job(model, values | {"prompt": prompt or "?"})
         except UserError:
             return ""
-        return display.plan(job.request, self.services.seconds(job))
+        return display.plan(job.request, self.services.seconds(job), self.services.tokens(model, prompt or ""))
 
     async def follow(self, followed: Any, visitor: str, video: Any, request: gr.Request) -> AsyncIterator[Update]:
         """Fill the page with how jobs stand, one after the other, until the last is over or somebody else follows.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from serving.queue import Entry, JobQueue
     from tabs.parts.strip import Strip
     from text2video_zero.job import Job
+    from text2video_zero.prompts.counting import TokenCount
 
 
 @dataclass(frozen=True)
@@ -46,3 +47,12 @@ class Services:
     def seconds(self, job: Job) -> float | None:
         """How long a job will take here; None where nothing is known to judge by."""
         return self.queue.pace.estimate(job, self.queue.runner.kind)
+
+    def tokens(self, model: str, prompt: str) -> TokenCount | None:
+        """How long a prompt is for a model; None where nobody here can tell, or nobody yet."""
+        if not self.queue.runner.kind:  # transformers is being imported, which two threads cannot do at once
+            return None
+        try:
+            return self.menu.token_count(model, prompt)
+        except UserError:  # a model or a prompt that cannot be read: the run tells it
+            return None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from text2video_zero.events import Preview
     from text2video_zero.media.frames import Frames
+    from text2video_zero.prompts.counting import TokenCount
     from text2video_zero.requests import VideoRequest
 
 PREVIEW_FRAMES = 24
@@ -53,15 +54,19 @@ def clip(frames: Frames, fps: float, used: str, source: str) -> str:
     )
 
 
-def plan(request: VideoRequest, seconds: float | None) -> str:
-    """What will be made, and how long that takes, in one line.
+def plan(request: VideoRequest, seconds: float | None, tokens: TokenCount | None) -> str:
+    """What will be made, how long that takes, and how long the prompt is, in one line.
 
-    seconds: None where nothing is known to judge by.
+    seconds: None where nothing is known to judge by.  tokens: None where nobody can count them.
     """
     long = request.frames / request.fps
     size = "" if request.size is None else f" of {request.size}"
     takes = "" if seconds is None else f", about {duration(seconds)} to make"
-    return f'<p class="plan">{long:.1f} s of video: {request.frames} frames{size}{takes}.</p>'
+    told = f"{long:.1f} s of video: {request.frames} frames{size}{takes}."
+    if tokens is not None and tokens.tokens:
+        parts = "" if tokens.chunks == 1 else f", read in {tokens.chunks} parts"
+        told += f" The prompt has {tokens.tokens} of {tokens.chunks * tokens.room} tokens{parts}."
+    return f'<p class="plan">{told}</p>'
 
 
 def question(seconds: float) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from tabs.form import QUIETLY, Update, shown, sizes
-from text2video_zero.errors import UserError
 from text2video_zero.job import defaults_of
 from text2video_zero.models.speeds import FULL_QUALITY, SPEED_FIELDS
 from text2video_zero.prompts.syntax import read_prompt
@@ -47,7 +46,7 @@ class ModelChoice:
         menu, model = self.menu, self.model
         gr.on(
             [prompt.change, model.change],
-            lambda model, prompt: length_note(menu, model, prompt) + unknown_words_note(menu, model, prompt),
+            lambda model, prompt: unknown_words_note(menu, model, prompt),
             [model, prompt],
             note,
             trigger_mode="always_last",
@@ -133,19 +132,6 @@ def info_of(menu: ModelMenu, model: str) -> str:
     note = menu.note(model) or "a model of your own"
     own = " Or type a folder, a .safetensors file or a Hub id." if menu.free else ""
     return f"{note[0].upper()}{note[1:]}.{own}"
-
-
-def length_note(menu: ModelMenu, model: str | None, prompt: str | None) -> str:
-    """How many tokens the prompt has, blank where it has none or where nobody here can count them."""
-    try:
-        count = menu.token_count(model, prompt or "")
-    except UserError:  # of brackets without an end, say: the run tells it
-        return ""
-    if count is None or not count.tokens:
-        return ""
-    if count.chunks == 1:
-        return f'<p class="plan">{count.tokens} of {count.room} tokens.</p>'
-    return f'<p class="plan">{count.tokens} tokens, read in {count.chunks} parts of up to {count.room}.</p>'
 
 
 def unknown_words_note(menu: ModelMenu, model: str | None, prompt: str | None) -> str:

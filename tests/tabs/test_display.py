@@ -10,7 +10,7 @@ from PIL import Image
 
 from serving.menu import ModelMenu
 from tabs.look import display
-from tabs.parts.model_choice import length_note, unknown_words_note, word_list
+from tabs.parts.model_choice import unknown_words_note, word_list
 from tabs.parts.presets import Presets
 from tabs.tasks import TEXT_TO_VIDEO
 from text2video_zero.events import Preview, Progress
@@ -87,21 +87,6 @@ def test_the_note_names_the_words_that_the_model_has_never_seen(wordy):
     assert "<b>violin</b>" in note
     assert unknown_words_note(wordy, "sd-1.5", "a violin") == ""
     assert unknown_words_note(wordy, "", None) == ""
-
-
-def test_a_prompt_s_length_is_told_in_the_tokens_of_the_model(tiny_checkpoint):
-    menu = ModelMenu(str(tiny_checkpoint), free=True)
-    assert length_note(menu, menu.default, "a red fox") == '<p class="plan">3 of 14 tokens.</p>'
-    assert "40 tokens, read in 3 parts of up to 14." in length_note(menu, menu.default, "a red fox the " * 10)
-    for model, prompt in (
-        (menu.default, " "),
-        (menu.default, None),
-        ("", "a fox"),
-        ("owner/not-here", "a fox"),
-        ("owner/name/file.safetensors", "a fox"),
-        ("/no/such/folder", "a fox"),
-    ):
-        assert length_note(menu, model, prompt) == ""
 
 
 def test_the_list_shows_words_by_role_where_there_is_one(wordy):

@@ -85,6 +85,24 @@ def test_the_plan_says_how_long_the_video_is_and_how_long_it_takes(run):
     assert run.plan("toyland", **form(run, frames=None)) == ""
 
 
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        ("a red fox", "The prompt has 3 of 46 tokens."),
+        ("a red fox, " * 40, "The prompt has 160 of 184 tokens, read in 4 parts."),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_plan_says_how_long_the_prompt_is_once_somebody_can_tell(run, monkeypatch, prompt, told):
+    assert told is None or told in run.plan("toyland", **form(run, prompt=prompt))
+    assert ("tokens" in run.plan("toyland", **form(run, prompt=prompt))) is bool(told)
+    for elsewhere in ("owner/not-here", "owner/name/file.safetensors", "/no/such/folder"):
+        assert "tokens" not in run.plan(elsewhere, **form(run, prompt=prompt))
+    monkeypatch.setattr(Processor, "kind", "")  # while models are being imported
+    assert "tokens" not in run.plan("toyland", **form(run, prompt=prompt))
+
+
 def test_a_run_that_takes_very_long_is_begun_after_a_second_click_alone(run):
     values = several(run, prompt="a fox", size="2048x2048")
     confirmation = run.controls.buttons.confirmation

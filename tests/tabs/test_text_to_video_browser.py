@@ -52,6 +52,8 @@ def ask(page, *, prompt, frames=4, steps=20):
 
 def test_a_prompt_becomes_a_playing_video_after_a_preview(page):
     ask(page, prompt="a red panda dancing in the snow", steps=60)
+    plan = page.locator(f"{TASK}-plan").get_by_text("The prompt has 7 of 14 tokens")
+    plan.wait_for()  # until it can be seen
     page.locator(".display-preview img").first.wait_for(state="attached")
     keep(page, "preview")
     page.wait_for_function(PLAYING)
