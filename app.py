@@ -13,7 +13,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving.guard import Guard
 from serving.local import LocalRunner
 from serving.menu import ModelMenu
 from serving.options import is_shared, known_hosts, read_options, wants_check
@@ -115,6 +114,7 @@ def launch_options(store: JobStore, hosts: Sequence[str] = ()) -> dict[str, Any]
     """
     from starlette.middleware import Middleware
 
+    from serving.guard import Guard
     from tabs.look.theme import PAGE, STYLE, build_theme
 
     return {

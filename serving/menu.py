@@ -97,9 +97,7 @@ class ModelMenu:
 
     def vocabulary(self, name: str | None) -> Vocabulary | None:
         """The words that a model knows, where somebody wrote them down."""
-        model = self._known(name)
-        named = model.name if model else self._own(name)
-        if not named:
+        if not (named := self._named(name)):
             return None
         checkpoint = checkpoint_for(self.task, named) if self.task == EDITING else find_checkpoint(named)
         places = [place for place in (checkpoint.unet, checkpoint.source) if place]
@@ -109,10 +107,13 @@ class ModelMenu:
         """How long a prompt is for a model, None where its tokenizer is not on this machine."""
         from text2video_zero.prompts.counting import token_count, tokenizer_here
 
-        model = self._known(name)
-        named = model.name if model else self._own(name)
-        tokenizer = tokenizer_here(find_checkpoint(named)) if named else None
+        tokenizer = tokenizer_here(find_checkpoint(named)) if (named := self._named(name)) else None
         return None if tokenizer is None else token_count(prompt, tokenizer)
+
+    def _named(self, name: str | None) -> str:
+        """The name of a model that may be loaded; blank where there is none."""
+        model = self._known(name)
+        return model.name if model else self._own(name)
 
     def _own(self, name: str | None) -> str:
         """The name of a model that may be the person's own; blank where there is none, or none may be named."""

@@ -54,7 +54,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="nobody but you reaches the page, whatever its host: a container whose port you publish to yourself",
     )
     parser.add_argument(
-        "--allow-host", action="append", metavar="NAME", help="a further name by which this machine's page is called"
+        "--allow-host",
+        action="append",
+        metavar="NAME",
+        help="a name by which the page is called, beside this machine's",
     )
     parser.add_argument("--any-model", action="store_true", help="a shared app, too, loads any model that is typed")
     parser.add_argument(
@@ -80,14 +83,16 @@ def wants_check(options: argparse.Namespace) -> bool:
 
 
 def known_hosts(options: argparse.Namespace) -> tuple[str, ...]:
-    """Names by which the page may be called; none where others reach it, by whatever name.
+    """Names by which the page may be called; none where others reach it, by whatever name, and none was given.
 
     A page for this machine alone is read by no other name: else a web site whose name comes to mean 127.0.0.1 while
     it is open could read it through its visitor's browser (DNS rebinding).
     """
-    if is_shared(options) or not _is_loopback(options.host):
-        return ()
-    return ("localhost", "127.0.0.1", "::1", options.host, *(options.allow_host or ()))
+    given = options.allow_host or ()
+    if options.share and given:
+        raise UserError("--allow-host goes without --share, whose link has a name of its own: leave one of them out.")
+    others_come = is_shared(options) or not _is_loopback(options.host)
+    return () if others_come and not given else ("localhost", "127.0.0.1", "::1", options.host, *given)
 
 
 def _said_by_variables(parser: argparse.ArgumentParser, variables: Mapping[str, str]) -> dict[str, Any]:

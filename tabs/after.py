@@ -52,9 +52,6 @@ class AfterRun:
         run, buttons = self.run, self.run.result.after.buttons
         page = [run.controls.jobs, run.services.visitor]
         buttons["use"].click(self.fill, page, run.controls.refill, **QUIETLY)
-        run.controls.refill.change(
-            run.controls.fill, run.controls.refill, list(run.controls.inputs.values()), **QUIETLY
-        )
         for name in CHANGES.keys() & buttons.keys():
             buttons[name].click(partial(self.repeat, name), page, run.controls.followed, **IN_TURN)
         if "edit" in buttons:

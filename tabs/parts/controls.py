@@ -92,27 +92,28 @@ class Controls:
         model, added = origin_of(job.checkpoint)
         speed = job.request.speed if isinstance(job.request, FewStepRequest) else ""
         loras = [written(adapter) for adapter in added if not is_of_speed(adapter, speed)]
-        clip = {"clip": job.request.clip} if isinstance(job.request, ClipRequest) else {}
-        return self.filled(job.request.to_dict(), model, loras, **clip)
+        clip = job.request.clip if isinstance(job.request, ClipRequest) else None
+        return self.filled(job.request.to_dict(), model, loras, clip)
 
-    def filled(self, values: Mapping[str, Any], model: str | None, loras: Sequence[str], **clip: str) -> Update:
+    def filled(
+        self, values: Mapping[str, Any], model: str | None, loras: Sequence[str], clip: str | None = None
+    ) -> Update:
         """Ask for the form with these values of fields; others stay as they are.
 
         The form answers to that in an event of its own: a click elsewhere on the page then touches the widgets of one
         tab, and not of all.
 
-        model: a name; None leaves the model that is chosen.  loras: as `read_adapter` reads them.
-        clip: a path that the page may read; those among the values are of another machine or day.
+        model, clip: None leaves what is chosen.  loras: as `read_adapter` reads them.
+        clip: a path that the page may read; the one among the values is of another machine or day.
         """
-        names = (values.keys() & self.fields.keys()) - {"clip"}
-        fields = {name: shown(values[name]) for name in names} | clip
-        chosen = {"loras": "\n".join(loras)} | ({} if model is None else {"model": model})
-        return {self.refill: {"values": chosen | fields, "since": time.monotonic()}}
+        asked = {name: shown(value) for name, value in values.items()} | {"loras": "\n".join(loras)}
+        asked |= {"model": model, "clip": clip}
+        return {self.refill: {"values": asked, "since": time.monotonic()}}
 
     def fill(self, refill: Mapping[str, Any] | None) -> Update:
         """The form as it was asked for."""
-        inputs, asked = self.inputs, {} if refill is None else refill["values"]  # of a page that is new, None
-        return {widget: asked.get(name, gr.skip()) for name, widget in inputs.items()}
+        asked = refill["values"] if refill else {}  # of a new page, None
+        return {widget: gr.skip() if asked.get(name) is None else asked[name] for name, widget in self.inputs.items()}
 
 
 def build_buttons(request: type[Request]) -> Buttons:

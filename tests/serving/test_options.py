@@ -81,4 +81,8 @@ def test_a_page_for_this_machine_is_called_by_its_names_alone():
     assert set(known_hosts(read_options([]))) == {"localhost", "127.0.0.1", "::1"}
     assert "lab.example" in known_hosts(read_options(["--allow-host", "lab.example"]))
     assert known_hosts(read_options(["--share"])) == ()
+    public = read_options(["--host", "0.0.0.0", "--allow-host", "lab.example"])  # noqa: S104
+    assert {"lab.example", "127.0.0.1"} < set(known_hosts(public))
+    with pytest.raises(UserError, match="leave one of them out"):
+        known_hosts(read_options(["--share", "--allow-host", "lab.example"]))
     assert known_hosts(read_options(["--host", "0.0.0.0", "--private"])) == ()  # noqa: S104
