@@ -31,8 +31,8 @@ from text2video_zero.sampling.decoding import decoded_frames
 from text2video_zero.sampling.guidance import TextGuidance, negative_branch
 from text2video_zero.sampling.motion.warp import forward_noise
 from text2video_zero.sampling.noise import frame_noise
-from text2video_zero.sampling.smoothing import dilated, smoothed_latents
-from text2video_zero.tasks.text_to_video import ClipRun, camera_poses, motion_plan
+from text2video_zero.sampling.smoothing import dilated
+from text2video_zero.tasks.text_to_video import ClipRun, motion_plan
 from toyland.world.captions import caption
 from toyland.world.scene import SUBJECTS, Scene, random_scene, render
 
@@ -128,9 +128,9 @@ def clip_scores(pipeline: Pipeline, request: TextToVideoRequest) -> ClipScores:
         with detector.observing() as around_chunk:
             plain = result_of(run.denoised(start, *joint, around_chunk=around_chunk))
         masks = detector.masks(plain)
-        start = smoothed_latents(start, masks, camera_poses(request), request.smoothing_strength, request.resampling)
-        smoothed = result_of(run.denoised(start, *joint))
+        smoothed = result_of(run.denoised(run.smoothed(start, masks), *joint))
     before, after = (np.stack(list(decoded_frames(components.vae, latents))) for latents in (plain, smoothed))
+    poses = [view.cells for view in run.views]  # of the pictures as they are decoded
     factor = pipeline.latent_factor
     foreground = masks.numpy().repeat(factor, 1).repeat(factor, 2)
     background = 1 - dilated(masks).numpy().repeat(factor, 1).repeat(factor, 2)
@@ -142,8 +142,8 @@ def clip_scores(pipeline: Pipeline, request: TextToVideoRequest) -> ClipScores:
     return ClipScores(
         prompt=request.prompt,
         seed=request.seed,
-        background=of_both(lambda clip: pose_warp_error(clip, camera_poses(request), background)),
-        foreground=of_both(lambda clip: pose_warp_error(clip, camera_poses(request), foreground)),
+        background=of_both(lambda clip: pose_warp_error(clip, poses, background)),
+        foreground=of_both(lambda clip: pose_warp_error(clip, poses, foreground)),
         background_flow=of_both(lambda clip: flow_warp_error(clip, background)),
         foreground_flow=of_both(lambda clip: flow_warp_error(clip, foreground)),
         detail=of_both(lambda clip: detail(clip, background)),

@@ -27,6 +27,7 @@ from text2video_zero.prompts.loras import what_was_left_out
 from text2video_zero.requests import ControlledRequest, FewStepRequest, InstructPix2PixRequest, TextToVideoRequest
 from text2video_zero.sampling.decoding import decoded_frames
 from text2video_zero.sampling.guidance import negative_branch
+from text2video_zero.sampling.motion.split import shifted
 from text2video_zero.sampling.sdxl import added_conditions
 from text2video_zero.tasks.controlled import detect, sample_controlled
 from text2video_zero.tasks.instructed import sample_instructed
@@ -132,7 +133,7 @@ def sample(
 
 
 def _decoded(sampled: Sampled, pipeline: Pipeline) -> Iterator[np.ndarray]:
-    """The frames of the final latents, which the safety checker lets pass if there is one.
+    """The frames of the final latents, moved by what is left, which the safety checker lets pass if there is one.
 
     The UNet has done its work: it leaves the device where room is needed.
     """
@@ -142,7 +143,10 @@ def _decoded(sampled: Sampled, pipeline: Pipeline) -> Iterator[np.ndarray]:
         bring([vae], pipeline.device, others)
     frames = decoded_frames(vae, sampled.latents, others)
     with tiled_where_short(vae, sampled.request.concrete_size, pipeline):
-        yield from frames if pipeline.safety_checker is None else pipeline.safety_checker.passed(frames)
+        passed = frames if pipeline.safety_checker is None else pipeline.safety_checker.passed(frames)
+        shifts = sampled.shifts or [(0.0, 0.0)] * len(sampled.latents)
+        for frame, (x, y) in zip(passed, shifts, strict=True):
+            yield shifted(frame, x, y)
 
 
 def _played(frames: StoredFrames, request: VideoRequest) -> Generator[Event, None, tuple[StoredFrames, int]]:

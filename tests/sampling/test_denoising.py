@@ -330,3 +330,24 @@ class TestSchedule:
         schedule = schedule_of("DDIM", 4, pipeline.components.scheduler)
         index_from, index_to = schedule.motion_steps(motion_from, motion_to)
         assert 0 <= index_to < index_from < 4
+
+
+def test_a_restart_draws_all_frames_from_one_path_of_fresh_noise(pipeline):
+    """Without smoothness other frames stay as they are; under a still camera a smooth path makes them follow frame 1."""
+    changes = {"motion_smoothness": 0.0, "cross_frame_attention": False}
+    kept, restarted = (sampled(order(**changes, restart=restart), pipeline) for restart in (False, True))
+    assert torch.allclose(kept[1:], restarted[1:], atol=1e-5)
+    assert (kept[0] - restarted[0]).abs().mean() > 1e-2
+    still = {"pan_x": 0.0, "pan_y": 0.0, "motion_smoothness": 3.0, "restart": True}
+    first, second, *_ = sampled(order(**still), pipeline)
+    assert (second - first).square().mean() < 0.3 * (restarted[1] - restarted[0]).square().mean()
+
+
+def test_a_restart_counts_no_step_more(pipeline):
+    counts = []
+    for restart in (False, True):
+        count = EvaluationCount(pipeline.components.unet, branches=2)
+        sampled(order(restart=restart), pipeline)
+        count.handle.remove()
+        counts.append(count.frames)
+    assert counts[0] == counts[1]

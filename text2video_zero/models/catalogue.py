@@ -66,6 +66,7 @@ TOYLAND = KnownModel(
             "guidance_scale": 4.0,
             "motion_from": 481,
             "motion_to": 581,
+            "restart": True,
             "motion_smoothness": 4.0,
             "pan_x": 0.03,
             "pan_y": 0.0,

@@ -53,6 +53,7 @@ _PAPER_TEXT_TO_VIDEO: Values = {
     "reach": 1.0,
     "motion_from": 881,
     "motion_to": 941,
+    "restart": False,
     "resampling": "nearest",
     "motion_smoothness": 0.0,
     "loop": False,

@@ -11,7 +11,8 @@ from text2video_zero.requests.fields import BASICS, CONSISTENCY, MOTION, choice,
 from text2video_zero.requests.key_frames import read_key_frames
 from text2video_zero.requests.video import FewStepRequest
 
-RESAMPLING = ("smooth", "nearest", "white")
+STEADY = "steady"
+RESAMPLING = (STEADY, "smooth", "nearest", "white")
 FOREGROUND_DETECTORS = ("attention", "salient object")
 
 
@@ -130,12 +131,20 @@ class TextToVideoRequest(FewStepRequest):
         "T of the paper: the timestep up to which moved frames get fresh noise. Higher gives freer movement.",
         section=MOTION,
     )
+    restart: bool = flag(
+        default=False,
+        label="First frame anew",
+        help="The first frame, too, goes back from T' to T and is drawn a second time, together with the others: what "
+        "broke on its first way is often mended, and it takes no longer. Off is the paper's.",
+        section=MOTION,
+    )
     resampling: str = choice(
-        "smooth",
+        STEADY,
         RESAMPLING,
         "Movement of the latents",
-        "Smooth moves by fractions of a latent cell; nearest by whole cells, as the paper's code does; white moves "
-        "picture and noise apart and keeps the noise free of patterns.",
+        "Steady pans by whole latent cells, and the rest in the finished picture, so that nothing is drawn anew "
+        "between two cells; smooth moves latents by fractions of a cell; nearest by whole cells alone, as the paper's "
+        "code does; white moves picture and noise apart and keeps the noise free of patterns.",
         section=MOTION,
     )
     motion_smoothness: float = decimal(

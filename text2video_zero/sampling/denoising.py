@@ -55,11 +55,14 @@ class Sampled:
     """What a task's sampling comes to.
 
     latents: (f, c, h, w).  request: with nothing left open in it.  sound: what the clip sounds like, if wanted.
+    shifts: by how much the camera of each decoded frame has still to move right and down, in shares of the frame; none
+        where there is nothing left to move.
     """
 
     latents: torch.Tensor
     request: VideoRequest
     sound: Sound | None = None
+    shifts: Sequence[tuple[float, float]] = ()
 
 
 def denoise(

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from text2video_zero.sampling.schedule import Schedule
     from text2video_zero.sampling.solvers import StepNoise
 
+RESTART = -(2**31) + 2
+"""Number of the noise that takes the first frame back to T, in place of a frame's: no path comes to it."""
 _INDICES = 2**32  # a seed sequence reads whole words of 32 bits; indices below 0 take the highest ones
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,14 +15,16 @@ from text2video_zero.foreground.attention_maps import CrossAttentionDetector
 from text2video_zero.foreground.salient_object import SalientObjectDetector
 from text2video_zero.prompts.encoding import encoded_alike
 from text2video_zero.requests.camera import BEGINNING, read_camera_keys
-from text2video_zero.requests.text_to_video import read_storyboard
+from text2video_zero.requests.text_to_video import STEADY, read_storyboard
 from text2video_zero.sampling.denoising import Sampled, denoise, nothing_around
 from text2video_zero.sampling.guidance import StoryboardGuidance, TextGuidance, negative_branch
 from text2video_zero.sampling.motion.anchor import Anchor
 from text2video_zero.sampling.motion.camera import CameraPath, KeyedPath, ShakenPath
 from text2video_zero.sampling.motion.noise import NoisePath, NoiseScene
 from text2video_zero.sampling.motion.plan import MotionPlan
-from text2video_zero.sampling.noise import frame_noise, latent_shape, shared_step_noise
+from text2video_zero.sampling.motion.split import SplitPose
+from text2video_zero.sampling.motion.warp import forward_noise
+from text2video_zero.sampling.noise import RESTART, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.sampling.smoothing import smoothed_latents
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
 from text2video_zero.tasks.progress import ProgressReporter
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from text2video_zero.requests.camera import CameraPose
     from text2video_zero.sampling.denoising import ChunkContext, ChunkDone
     from text2video_zero.sampling.schedule import Schedule
+    from text2video_zero.sampling.solvers import StepNoise
 
 
 def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
@@ -50,15 +54,16 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
         run = ClipRun(request, pipeline, plan, guidance, memory, placement)
         joint = plan.joint, range(plan.begin, len(plan.joint.timesteps))
         if not request.smooth_background:
-            return Sampled((yield from run.denoised((yield from run.start()), *joint)), request)
+            latents = yield from run.denoised((yield from run.start()), *joint)
+            return Sampled(latents, request, shifts=run.shifts)
         # Before the first step, so that a word or a network that is missing is told at once.
         detector = _foreground_detector(request, pipeline, branches=len(guidance.embeddings))
         start = yield from run.start()
         with detector.observing() as around_chunk:
             first_pass = yield from run.denoised(start, *joint, around_chunk=around_chunk)
         masks = detector.masks(first_pass)
-        start = smoothed_latents(start, masks, camera_poses(request), request.smoothing_strength, request.resampling)
-        return Sampled((yield from run.denoised(start, *joint, stage="Smoothing the background")), request)
+        latents = yield from run.denoised(run.smoothed(start, masks), *joint, stage="Smoothing the background")
+        return Sampled(latents, request, shifts=run.shifts)
 
 
 def text_guidance(request: TextToVideoRequest, pipeline: Pipeline) -> TextGuidance:
@@ -132,7 +137,8 @@ class ClipRun:
         """Latents (f, c, h, w) from which all frames are denoised together.
 
         With motion (paper, algorithm 1): frame 1 goes alone to T and on to T', is copied and moved there, and
-        the copies go forward to T with noise of their own. Without, each frame starts from its own noise.
+        the copies go forward to T with noise of their own; with a restart frame 1 does so, too, whose errors the
+        second way contracts (Xu et al. 2023, "Restart Sampling"). Without motion, each frame starts from its own noise.
         """
         request, plan = self.request, self.plan
         opening = plan.opening
@@ -143,19 +149,58 @@ class ClipRun:
             return torch.stack([path.leaving(first, frame) for frame in range(request.frames)])
         at_to = yield from self.denoised(first[None], opening, range(plan.at_to), "First frame")
         at_from = yield from self.denoised(at_to, opening, range(plan.at_to, plan.at_from), "First frame")
-        anchor = Anchor(
-            at_to=at_to[0],
-            at_from=at_from[0],
-            clean=self.clean[0],
-            alpha_to=opening.alphas[plan.at_to],
-            alpha_from=opening.alphas[plan.at_from],
-        )
+        alpha_to, alpha_from = opening.alphas[plan.at_to], opening.alphas[plan.at_from]
+        if request.restart:
+            fresh = frame_noise(request.seed, RESTART, shape, self.pipeline.device)
+            at_to = forward_noise(at_from, fresh[None], alpha_from, alpha_to)
+        anchor = Anchor(at_to[0], at_from[0], self.clean[0], alpha_to, alpha_from)
         scene = NoiseScene(request.seed, shape)
         moved = [
-            anchor.moved(frame, pose, path, scene, request.resampling)
-            for frame, pose in enumerate(camera_poses(request)[1:], start=1)
+            anchor.moved(frame, view.cells, path, scene, self.resampling)
+            for frame, view in enumerate(self.views[1:], start=1)
         ]
         return torch.stack([at_to[0], *moved])
+
+    def smoothed(self, start: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """Start latents (f, c, h, w) whose background is steady; masks: (f, h, w), 1 = foreground."""
+        poses = [view.cells for view in self.views]
+        return smoothed_latents(start, masks, poses, self.request.smoothing_strength, self.resampling)
+
+    @property
+    def resampling(self) -> str:
+        """How the latents are moved: a steady pan is one by whole cells, on which all ways agree."""
+        return "smooth" if self.request.resampling == STEADY else self.request.resampling
+
+    @cached_property
+    def views(self) -> list[SplitPose]:
+        """Where the camera is at each frame: what of it the latents are moved by, and what is left for the picture."""
+        poses = camera_poses(self.request)
+        if self.request.resampling != STEADY:
+            return [SplitPose(pose) for pose in poses]
+        _, height, width = latent_shape(self.request.concrete_size, self.pipeline)
+        return [SplitPose.of(pose, height, width) for pose in poses]
+
+    @property
+    def shifts(self) -> list[tuple[float, float]]:
+        """What is left of the camera's movement for each picture: right and down, in shares of the frame."""
+        return [(view.x, view.y) for view in self.views]
+
+    def _step_noise(self, schedule: Schedule, frames: int) -> StepNoise:
+        """What a sampler of few steps adds to all frames; where the camera is steady, the noise moves along with it.
+
+        Noise that stays on the screen would draw anew, at each step, what the scene has carried away from under it.
+        """
+        shared = shared_step_noise(self.request, self.pipeline, schedule)
+        poses = [view.cells for view in self.views[:frames]]
+        if self.request.resampling != STEADY or all(pose == BEGINNING for pose in poses):
+            return shared
+
+        def seen(index: int) -> torch.Tensor:
+            noise = shared(index)
+            scene = NoiseScene(self.request.seed, noise.shape, draw=int(schedule.timesteps[index + 1]))
+            return torch.stack([scene.seen(noise, pose) if pose != BEGINNING else noise for pose in poses])
+
+        return seen
 
     def denoised(
         self,
@@ -166,7 +211,7 @@ class ClipRun:
         around_chunk: ChunkContext = nothing_around,
     ) -> Generator[Event, None, torch.Tensor]:
         """Latents (f, c, h, w) some steps of a schedule further on."""
-        step_noise = shared_step_noise(self.request, self.pipeline, schedule)
+        step_noise = self._step_noise(schedule, len(latents))
         anchors = [0]
         if self.request.shot_anchors:
             anchors += [frame for frame, _ in read_storyboard(self.request.storyboard)]

@@ -12,6 +12,8 @@ import torch
 from text2video_zero.sampling.noise import frame_noise
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from text2video_zero.requests.camera import CameraPose
 
 KERNEL_RADIUS = 4
@@ -101,21 +103,23 @@ class NoiseScene:
     A mirror, as pictures have it at their border, would show the same noise twice.
 
     shape: channels, height and width of a frame; the scene is three times as high and as wide.
+    draw: as in `frame_noise`.
     """
 
     seed: int
-    shape: tuple[int, int, int]
+    shape: Sequence[int]
+    draw: int = 0
 
     @cached_property
     def _surroundings(self) -> torch.Tensor:
         """(c, 3·h, 3·w)."""
         channels, height, width = self.shape
-        return frame_noise(self.seed, _SURROUNDINGS, (channels, 3 * height, 3 * width), "cpu")
+        return frame_noise(self.seed, _SURROUNDINGS, (channels, 3 * height, 3 * width), "cpu", self.draw)
 
     @cached_property
     def _detail(self) -> torch.Tensor:
         """(c, 3·h, 3·w, s, s): how the parts of a cell differ from their mean."""
-        parts = frame_noise(self.seed, _DETAIL, (*self._surroundings.shape, SHARES, SHARES), "cpu")
+        parts = frame_noise(self.seed, _DETAIL, (*self._surroundings.shape, SHARES, SHARES), "cpu", self.draw)
         return parts - parts.mean((-2, -1), keepdim=True)
 
     def seen(self, noise: torch.Tensor, pose: CameraPose) -> torch.Tensor:

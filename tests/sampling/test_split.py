@@ -1,0 +1,104 @@
+"""Steady pans: whole cells in the latents, the rest in the picture."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as some
+
+from tests.runs import sampled
+from tests.sampling.test_denoising import order
+from text2video_zero.events import Finished
+from text2video_zero.generate import generate, sample
+from text2video_zero.generators import result_of
+from text2video_zero.requests.camera import CameraPose
+from text2video_zero.sampling.decoding import decoded_frames
+from text2video_zero.sampling.motion.split import SplitPose, shifted
+from text2video_zero.sampling.motion.warp import warp
+
+shares = some.floats(-1, 1)
+CELL = 1 / 8  # of a frame of 64 pixels
+LCM = {"sampler": "LCM", "steps": 4, "guidance_scale": 1.0, "motion_from": 879, "motion_to": 939}
+
+
+def pictures(count=1, side=64):
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
+
+
+@given(shares, shares, some.integers(1, 96), some.integers(1, 96))
+def test_a_pan_is_whole_cells_and_less_than_half_a_cell(x, y, height, width):
+    split = SplitPose.of(CameraPose(x, y, 1, 0), height, width)
+    for whole, rest, shift, cells in ((split.cells.x, split.x, x, width), (split.cells.y, split.y, y, height)):
+        assert abs(whole * cells - round(whole * cells)) < 1e-9
+        assert abs(rest * cells) <= 0.5 + 1e-9
+        assert math.isclose(whole + rest, shift, abs_tol=1e-12)
+
+
+@pytest.mark.parametrize("pose", [CameraPose(0.1, 0.2, 1.05, 0), CameraPose(0.1, 0.2, 1, 0.1)], ids=str)
+def test_zooms_and_turns_stay_with_the_latents(pose):
+    assert SplitPose.of(pose, 8, 8) == SplitPose(pose, 0, 0)
+
+
+def test_a_picture_moves_as_latents_do():
+    (picture,) = pictures()
+    planes = torch.from_numpy(picture).permute(2, 0, 1).float()
+    for x, y in ((4, 0), (0, -3), (-2, 5)):
+        wanted = warp(planes, CameraPose(x / 64, y / 64, 1, 0), "nearest").permute(1, 2, 0).numpy()
+        assert np.array_equal(shifted(picture, x / 64, y / 64), wanted)
+
+
+def test_without_a_shift_a_picture_is_itself_and_by_half_a_pixel_it_is_between_its_neighbours():
+    (picture,) = pictures()
+    assert shifted(picture, 0, 0) is picture
+    ramp = np.repeat(np.arange(64, dtype=np.uint8)[None, :, None] * 4, 64, 0).repeat(3, 2)
+    half = shifted(ramp, 0.5 / 64, 0)
+    assert np.all(half[:, 4:-4] == ramp[:, 4:-4] + 2)
+
+
+def test_a_pan_by_whole_cells_is_the_smooth_one_bit_for_bit(pipeline):
+    pans = {"pan_x": CELL, "pan_y": -CELL, "motion_smoothness": 1.5}
+    steady, smooth = (sampled(order(**pans, resampling=name), pipeline) for name in ("steady", "smooth"))
+    assert torch.equal(steady, smooth)
+
+
+def test_zooms_are_the_smooth_ones_bit_for_bit(pipeline):
+    zoom = {"pan_x": 0.0, "pan_y": 0.0, "zoom": 0.05}
+    steady, smooth = (sampled(order(**zoom, resampling=name), pipeline) for name in ("steady", "smooth"))
+    assert torch.equal(steady, smooth)
+
+
+@torch.inference_mode()
+def test_what_is_left_of_a_pan_is_done_to_the_pictures(pipeline):
+    request = order(frames=5, pan_x=0.3 * CELL, pan_y=0.0)
+    drawn = result_of(sample(request, pipeline))
+    assert [x / CELL for x, _ in drawn.shifts] == pytest.approx([0, 0.3, -0.4, -0.1, 0.2])
+    decoded = decoded_frames(pipeline.components.vae, drawn.latents)
+    *_, finished = generate(request, pipeline)
+    assert isinstance(finished, Finished)
+    for frame, latent_frame, (x, y) in zip(finished.video.frames, decoded, drawn.shifts, strict=True):
+        assert np.array_equal(frame, shifted(latent_frame, x, y))
+    assert any(x for x, _ in drawn.shifts)
+
+
+def test_between_two_cells_nothing_is_drawn_anew(pipeline):
+    """Three frames that see the same cells start from the same latents, where poses do not change."""
+    still = {"frames": 3, "pan_y": 0.0, "motion_smoothness": 16.0, "loop": True, "cross_frame_attention": True}
+    steady, smooth = (
+        sampled(order(**still, pan_x=0.3 * CELL, resampling=name), pipeline) for name in ("steady", "smooth")
+    )
+    jumps = [(clip[1:] - clip[:-1]).square().mean() for clip in (steady, smooth)]
+    assert jumps[0] < 0.5 * jumps[1]
+
+
+def test_the_noise_of_few_steps_goes_along_with_a_steady_camera(pipeline):
+    """A pan by whole cells shows the same picture again, as far as it was in sight, and not another one."""
+    pan = {"frames": 2, "pan_x": CELL, "pan_y": 0.0, "motion_smoothness": 16.0}
+    gaps = []
+    for name in ("steady", "smooth"):
+        first, second = sampled(order(**LCM, **pan, resampling=name), pipeline)
+        gaps.append((second[..., :-2] - first[..., 1:-1]).square().mean())
+    assert gaps[0] < 0.5 * gaps[1]
