@@ -6,6 +6,7 @@ import subprocess
 import zlib
 from pathlib import Path
 
+import av
 import imageio_ffmpeg
 import numpy as np
 
@@ -20,6 +21,22 @@ NATIVE = Size(64, 64)
 def ffmpeg(*arguments: object) -> None:
     exe = imageio_ffmpeg.get_ffmpeg_exe()
     subprocess.run([exe, "-v", "error", "-y", *map(str, arguments)], check=True, capture_output=True)
+
+
+def described_video(path: Path) -> dict[str, object]:
+    """What PyAV says about a file's video."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        coded = stream.codec_context
+        ranges, spaces = {1: "tv", 2: "pc"}, {1: "bt709", 5: "bt470bg", 6: "smpte170m"}
+        return {
+            "codec": coded.name,
+            "colours": (coded.pix_fmt, ranges.get(coded.color_range), spaces.get(coded.colorspace)),
+            "size": (stream.width, stream.height),
+            "fps": stream.average_rate,
+            "duration": container.duration / av.time_base,
+            "frames": stream.frames,
+        }
 
 
 def brightness(index: int) -> int:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.media.clip_files import described_video
 from text2video_zero.errors import UserError
 from text2video_zero.media import video as video_module
 from text2video_zero.media.settings import read_settings
@@ -54,11 +55,23 @@ def clip() -> Video:
 
 
 def decoded(path: Path) -> tuple[dict, np.ndarray]:
-    """What imageio's ffmpeg says about a file, and its frames (f, h, w, 3)."""
-    reader = imageio_ffmpeg.read_frames(str(path))
-    described = next(reader)
+    """What PyAV says about a file, and its frames (f, h, w, 3) as ffmpeg shows them."""
+    described = described_video(path)
     width, height = described["size"]
-    return described, np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader])
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "error",
+        "-i",
+        str(path),
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+        "-",
+    ]
+    shown = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    return described, np.frombuffer(shown, np.uint8).reshape(-1, height, width, 3)
 
 
 def psnr(seen: np.ndarray, meant: np.ndarray) -> float:
@@ -111,7 +124,7 @@ class TestMp4:
         path = clip.save(tmp_path / "clip.mp4")
         described, frames = decoded(path)
         assert described["codec"] == "h264"
-        assert described["pix_fmt"].startswith("yuv420p(tv, bt709")
+        assert described["colours"] == ("yuv420p", "tv", "bt709")
         assert described["fps"] == 7
         assert frames.shape == clip.frames.shape
         assert np.abs(frames.astype(int) - clip.frames).mean() < 3
