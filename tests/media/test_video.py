@@ -58,18 +58,8 @@ def decoded(path: Path) -> tuple[dict, np.ndarray]:
     """What PyAV says about a file, and its frames (f, h, w, 3) as ffmpeg shows them."""
     described = described_video(path)
     width, height = described["size"]
-    command = [
-        imageio_ffmpeg.get_ffmpeg_exe(),
-        "-v",
-        "error",
-        "-i",
-        str(path),
-        "-f",
-        "rawvideo",
-        "-pix_fmt",
-        "rgb24",
-        "-",
-    ]
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), *raw]
     shown = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
     return described, np.frombuffer(shown, np.uint8).reshape(-1, height, width, 3)
 

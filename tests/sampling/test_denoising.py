@@ -333,7 +333,7 @@ class TestSchedule:
 
 
 def test_a_restart_draws_all_frames_from_one_path_of_fresh_noise(pipeline):
-    """Without smoothness other frames stay as they are; under a still camera a smooth path makes them follow frame 1."""
+    """Without smoothness other frames stay as they are; a smooth path makes them follow the first one."""
     changes = {"motion_smoothness": 0.0, "cross_frame_attention": False}
     kept, restarted = (sampled(order(**changes, restart=restart), pipeline) for restart in (False, True))
     assert torch.allclose(kept[1:], restarted[1:], atol=1e-5)
