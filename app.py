@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving.limits import Limits, Listeners
+from serving.limits import Limits
 from serving.local import LocalRunner
 from serving.menu import ModelMenu, Offer
 from serving.options import is_shared, known_hosts, read_options, trusted_proxies, wants_check
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 HOUR, DAY = 3600, 24 * 3600
 QUEUE_LENGTH = 256  # of Gradio's events, most of which wait for nothing; jobs have a queue of their own
-MOST_EVENTS = 400  # that run at once, most of which wait for a job; one visitor can begin a part of them alone
+MOST_EVENTS = 200  # that run at once, most of which wait for a job; one visitor can begin a part of them alone
 MOST_SESSIONS = 30  # whose state is kept, a megabyte each; it lasts from a click to what follows at once
 MOST_TIMED = "200"  # events of which Gradio remembers how long they took, and counts them up after each event
 LARGEST_UPLOAD = "200mb"  # from people who share the page
@@ -79,7 +79,7 @@ def serve(options: argparse.Namespace) -> None:
             run_history=False,  # the strip below the tabs has what was made
             prevent_thread_lock=True,
             max_file_size=LARGEST_UPLOAD if shared else None,
-            **launch_options(store, known_hosts(options), queue.listeners, trusted_proxies(options)),
+            **launch_options(queue, store, known_hosts(options), trusted_proxies(options)),
         )
     except OSError as error:
         raise UserError(f"Port {options.port} on {options.host} cannot be had: give another with --port.") from error
@@ -121,12 +121,11 @@ def header(device: str = "") -> str:
 
 
 def launch_options(
-    store: JobStore, hosts: Sequence[str] = (), listeners: Listeners | None = None, proxies: Sequence[str] = ()
+    queue: JobQueue, store: JobStore, hosts: Sequence[str] = (), proxies: Sequence[str] = ()
 ) -> dict[str, Any]:
     """What every launch of the page needs, the tests' too.
 
     hosts: names by which the page may be called; any, where there are none.
-    listeners: the queue's, who notes in them who listens.
     proxies: addresses and networks whose X-Forwarded-For tells where a request comes from.
     """
     from starlette.middleware import Middleware
@@ -148,7 +147,7 @@ def launch_options(
             "middleware": [
                 Middleware(ProxyHeadersMiddleware, trusted_hosts=list(proxies)),
                 Middleware(Guard, hosts=hosts),
-                Middleware(Door, listeners=listeners or Listeners()),
+                Middleware(Door, listeners=queue.listeners, limits=queue.limits),
             ]
         },
         "max_threads": MOST_EVENTS,

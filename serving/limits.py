@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qs
 
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 
 from text2video_zero.errors import UserError
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s/:,;()'\"]+/)*(?=[^\s/:,;()'\"])")
 """The folders of an absolute path; none of an address on the net, whose slashes follow a colon or a name."""
 
+JOINING = re.compile(r"/queue/join$|/call/(v2/)?[^/]+$")
+"""How paths end to which events are posted that wait in Gradio's queue."""
+
 GRACE_SECONDS = 10
 """How long somebody may be between asking and listening, or between two connections, and still be listening."""
 
@@ -38,6 +41,7 @@ class Limits:
 
     waiting: jobs of one visitor in the queue.  minute: jobs that a visitor asks for within a minute.
     neighbours: visitors who may share an address, a school's say: it has the limits of so many together.
+    events: of one address that wait at once for their turn on the page: looks at clips, say.
     frames: of a video, that are drawn.  played: frames of a video, those in between counted.
     pixels: of a frame.  steps: of denoising.  seconds: that a job computes.
     """
@@ -45,6 +49,7 @@ class Limits:
     waiting: int = 12
     minute: int = 24
     neighbours: int = 3
+    events: int = 16
     frames: int = 128
     played: int = 960
     pixels: int = 1024 * 1024
@@ -152,6 +157,9 @@ class Tries:
 class Door:
     """ASGI middleware: keeps who listens in view, and lets wrong passwords wait, each longer than the one before.
 
+    limits: of a visitor, None where there are none; they hold for what waits in Gradio's queue, too, which takes what
+    comes from whomever until it is full.
+
     Tries from one address wait for one another; other addresses do not notice, and who is in stays in. A right
     password does not take the wait away, or a visitor's own would make room for guesses at the owner's.
     """
@@ -160,14 +168,18 @@ class Door:
     AT_ONCE = 5  # tries of an address that wait
     FORGET_SECONDS, MOST_KNOWN = 15 * 60, 10_000
 
-    def __init__(self, app: ASGIApp, listeners: Listeners) -> None:
-        self._app, self._listeners = app, listeners
+    def __init__(self, app: ASGIApp, listeners: Listeners, limits: Limits | None = None) -> None:
+        self._app, self._listeners, self._limits = app, listeners, limits
         self._tries: OrderedDict[str, Tries] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request on, at once or in its turn."""
-        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].rstrip("/") == "/login":
+        posted = scope["path"].rstrip("/") if scope["type"] == "http" and scope["method"] == "POST" else ""
+        if posted.endswith("/login"):
             await self._login(scope, receive, send)
+        elif self._limits and JOINING.search(posted) and _waiting_events(scope) >= self._limits.events:
+            told = "Too much from your address waits for its turn already: try again when some of it is there."
+            await JSONResponse({"detail": told}, 429)(scope, receive, send)
         elif session := _listening_session(scope):
             with self._listeners.listening(session):
                 await self._app(scope, receive, send)
@@ -175,7 +187,7 @@ class Door:
             await self._app(scope, receive, send)
 
     async def _login(self, scope: Scope, receive: Receive, send: Send) -> None:
-        tries = self._tries_of(network_of((scope["client"] or ("",))[0]))
+        tries = self._tries_of(_network(scope))
         if tries.waiting >= self.AT_ONCE:
             told = "Too many tries at a password from your address at once: try again in a minute."
             await PlainTextResponse(told, 429)(scope, receive, send)
@@ -229,11 +241,22 @@ def network_of(address: str) -> str:
     return str(mapped or ipaddress.ip_network((known, 64), strict=False))
 
 
+def _network(scope: Scope) -> str:
+    return network_of((scope["client"] or ("",))[0])
+
+
+def _waiting_events(scope: Scope) -> int:
+    """How many events of a request's address wait in Gradio's queue, which it keeps to itself."""
+    network, queues = _network(scope), scope["app"].get_blocks()._queue.event_queue_per_concurrency_id  # noqa: SLF001
+    waiting = [event.request.client for queue in list(queues.values()) for event in list(queue.queue)]
+    return sum(client is not None and network_of(client.host) == network for client in waiting)
+
+
 def _listening_session(scope: Scope) -> str:
     """The session that a request listens for; blank where it is no such request."""
     if scope["type"] != "http" or scope["method"] != "GET":
         return ""
-    path = scope["path"].removeprefix("/gradio_api")
-    if path == "/queue/data":
+    path: str = scope["path"]  # a proxy may have put something before it
+    if path.endswith("/queue/data"):
         return parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
-    return path.rsplit("/", 1)[1] if path.startswith("/call/") else ""
+    return path.rsplit("/", 1)[1] if "/gradio_api/call/" in path else ""

@@ -155,16 +155,24 @@ class JobQueue:
         """Put a job into the queue; raises UserError where it is too large, or no room for it, here or on the disk."""
         if self.limits:
             self.limits.check(job.request)
+        self._check_room(owner, address)
+        entry = Entry(self._store.add(job, owner), forms, address=address)
+        try:
+            with self._changed:
+                self._check_room(owner, address)  # while the clip was copied, others came
+                entry.lock = entry.folder.claim()
+                self._entries[job.id] = entry
+                self._asked.note(owner)
+                self._asked.note(address)
+                self._line_up(entry)
+        except UserError:
+            self._store.remove(entry.folder)
+            raise
+        return entry
+
+    def _check_room(self, owner: str, address: str) -> None:
         if self.room(owner, address) < 1:
             raise UserError("The queue is full: wait until some of the videos in it are made.")
-        entry = Entry(self._store.add(job, owner), forms, address=address)
-        entry.lock = entry.folder.claim()
-        with self._changed:
-            self._entries[job.id] = entry
-            self._asked.note(owner)
-            self._asked.note(address)
-            self._line_up(entry)
-        return entry
 
     def told(self, sentence: str) -> str:
         """A sentence as people may read it: strangers learn no folder of this machine."""
@@ -302,11 +310,11 @@ class JobQueue:
                 if computing_since is None and isinstance(event, Progress) and event.of > 1 and event.unit == "steps":
                     computing_since = time.monotonic()
                 with self._changed:
-                    self._check_deadline(computing_since)
                     saving = isinstance(event, Progress) and event.stage == "Saving"
-                    stops = entry.stop_asked.is_set() or self._is_forsaken(entry)
-                    if stops and not saving and entry.standing.stored is None:
-                        break
+                    if not saving and entry.standing.stored is None:
+                        self._check_deadline(computing_since)
+                        if entry.stop_asked.is_set() or self._is_forsaken(entry):
+                            break
                     shown = Notice(self.told(event.text)) if isinstance(event, Notice) else event
                     entry.standing = entry.standing.after(shown)
             else:

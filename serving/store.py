@@ -10,6 +10,7 @@ import re
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -191,10 +192,11 @@ class JobStore:
     def tidy(self) -> None:
         """Remove what programs were writing when they were killed; where another one is at work all stays."""
         for path in self.folder.iterdir():
-            if FOLDER_NAME.fullmatch(path.name) and (path / STATE).is_file():
-                _tidy(path)
-            elif UNREADY_NAME.fullmatch(path.name) and time.time() - path.stat().st_mtime > HOUR:
-                shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):  # another program may be removing it
+                if FOLDER_NAME.fullmatch(path.name) and (path / STATE).is_file():
+                    _tidy(path)
+                elif UNREADY_NAME.fullmatch(path.name) and time.time() - path.stat().st_mtime > HOUR:
+                    shutil.rmtree(path, ignore_errors=True)
 
     def jobs(self) -> list[tuple[JobFolder, Standing]]:
         """All jobs whose record can be read, and how they stand; the oldest first."""

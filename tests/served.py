@@ -50,7 +50,7 @@ def served(
     if queues is not None:
         queues.append(queue)
     demo = build_app(queue, ModelMenu(str(model), free=not shared), shared=shared)
-    options = launch_options(store, ("127.0.0.1",), queue.listeners)
+    options = launch_options(queue, store, ("127.0.0.1",))
     _, address, _ = demo.launch(
         server_name="127.0.0.1", server_port=free_port(), auth=auth, prevent_thread_lock=True, **options
     )

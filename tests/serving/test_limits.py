@@ -19,6 +19,7 @@ from serving.limits import Door, Limits, Listeners, network_of, without_folders
 from serving.local import LocalRunner
 from serving.queue import JobQueue
 from serving.store import JobStore
+from tests.example_files import write_clip
 from tests.served import served
 from text2video_zero.errors import UserError
 from text2video_zero.job import Job
@@ -221,6 +222,10 @@ def test_an_address_stands_for_a_household(address, network):
     assert network_of(address) == network
 
 
+def refuse():
+    raise UserError("There is no clip.")
+
+
 def came_from(address):
     """The header of a proxy on this machine, which is trusted."""
     return {"X-Forwarded-For": address}
@@ -277,6 +282,28 @@ class TestOnAServer:
         video, _, _ = hers.predict(prompt="a fox", frames=1, steps=4, api_name=ENDPOINT)
         assert video
         self.ended(entries)  # what nobody listens to ends by itself
+
+    def test_what_one_address_posts_fills_gradio_s_queue_for_nobody_else(self, address, tmp_path, monkeypatch):
+        """Looks at clips are taken one by one; Gradio would take 256 of them from anybody."""
+        looked = threading.Event()
+        monkeypatch.setattr("tabs.parts.clip_source.read_clip", lambda *_, **__: looked.wait(60) and refuse())
+        config = httpx.get(f"{address}config").json()
+        look = next(one for one in config["dependencies"] if one["api_name"] == "show_used_part")
+        with write_clip(tmp_path, "gif").open("rb") as clip:
+            (path,) = httpx.post(f"{address}gradio_api/upload", files={"files": clip}).json()
+        data = [0, 8, 8, {"path": path, "meta": {"_type": "gradio.FileData"}}]
+
+        def post(number, who):
+            body = {"fn_index": look["id"], "data": data, "session_hash": f"{who} {number}"}
+            return httpx.post(f"{address}gradio_api/queue/join", json=body, headers=came_from(who))
+
+        answers = [post(number, "198.51.100.7") for number in range(40)]
+        hers = post(0, "203.0.113.9")
+        looked.set()
+        refused = [answer for answer in answers if answer.status_code == 429]
+        assert 40 - Limits().events - 2 <= len(refused) <= 40 - Limits().events
+        assert "Too much from your address waits" in refused[0].json()["detail"]
+        assert hers.status_code == 200
 
     def test_a_connection_that_breaks_ends_the_job(self, address, entries, queues, long_job, monkeypatch):
         monkeypatch.setattr(limits_module, "GRACE_SECONDS", 1)
