@@ -47,6 +47,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output-dir", type=Path, help="folder of finished videos; outputs, or if shared a temporary one"
     )
+    _add_flags_for_others(parser)
+    parser.add_argument(
+        "--no-history", action="store_true", help="keep no prompts and settings, neither in videos nor beside them"
+    )
+    parser.add_argument("--check", action="store_true", help="tell what there is to work with, and exit")
+    return parser
+
+
+def _add_flags_for_others(parser: argparse.ArgumentParser) -> None:
+    """What is said of people who reach the page beside its owner."""
     parser.add_argument("--share", action="store_true", help="also serve on a public gradio.live address")
     parser.add_argument("--auth", action="append", metavar="USER:PASSWORD", help="ask for a password; may be repeated")
     parser.add_argument(
@@ -84,11 +94,6 @@ def build_parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="make no video of which it blocks a frame; on for a shared app, off otherwise",
     )
-    parser.add_argument(
-        "--no-history", action="store_true", help="keep no prompts and settings, neither in videos nor beside them"
-    )
-    parser.add_argument("--check", action="store_true", help="tell what there is to work with, and exit")
-    return parser
 
 
 def is_shared(options: argparse.Namespace) -> bool:

@@ -78,14 +78,15 @@ def program(tmp_path: Path, *flags: str, **variables: str) -> Iterator[tuple[sub
     """
     command = [sys.executable, "app.py", "--device", "cpu", "--port", str(free_port()), *flags]
     environment = os.environ | {"TMPDIR": str(tmp_path), "TEXT2VIDEO_SAFETY_CHECKER": "0"} | variables
-    process = subprocess.Popen(
-        command,
-        cwd=Path(__file__).resolve().parent.parent,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=(tmp_path / "complaints").open("w"),
-        text=True,
-    )
+    with (tmp_path / "complaints").open("w") as complaints:
+        process = subprocess.Popen(
+            command,
+            cwd=Path(__file__).resolve().parent.parent,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+        )
     try:
         yield process, next(line for line in process.stdout or () if "is ready at" in line).split()[-1]
     finally:
