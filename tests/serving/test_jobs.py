@@ -315,12 +315,19 @@ class TestOffer:
             hub.folder("owner/control")
             menu.check_parts("sd-1.5", shaped)
 
-    def test_on_the_page_such_a_job_does_not_begin(self, hub, tmp_path):
-        queue = JobQueue(LocalRunner(lambda: pytest.fail("no model is wanted")), JobStore(tmp_path / "jobs"))
-        page = app.build_app(queue, ModelMenu("toyland", free=False, offer=Offer(frozenset(), hub)), shared=True)
-        run = next(one.fn.__self__.run for one in page.fns.values() if one.api_name == "text-to-video")
-        with pytest.raises(UserError, match="which this takes, is not on this server"):
-            run.job("toyland", {"prompt": "a fox", "speed": "LCM"})
+    def test_on_the_page_such_a_job_does_not_begin(self, tiny_checkpoint, tmp_path):
+        source = KNOWN_MODELS["sd-1.5"].checkpoint.source
+        with FakeHub({source: tiny_checkpoint}).running() as running:
+            hub = Hub(running.endpoint, tmp_path / "cache")
+            hub.folder(source, KNOWN_MODELS["sd-1.5"].checkpoint.revision)
+            menu = ModelMenu("toyland", free=False, offer=Offer(frozenset(), hub))
+            queue = JobQueue(LocalRunner(lambda: pytest.fail("no model is wanted")), JobStore(tmp_path / "jobs"))
+            page = app.build_app(queue, menu, shared=True)
+            run = next(one.fn.__self__.run for one in page.fns.values() if one.api_name == "text-to-video")
+            form = {name: widget.value for name, widget in run.controls.inputs_of_page.items() if name != "model"}
+            run.job("sd-1.5", form | {"prompt": "a fox"})
+            with pytest.raises(UserError, match="which this takes, is not on this server"):
+                run.job("sd-1.5", form | {"prompt": "a fox", "speed": "LCM"})
 
 
 def test_strangers_add_no_loras_of_their_own():

@@ -217,6 +217,7 @@ class TestDisk:
         assert not any(path.name.startswith(".") for path in folder.path.iterdir())
 
     FULL = """
+import dataclasses
 import sys
 from pathlib import Path
 import numpy as np
@@ -229,7 +230,8 @@ from text2video_zero.media.video import Video
 from text2video_zero.models.checkpoints import Checkpoint
 
 frames = np.random.default_rng(0).integers(0, 255, (1, 256, 256, 3), np.uint8).repeat(24, 0)
-folder = JobStore(Path(sys.argv[1])).add(Job(SHORT, Checkpoint("owner/model")))
+small = dataclasses.replace(SHORT, size="64x64")
+folder = JobStore(Path(sys.argv[1])).add(Job(small, Checkpoint("owner/model")))
 for event in folder.save(Video(frames, 8, {}), tuple(FORMS)):
     print(event.text if isinstance(event, Notice) else " ".join(event.files))
 print("left:", *sorted(path.name for path in folder.path.iterdir() if path.name.startswith(".")))
