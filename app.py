@@ -9,16 +9,17 @@ import secrets
 import shutil
 import signal
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from serving.limits import Limits
 from serving.local import LocalRunner
-from serving.menu import ModelMenu
-from serving.options import is_shared, known_hosts, read_options, wants_check
+from serving.menu import ModelMenu, Offer
+from serving.options import is_shared, known_hosts, read_options, trusted_proxies, wants_check
 from serving.queue import JobQueue
 from serving.store import JobStore
 from text2video_zero.errors import UserError
+from text2video_zero.media.files import program_s_folder
 
 if TYPE_CHECKING:
     import argparse
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
 HOUR, DAY = 3600, 24 * 3600
 QUEUE_LENGTH = 256  # of Gradio's events, most of which wait for nothing; jobs have a queue of their own
-MOST_SESSIONS = 200  # whose state is kept; a page view is about a megabyte of it
+MOST_EVENTS = 200  # that run at once, most of which wait for a job; one visitor can begin a part of them alone
+MOST_SESSIONS = 30  # whose state is kept, a megabyte each; it lasts from a click to what follows at once
+MOST_TIMED = "200"  # events of which Gradio remembers how long they took, and counts them up after each event
 LARGEST_UPLOAD = "200mb"  # from people who share the page
 PATIENCE = 120  # seconds that a shared page works for somebody who has left
 TITLE = "Text2Video-Zero"
@@ -41,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve the app until it is stopped; returns the exit status."""
     # Before gradio is imported, which would ask its makers' server for news otherwise.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", MOST_TIMED)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     try:
         options = read_options(argv)
@@ -59,10 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def serve(options: argparse.Namespace) -> None:
     """Put the page up, then import what is slow, then wait until the server is stopped."""
     shared = is_shared(options)
-    menu = ModelMenu(options.model, free=options.any_model or not shared)
+    free = options.any_model or not shared
+    menu = ModelMenu(options.model, free=free, offer=None if free else offered_to_strangers(options))
     store = open_store(options.output_dir, shared=shared, keep_settings=not (shared or options.no_history))
     runner = LocalRunner(lambda: open_models(options))
-    queue = JobQueue(runner, store, patience=PATIENCE if shared else None)
+    limits = Limits.read(options.limit or ())
+    queue = JobQueue(runner, store, patience=PATIENCE if shared else None, limits=limits if shared else None)
     demo = build_app(queue, menu, shared=shared)
     try:
         _, url, public_url = demo.launch(
@@ -73,7 +79,7 @@ def serve(options: argparse.Namespace) -> None:
             run_history=False,  # the strip below the tabs has what was made
             prevent_thread_lock=True,
             max_file_size=LARGEST_UPLOAD if shared else None,
-            **launch_options(store, known_hosts(options)),
+            **launch_options(queue, store, known_hosts(options), trusted_proxies(options)),
         )
     except OSError as error:
         raise UserError(f"Port {options.port} on {options.host} cannot be had: give another with --port.") from error
@@ -101,20 +107,32 @@ def build_app(queue: JobQueue, menu: ModelMenu, *, shared: bool = False) -> gr.B
     return demo.queue(max_size=QUEUE_LENGTH, api_open=False)
 
 
+def offered_to_strangers(options: argparse.Namespace) -> Offer:
+    """What visitors may have: what is here, and the models that the owner names."""
+    from text2video_zero.models.hub import Hub
+
+    return Offer(frozenset((options.model, *(options.offer or ()))), Hub())
+
+
 def header(device: str = "") -> str:
     """The head of the page as HTML; the device joins when it is known."""
     place = f'<span class="device">{html.escape(device)}</span>' if device else ""
     return f"<header><h1>{TITLE}</h1><p>{INTRODUCTION}</p>{place}</header>"
 
 
-def launch_options(store: JobStore, hosts: Sequence[str] = ()) -> dict[str, Any]:
+def launch_options(
+    queue: JobQueue, store: JobStore, hosts: Sequence[str] = (), proxies: Sequence[str] = ()
+) -> dict[str, Any]:
     """What every launch of the page needs, the tests' too.
 
     hosts: names by which the page may be called; any, where there are none.
+    proxies: addresses and networks whose X-Forwarded-For tells where a request comes from.
     """
     from starlette.middleware import Middleware
+    from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
     from serving.guard import Guard
+    from serving.limits import Door
     from tabs.look.theme import PAGE, STYLE, build_theme
 
     return {
@@ -125,7 +143,14 @@ def launch_options(store: JobStore, hosts: Sequence[str] = ()) -> dict[str, Any]
         "footer_links": ["api", "settings"],
         "ssr_mode": False,
         "enable_monitoring": False,
-        "app_kwargs": {"middleware": [Middleware(Guard, hosts=hosts)]},
+        "app_kwargs": {
+            "middleware": [
+                Middleware(ProxyHeadersMiddleware, trusted_hosts=list(proxies)),
+                Middleware(Guard, hosts=hosts),
+                Middleware(Door, listeners=queue.listeners, limits=queue.limits),
+            ]
+        },
+        "max_threads": MOST_EVENTS,
         "state_session_capacity": MOST_SESSIONS,
         "quiet": True,
         # Gradio would ask itself for the page and refuse to start when a slow machine takes three seconds to answer.
@@ -150,11 +175,13 @@ def credentials(options: argparse.Namespace) -> list[tuple[str, str]] | None:
 def open_store(folder: Path | None, *, shared: bool, keep_settings: bool) -> JobStore:
     """Where videos are kept: for good in a folder of one's own, for a day where strangers make them."""
     if folder is None:
-        folder = Path(tempfile.mkdtemp(prefix="text2video-zero-")) if shared else Path("outputs")
+        folder = program_s_folder("text2video-zero-videos-")[0] if shared else Path("outputs")
     try:
         return JobStore(folder, keep_settings=keep_settings, keep_seconds=DAY if shared else None)
     except OSError as error:
-        raise UserError(f"The folder {folder} cannot be made: name another with --output-dir.") from error
+        raise UserError(
+            f"The folder {folder} cannot be made or written into: name another with --output-dir."
+        ) from error
 
 
 def open_models(options: argparse.Namespace) -> ModelManager:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import weakref
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -31,6 +28,7 @@ from text2video_zero.device.pipeline_cache import PipelineCache
 from text2video_zero.device.self_check import self_check
 from text2video_zero.errors import UserError
 from text2video_zero.generators import result_of
+from text2video_zero.media.files import program_s_folder
 from text2video_zero.models.additions.lora import add_lora
 from text2video_zero.models.catalogue import PREVIEW_DECODERS, SAFETY_CHECKER, find_detector, is_harmless
 from text2video_zero.models.checkpoints import Annotator
@@ -57,6 +55,7 @@ from text2video_zero.sampling.safety import SafetyChecker
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
     from controlnet_aux import MidasDetector, OpenposeDetector
     from diffusers import DiffusionPipeline
@@ -109,8 +108,8 @@ class ModelManager:
             self._sources.stamp,
         )
         # Clips are their owner's business: what was drawn from them goes when the program ends.
-        map_folder = Path(tempfile.mkdtemp(prefix="text2video-zero-maps-"))
-        weakref.finalize(self, shutil.rmtree, map_folder, ignore_errors=True)
+        map_folder, remove_maps = program_s_folder("text2video-zero-maps-")
+        weakref.finalize(self, remove_maps)
         self.map_cache = MapCache(map_folder)
         self._check_safety = check_safety
         self._reader = _Reader(self._sources, self.dtype, memory_format(self.device), compiled)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
-from text2video_zero.models.catalogue import KNOWN_MODELS, KnownModel
+from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS, KnownModel, known_name, mirrors_of
 from text2video_zero.models.native_size import FAMILY_SIDES
 from text2video_zero.models.selection import checkpoint_for, family_of, find_checkpoint, local_models, offered_models
 from text2video_zero.models.speeds import speeds_of
@@ -17,9 +17,53 @@ from text2video_zero.requests import InstructPix2PixRequest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from text2video_zero.models.checkpoints import Checkpoint
+    from text2video_zero.models.hub import Hub
     from text2video_zero.prompts.counting import TokenCount
 
 EDITING = InstructPix2PixRequest.task
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What strangers may have: what is on this machine already, and the models for which its owner downloads the rest.
+
+    named: known models and styles by name.  hub: whose cache is looked into.  Raises UserError for an unknown name.
+    """
+
+    named: frozenset[str]
+    hub: Hub
+
+    def __post_init__(self) -> None:
+        known = {*KNOWN_MODELS, *DREAMBOOTH_STYLES}
+        if unknown := sorted(self.named - known):
+            raise UserError(f"The model {unknown[0]!r} is not offered here: choose one of {', '.join(sorted(known))}.")
+
+    def takes(self, model: KnownModel) -> bool:
+        """Whether a model is named or here."""
+        return model.name in self.named or not self._lacking(model.checkpoint)
+
+    def check(self, model: str, checkpoint: Checkpoint) -> None:
+        """Raise UserError where a job with a model would download what its owner did not offer."""
+        if model.strip() not in self.named and (lacking := self._lacking(checkpoint)):
+            raise UserError(
+                f"{known_name(lacking[0])}, which this takes, is not on this server: choose another model or task, or "
+                f"ask whoever runs the page to start it with --offer {model.strip()}."
+            )
+
+    def _lacking(self, checkpoint: Checkpoint) -> list[str]:
+        """What of a checkpoint would be downloaded."""
+        base, *others = checkpoint.places
+        homes = [(checkpoint.source, checkpoint.revision)]
+        homes += [(mirror.source, mirror.revision) for mirror in mirrors_of(checkpoint)]
+        lacking = [] if any(map(self._is_here, homes)) else [base]
+        parts: list[tuple[str, str | None]] = [(other, None) for other in others]
+        if checkpoint.controlnet:
+            parts.append((checkpoint.controlnet, checkpoint.controlnet_revision))
+        return lacking + [part[0] for part in parts if not self._is_here(part)]
+
+    def _is_here(self, place: tuple[str, str | None]) -> bool:
+        return Path(place[0]).exists() or self.hub.is_here(*place)
 
 
 @dataclass(frozen=True)
@@ -31,19 +75,24 @@ class ModelMenu:
         would let them read this machine's files, an id would let them fill its disk.
     models: the known models that are offered by name.
     task: what they are offered for.
+    offer: what of it strangers may have; None is all of it.
     """
 
     default: str
     free: bool
     models: tuple[KnownModel, ...] = tuple(KNOWN_MODELS.values())
     task: str = "text-to-video"
+    offer: Offer | None = None
 
     def __post_init__(self) -> None:
+        if self.offer is not None:
+            # The record is frozen for everybody else.
+            object.__setattr__(self, "models", tuple(filter(self.offer.takes, self.models)))
         self.check(self.default)
 
     def of_task(self, task: str) -> ModelMenu:
         """The menu of another task: of the known models those that can do it, and a first one among them."""
-        models = offered_models(task)
+        models = tuple(model for model in offered_models(task) if self.offer is None or self.offer.takes(model))
         known = self._known(self.default)
         if known is None:
             default = self.default
@@ -51,7 +100,7 @@ class ModelMenu:
             kin = (model for model in models if model.family == known.family)
             stays = task != "dreambooth" and known in models  # who opens that tab wants a style
             default = known.name if stays else next(kin, models[0]).name
-        return ModelMenu(default, self.free, models, task)
+        return ModelMenu(default, self.free, models, task, self.offer)
 
     def names(self) -> list[str]:
         """Names to choose from, the default among them; on a free menu also those in models/."""
@@ -74,6 +123,11 @@ class ModelMenu:
             )
         if not self.free and any(lora.strip() for lora in loras):
             raise UserError("LoRAs of your own are not offered here: leave the field empty, or choose another model.")
+
+    def check_parts(self, name: str, checkpoint: Checkpoint) -> None:
+        """Raise UserError where something that a job takes would have to be downloaded, and is not offered."""
+        if self.offer is not None:
+            self.offer.check(name, checkpoint)
 
     def note(self, name: str | None) -> str:
         """One line about a model, blank where nothing is known."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PREFIX = "TEXT2VIDEO_"
 # Gradio's own names for two of them go on to count.
 GRADIO_NAMES = {"host": "GRADIO_SERVER_NAME", "port": "GRADIO_SERVER_PORT"}
+PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 YES, NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
@@ -46,6 +47,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output-dir", type=Path, help="folder of finished videos; outputs, or if shared a temporary one"
     )
+    _add_flags_for_others(parser)
+    parser.add_argument(
+        "--no-history", action="store_true", help="keep no prompts and settings, neither in videos nor beside them"
+    )
+    parser.add_argument("--check", action="store_true", help="tell what there is to work with, and exit")
+    return parser
+
+
+def _add_flags_for_others(parser: argparse.ArgumentParser) -> None:
+    """What is said of people who reach the page beside its owner."""
     parser.add_argument("--share", action="store_true", help="also serve on a public gradio.live address")
     parser.add_argument("--auth", action="append", metavar="USER:PASSWORD", help="ask for a password; may be repeated")
     parser.add_argument(
@@ -59,17 +70,30 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="a name by which the page is called, beside this machine's",
     )
+    parser.add_argument(
+        "--trust-proxy",
+        action="append",
+        metavar="ADDRESS",
+        help="a proxy or network of proxies, 10.0.0.0/8 say, that tells where visitors come from by X-Forwarded-For",
+    )
+    parser.add_argument(
+        "--limit",
+        action="append",
+        metavar="NAME=NUMBER",
+        help="of a visitor to a shared page: waiting, minute, frames, played, pixels, steps, seconds; may be repeated",
+    )
+    parser.add_argument(
+        "--offer",
+        action="append",
+        metavar="MODEL",
+        help="a known model that a shared app downloads when a visitor wants it, beside those that are here",
+    )
     parser.add_argument("--any-model", action="store_true", help="a shared app, too, loads any model that is typed")
     parser.add_argument(
         "--safety-checker",
         action=argparse.BooleanOptionalAction,
         help="make no video of which it blocks a frame; on for a shared app, off otherwise",
     )
-    parser.add_argument(
-        "--no-history", action="store_true", help="keep no prompts and settings, neither in videos nor beside them"
-    )
-    parser.add_argument("--check", action="store_true", help="tell what there is to work with, and exit")
-    return parser
 
 
 def is_shared(options: argparse.Namespace) -> bool:
@@ -93,6 +117,22 @@ def known_hosts(options: argparse.Namespace) -> tuple[str, ...]:
         raise UserError("--allow-host goes without --share, whose link has a name of its own: leave one of them out.")
     others_come = is_shared(options) or not _is_loopback(options.host)
     return () if others_come and not given else ("localhost", "127.0.0.1", "::1", options.host, *given)
+
+
+def trusted_proxies(options: argparse.Namespace) -> tuple[str, ...]:
+    """Addresses and networks of proxies; this machine's own is trusted anyhow. Raises UserError.
+
+    Nobody comes to a Space but through the proxies of its private network.
+    """
+    given = tuple(options.trust_proxy or ())
+    for proxy in given:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError as error:
+            raise UserError(
+                f"--trust-proxy {proxy!r} is no address: give one, or a network such as 10.0.0.0/8."
+            ) from error
+    return (*given, *(PRIVATE_NETWORKS if "SPACE_ID" in os.environ else ()))
 
 
 def _said_by_variables(parser: argparse.ArgumentParser, variables: Mapping[str, str]) -> dict[str, Any]:

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 
 from serving.estimates import Pace
 from serving.jobs import Done, Failed, Interrupted, Queued, Running, Standing, Stopped, Stopping, explained
+from serving.limits import Asked, Listeners, without_folders
 from serving.store import FORMS
 from text2video_zero.errors import UserError
-from text2video_zero.events import ClipFrames, ControlMaps, Finished, Progress
+from text2video_zero.events import ClipFrames, ControlMaps, Finished, Notice, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 
     from serving.jobs import Guide, Runner, State, Stored
+    from serving.limits import Limits
     from serving.store import JobFolder, JobStore
     from text2video_zero.events import Event
     from text2video_zero.job import Job
@@ -30,9 +32,6 @@ LOG = logging.getLogger(__name__)
 MOST_UNFINISHED = 200
 """Jobs in the queue, of everybody together."""
 
-MOST_OF_A_VISITOR = 12
-"""Jobs in the queue of one visitor to a shared page."""
-
 LOOK_AGAIN_SECONDS = 0.1
 """How often somebody who watches a job looks whether there is news."""
 
@@ -41,6 +40,7 @@ def complete(
     job: Job, runner: Runner, folder: JobFolder, forms: tuple[str, ...] = tuple(FORMS)
 ) -> Generator[Event | Guide | Stored]:
     """Run a job and keep what it makes. The runner is free for the next job before the video's files are written."""
+    folder.check_room()
     video = None
     with closing(runner.run(job)) as events:
         for event in events:
@@ -60,13 +60,19 @@ class Entry:
     """A job of the queue and how it stands.
 
     forms: in which a finished video is kept.  standing: replaced as a whole, by the queue alone.
+    address: from which it was asked for, blank where that does not matter.
+    turn: the round in which it is made; in each round every visitor has one job.
     watchers: how many wait for it.  seen: when somebody last did, in seconds of the monotonic clock.
     """
 
-    def __init__(self, folder: JobFolder, forms: tuple[str, ...], standing: Standing | None = None) -> None:
+    def __init__(
+        self, folder: JobFolder, forms: tuple[str, ...], standing: Standing | None = None, address: str = ""
+    ) -> None:
         self.folder = folder
         self.forms = forms
         self.standing = standing or Standing()
+        self.address = address
+        self.turn = 0
         self.watchers = 0
         self.seen = time.monotonic()
         self.stop_asked = threading.Event()
@@ -77,25 +83,41 @@ class Entry:
         """What was asked."""
         return self.folder.job
 
+    @property
+    def visitor(self) -> str:
+        """Who has a place of her own in each round: all of one address together, since a name costs nothing."""
+        return self.address or self.folder.owner
+
 
 class JobQueue:
-    """Jobs one after the other on the workers of a runner; they outlive whoever asked for them.
+    """Jobs one after the other on the workers of a runner, in turn for each visitor; they outlive whoever asked.
 
     Those of one owner are seen by that owner alone; where one person serves the page for herself the owner is blank.
     """
 
     def __init__(
-        self, runner: Runner, store: JobStore, pace: Pace | None = None, *, patience: float | None = None
+        self,
+        runner: Runner,
+        store: JobStore,
+        pace: Pace | None = None,
+        *,
+        patience: float | None = None,
+        limits: Limits | None = None,
     ) -> None:
         """Nothing runs before `open`; jobs can be submitted before.
 
         pace: how fast this machine is known to be.
         patience: seconds that a job goes on with nobody watching; None is for ever.
+        limits: of one visitor; None where the page is one's own.
         """
         self.runner = runner
         self._store = store
         self.pace = pace or Pace()
         self._patience = patience
+        self.limits = limits
+        self.listeners = Listeners()
+        self._asked = Asked()
+        self._round = 0
         self._entries: dict[str, Entry] = {}  # by the job's id, in the order in which they were asked for
         self._waiting: list[Entry] = []
         self._changed = threading.Condition()
@@ -104,6 +126,7 @@ class JobQueue:
 
     def open(self) -> None:
         """Find the jobs of earlier programs, and start working."""
+        self._store.tidy()
         earlier: dict[str, Entry] = {}
         for folder, standing in self._store.jobs():
             entry = Entry(folder, tuple(FORMS), standing)
@@ -128,24 +151,46 @@ class JobQueue:
         for worker in self._workers:
             worker.join()
 
-    def submit(self, job: Job, owner: str = "", forms: tuple[str, ...] = tuple(FORMS)) -> Entry:
-        """Put a job at the end of the queue; raises UserError where there is no room for it, or none on the disk."""
-        if self.room(owner) < 1:
-            raise UserError("The queue is full: wait until some of the videos in it are made.")
-        entry = Entry(self._store.add(job, owner), forms)
-        entry.lock = entry.folder.claim()
-        with self._changed:
-            self._entries[job.id] = entry
-            self._waiting.append(entry)
-            self._changed.notify()
+    def submit(self, job: Job, owner: str = "", forms: tuple[str, ...] = tuple(FORMS), *, address: str = "") -> Entry:
+        """Put a job into the queue; raises UserError where it is too large, or no room for it, here or on the disk."""
+        if self.limits:
+            self.limits.check(job.request)
+        self._check_room(owner, address)
+        entry = Entry(self._store.add(job, owner), forms, address=address)
+        try:
+            with self._changed:
+                self._check_room(owner, address)  # while the clip was copied, others came
+                entry.lock = entry.folder.claim()
+                self._entries[job.id] = entry
+                self._asked.note(owner)
+                self._asked.note(address)
+                self._line_up(entry)
+        except UserError:
+            self._store.remove(entry.folder)
+            raise
         return entry
 
-    def room(self, owner: str) -> int:
-        """How many more jobs the queue takes of an owner."""
+    def _check_room(self, owner: str, address: str) -> None:
+        if self.room(owner, address) < 1:
+            raise UserError("The queue is full: wait until some of the videos in it are made.")
+
+    def told(self, sentence: str) -> str:
+        """A sentence as people may read it: strangers learn no folder of this machine."""
+        return without_folders(sentence) if self.limits else sentence
+
+    def room(self, owner: str, address: str = "") -> int:
+        """How many more jobs the queue takes now of an owner, who asks from an address."""
         with self._changed:
-            unfinished = [entry.folder.owner for entry in self._entries.values() if not entry.standing.is_over]
-        room = MOST_UNFINISHED - len(unfinished)
-        return min(room, MOST_OF_A_VISITOR - unfinished.count(owner)) if owner else room
+            unfinished = [entry for entry in self._entries.values() if not entry.standing.is_over]
+            room = MOST_UNFINISHED - len(unfinished)
+            if self.limits is None:
+                return room
+            theirs = [(owner, 1, [entry.folder.owner for entry in unfinished])]
+            theirs += [(address, self.limits.neighbours, [entry.address for entry in unfinished])] if address else []
+            for who, share, waiting in theirs:
+                in_queue = share * self.limits.waiting - waiting.count(who)
+                room = min(room, in_queue, share * self.limits.minute - self._asked.within_a_minute(who))
+            return room
 
     def find(self, job_id: str, owner: str) -> Entry | None:
         """An owner's job by its id."""
@@ -162,7 +207,7 @@ class JobQueue:
         """How many jobs come before one that waits, those that run counted."""
         with self._changed:
             running = sum(isinstance(other.standing.state, Running | Stopping) for other in self._entries.values())
-            return running + (self._waiting.index(entry) if entry in self._waiting else 0)
+            return running + (self._in_turn().index(entry) if entry in self._waiting else 0)
 
     def stop(self, entry: Entry) -> None:
         """Take a job out of the queue, or stop it within a step."""
@@ -179,8 +224,7 @@ class JobQueue:
         with self._changed:
             if isinstance(entry.standing.state, Interrupted):
                 entry.standing, entry.seen = Standing(), time.monotonic()
-                self._waiting.append(entry)
-                self._changed.notify()
+                self._line_up(entry)
 
     def remove(self, entry: Entry) -> None:
         """Forget a job that is over, and remove all that was made of it."""
@@ -191,11 +235,16 @@ class JobQueue:
             self._release(entry)
         self._store.remove(entry.folder)
 
-    async def watched(self, entry: Entry) -> AsyncGenerator[tuple[Standing, int]]:
-        """How a job stands and how many come before it, whenever either changes, until it is over."""
+    async def watched(
+        self, entry: Entry, wanted: Callable[[], bool] = lambda: True
+    ) -> AsyncGenerator[tuple[Standing, int]]:
+        """How a job stands and how many come before it, whenever either changes, until it is over.
+
+        wanted: asked again and again; it ends earlier when nobody wants the news any longer.
+        """
         shown = None
         with self.awaited([entry]):
-            while True:
+            while wanted():
                 standing = entry.standing
                 now = standing, self.place(entry) if isinstance(standing.state, Queued) else 0
                 if shown is None or now[0] is not shown[0] or now[1] != shown[1]:
@@ -217,6 +266,17 @@ class JobQueue:
                 entry.watchers -= 1
                 entry.seen = time.monotonic()
 
+    def _line_up(self, entry: Entry) -> None:
+        """Let a job wait for its turn, one round after the latest of its visitor (start-time fair queueing)."""
+        unfinished = (other for other in self._entries.values() if other is not entry and not other.standing.is_over)
+        entry.turn = max([self._round, *(other.turn + 1 for other in unfinished if other.visitor == entry.visitor)])
+        self._waiting.append(entry)
+        self._changed.notify()
+
+    def _in_turn(self) -> list[Entry]:
+        """What waits, in the order in which it is made."""
+        return sorted(self._waiting, key=lambda entry: entry.turn)
+
     def _is_forsaken(self, entry: Entry) -> bool:
         """Whether nobody has waited for a job for longer than this queue is patient."""
         return self._patience is not None and not entry.watchers and time.monotonic() - entry.seen > self._patience
@@ -227,7 +287,7 @@ class JobQueue:
             try:
                 ended = self._run(entry)
             except Exception as error:  # noqa: BLE001 - a worker outlives whatever a job does
-                self._end(entry, Failed(explained(error)))
+                self._end(entry, Failed(self.told(explained(error))))
             else:
                 self._end(entry, Done(time.monotonic() - began) if ended else Stopped())
 
@@ -236,7 +296,9 @@ class JobQueue:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if self._closed:
                 return None
-            entry = self._waiting.pop(0)
+            entry = self._in_turn()[0]
+            self._waiting.remove(entry)
+            self._round = entry.turn
             entry.standing = dataclasses.replace(entry.standing, state=Running(Progress("Starting", 0, 1)))
             return entry
 
@@ -249,10 +311,12 @@ class JobQueue:
                     computing_since = time.monotonic()
                 with self._changed:
                     saving = isinstance(event, Progress) and event.stage == "Saving"
-                    stops = entry.stop_asked.is_set() or self._is_forsaken(entry)
-                    if stops and not saving and entry.standing.stored is None:
-                        break
-                    entry.standing = entry.standing.after(event)
+                    if not saving and entry.standing.stored is None:
+                        self._check_deadline(computing_since)
+                        if entry.stop_asked.is_set() or self._is_forsaken(entry):
+                            break
+                    shown = Notice(self.told(event.text)) if isinstance(event, Notice) else event
+                    entry.standing = entry.standing.after(shown)
             else:
                 if computing_since is not None and not entry.job.maps_only:
                     self.pace.learn(entry.job, time.monotonic() - computing_since)
@@ -260,6 +324,12 @@ class JobQueue:
         if entry.standing.preview is not None:
             entry.folder.save_poster(entry.standing.preview.frames[0])
         return False
+
+    def _check_deadline(self, computing_since: float | None) -> None:
+        """Raise UserError where a job has computed for longer than a visitor may have it."""
+        if self.limits and computing_since and time.monotonic() - computing_since > self.limits.seconds:
+            told = f"This took longer than the {self.limits.seconds} seconds that a shared page gives to a video"
+            raise UserError(f"{told}: ask for fewer frames or steps, or a smaller size.")
 
     def _end(self, entry: Entry, state: State) -> None:
         """Write down how a job ended; one that ends with the program is left to the next."""

@@ -8,7 +8,9 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +19,13 @@ from PIL import Image
 
 from serving.jobs import Done, Failed, Guide, Interrupted, Queued, Standing, Stopped, Stored
 from text2video_zero.errors import UserError
-from text2video_zero.events import ControlMaps
+from text2video_zero.events import ControlMaps, Notice
 from text2video_zero.job import Job
-from text2video_zero.media.files import readable_errors, renamed_when_whole
-from text2video_zero.media.video import Video, save_or_keep_frames
+from text2video_zero.media.files import readable_errors, remove_unfinished, renamed_when_whole
+from text2video_zero.media.video import Video, check_destination, save_or_keep_frames
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
+from text2video_zero.models.native_size import FAMILY_SIDES
+from text2video_zero.models.selection import family_of
 from text2video_zero.requests import REQUESTS, ClipRequest
 
 if TYPE_CHECKING:
@@ -35,7 +39,10 @@ if TYPE_CHECKING:
 FORMS = {".mp4": "MP4", ".gif": "GIF", ".zip": "PNG frames"}
 PLAYABLE = next(iter(FORMS))
 FOLDER_NAME = re.compile(rf"(?:{'|'.join(REQUESTS)})-\d{{8}}-\d{{6}}-[0-9a-f]{{32}}")
+UNREADY_NAME = re.compile(r"\.[0-9a-f]{32}")  # of a folder that is being made
+HOUR = 3600
 REQUEST, STATE, SETTINGS, POSTER, CLIP = "request.json", "state.json", "settings.json", "poster.jpg", "clip"
+MB = 1e6
 POSTER_SIDE = 256  # pixels of the longer side
 ENDS: dict[str, type[Done | Failed | Stopped]] = {"done": Done, "failed": Failed, "stopped": Stopped}
 
@@ -70,20 +77,36 @@ class JobFolder:
         part = "control-map" if isinstance(event, ControlMaps) else "clip"
         return Guide(Video(event.frames, self.job.request.fps, {}).save(self.file(PLAYABLE, part)))
 
-    def save(self, video: Video, forms: tuple[str, ...]) -> Iterator[Stored]:
-        """Write a video in several forms, named by suffix; yields after each."""
+    def check_room(self) -> None:
+        """Raise UserError where the video could not be written, before hours are spent on it."""
+        check_destination(self.file(PLAYABLE))
+        check_space(self.job, self.path)
+
+    def save(self, video: Video, forms: tuple[str, ...]) -> Iterator[Stored | Notice]:
+        """Write a video in several forms, named by suffix; yields after each.
+
+        A form beyond the first that cannot be written is told, and takes the others away from nobody.
+        """
         settings = video.settings
         if not self.with_settings:
             video = dataclasses.replace(video, settings={})
         first, *others = forms
         files = {first: save_or_keep_frames(video, self.file(first))}
-        self.save_poster(video.frames[len(video.frames) // 2])
-        if self.with_settings:
-            _write_json(self.path / SETTINGS, settings)
         yield Stored(dict(files), settings)
+        try:
+            self.save_poster(video.frames[len(video.frames) // 2])
+            if self.with_settings:
+                with readable_errors(self.path / SETTINGS):
+                    _write_json(self.path / SETTINGS, settings)
+        except UserError as error:
+            yield Notice(f"Poster and settings beside the video are not kept: {error}")
         for form in others:
-            files[form] = video.save(self.file(form))
-            yield Stored(dict(files), settings)
+            try:
+                files[form] = video.save(self.file(form))
+            except UserError as error:
+                yield Notice(f"The video is there, but not as {FORMS[form]}: {error}")
+            else:
+                yield Stored(dict(files), settings)
 
     def save_poster(self, frame: np.ndarray) -> None:
         """Write a frame (h, w, 3) as the poster."""
@@ -145,10 +168,13 @@ class JobStore:
         self._keep_settings = keep_settings
         self._keep_seconds = keep_seconds
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):  # rather now than after the first computation
+            pass
 
     def add(self, job: Job, owner: str = "") -> JobFolder:
         """A folder for a new job, whole from the first moment; with it a copy of the clip, if that is a file."""
         self.remove_old()
+        check_space(job, self.folder)
         name = f"{job.request.task}-{time.strftime('%Y%m%d-%H%M%S')}-{job.id}"
         path, unready, began = self.folder / name, self.folder / f".{job.id}", time.time()
         with readable_errors(path):
@@ -162,6 +188,15 @@ class JobStore:
             except OSError:
                 shutil.rmtree(unready, ignore_errors=True)
                 raise
+
+    def tidy(self) -> None:
+        """Remove what programs were writing when they were killed; where another one is at work all stays."""
+        for path in self.folder.iterdir():
+            with suppress(OSError):  # another program may be removing it
+                if FOLDER_NAME.fullmatch(path.name) and (path / STATE).is_file():
+                    _tidy(path)
+                elif UNREADY_NAME.fullmatch(path.name) and time.time() - path.stat().st_mtime > HOUR:
+                    shutil.rmtree(path, ignore_errors=True)
 
     def jobs(self) -> list[tuple[JobFolder, Standing]]:
         """All jobs whose record can be read, and how they stand; the oldest first."""
@@ -189,6 +224,37 @@ class JobStore:
             return folder, folder.standing()
         except (OSError, ValueError, KeyError, TypeError, UserError):
             return None
+
+
+def check_space(job: Job, folder: Path) -> None:
+    """Raise UserError where a disk has less room than a job's frames take, in the folder and until they are saved."""
+    request = job.request
+    size = request.size
+    pixels = size.width * size.height if size else FAMILY_SIDES[family_of(job.checkpoint)] ** 2
+    needed = int(request.frames * max(request.play_fps / request.fps, 1) * pixels * 3)
+    for place in (folder, Path(tempfile.gettempdir())):
+        free = shutil.disk_usage(place).free
+        if free < needed:
+            raise UserError(
+                f"The video may need {needed / MB:.0f} MB, and the disk has {free / MB:.0f} MB left in {place}: "
+                "free some, or ask for fewer frames or a smaller size."
+            )
+
+
+def _tidy(path: Path) -> None:
+    """Remove what was being written into a job's folder, unless a program has the job."""
+    try:
+        descriptor = os.open(path / REQUEST, os.O_RDONLY)
+    except OSError:  # it is over, and what was asked is not kept
+        remove_unfinished(path)
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove_unfinished(path)
+    except OSError:  # another program's
+        pass
+    finally:
+        os.close(descriptor)
 
 
 def _is_over_age(state: Path) -> bool:

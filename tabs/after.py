@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +52,7 @@ class AfterRun:
         page = [run.controls.jobs, run.services.visitor]
         buttons["use"].click(self.fill, page, run.controls.refill, **QUIETLY)
         for name in CHANGES.keys() & buttons.keys():
-            buttons[name].click(partial(self.repeat, name), page, run.controls.followed, **IN_TURN)
+            buttons[name].click(self.repeating(name), page, run.controls.followed, **IN_TURN)
         if "edit" in buttons:
             buttons["edit"].click(self.send, page, [self.tabs, self.editor.controls.fields["clip"]], **QUIETLY)
 
@@ -62,7 +61,15 @@ class AfterRun:
         entry = self._shown(jobs, visitor)
         return self.run.controls.filled_by(entry.job) if entry else {}
 
-    def repeat(self, change: str, jobs: Any, visitor: str | None) -> Update:
+    def repeating(self, change: str) -> Callable[..., Update]:
+        """The handler of one of CHANGES; a partial would lack the annotation by which Gradio hands the request over."""
+
+        def repeated(jobs: Any, visitor: str | None, click: gr.Request) -> Update:
+            return self.repeat(change, jobs, visitor, click)
+
+        return repeated
+
+    def repeat(self, change: str, jobs: Any, visitor: str | None, click: gr.Request) -> Update:
         """Another video of the same request, with one of CHANGES."""
         entry = self._shown(jobs, visitor)
         if entry is None:
@@ -70,7 +77,7 @@ class AfterRun:
         request = entry.job.request
         changed = Job(dataclasses.replace(request, **CHANGES[change](request)), entry.job.checkpoint)
         try:
-            return {self.run.controls.followed: followed([self.run.services.submitted(changed, visitor)])}
+            return {self.run.controls.followed: followed([self.run.services.submitted(changed, visitor, click)])}
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error
 

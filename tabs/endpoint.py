@@ -71,11 +71,11 @@ class Endpoint:
         queue = self.run.services.queue
         try:
             job = self.run.job(model, values)
-            entry = self.run.services.submitted(job, request.session_hash, (PLAYABLE,))
+            entry = self.run.services.submitted(job, request.session_hash, request, (PLAYABLE,))
         except Exception as error:
             raise gr.Error(explained(error), print_exception=False) from error
         try:
-            async with aclosing(queue.watched(entry)) as news:
+            async with aclosing(queue.watched(entry, self.run.services.listening(request))) as news:
                 async for standing, place in news:
                     if isinstance(standing.state, Failed):
                         raise gr.Error(standing.state.sentence, print_exception=False)

@@ -24,7 +24,7 @@ from text2video_zero.job import build_job, fields_with_defaults
 from text2video_zero.requests.fields import BASICS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from serving.jobs import Standing
     from serving.queue import Entry
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 ASK_FIRST_SECONDS = 5 * 60
 """A job that takes longer is begun only after a second click."""
+
+MOST_WINDOWS = 6
+"""Windows in which a visitor to a shared page follows jobs of one tab; each holds a place among Gradio's events."""
 
 PLANNED = (
     "model",
@@ -75,7 +78,7 @@ class Run:
     """The handlers of one tab.
 
     maps_only: whether a run ends with the control maps.
-    following: session of a page -> what follows jobs there; whoever comes later takes over.
+    following: visitor and session of a page -> what follows jobs there; whoever comes later takes over.
     """
 
     request: type[Request]
@@ -83,7 +86,7 @@ class Run:
     controls: Controls
     result: Result
     maps_only: bool = False
-    following: dict[str | None, object] = field(default_factory=dict)
+    following: dict[tuple[str, str | None], object] = field(default_factory=dict)
 
     def connect(self) -> None:
         """Connect the buttons of the tab."""
@@ -153,7 +156,7 @@ class Run:
         if (typed_path := path_typed(fields.pop("clip_path", ""))) and not fields["clip"]:
             fields["clip"] = typed_path
         self.services.menu.check(model, loras)
-        return build_job(
+        job = build_job(
             self.request.task,
             fields,
             model=model,
@@ -161,6 +164,9 @@ class Run:
             lora_tags=self.services.menu.free,
             maps_only=self.maps_only,
         )
+        if not self.maps_only:  # maps alone need no model
+            self.services.menu.check_parts(model, job.checkpoint)
+        return job
 
     def batch(self, model: str, values: dict[str, Any], room: int) -> list[Job]:
         """A job for each prompt and each of its seeds, which are drawn or count on; raises UserError.
@@ -180,17 +186,24 @@ class Run:
         return [self.job(model, values | {"prompt": prompt, "seed": seed}) for prompt in prompts for seed in seeds]
 
     def start(
-        self, model: str, visitor: str, jobs: list[str], *, sure: bool = False, **values: Any
+        self,
+        model: str,
+        visitor: str,
+        jobs: list[str],
+        request: gr.Request | None = None,
+        *,
+        sure: bool = False,
+        **values: Any,
     ) -> Iterator[Update]:
         """Put what the form asks for into the queue, or tell what is amiss; ask first where it takes very long."""
         confirmation, owner = self.controls.buttons.confirmation, self.services.owner(visitor)
         try:
-            asked = self.batch(model, values, self.services.queue.room(owner))
+            asked = self.batch(model, values, self.services.room(visitor, request))
             seconds = sum(self.services.seconds(job) or 0 for job in asked)
             if seconds > ASK_FIRST_SECONDS and not sure and not self.maps_only:
                 yield {confirmation.row: gr.update(visible=True), confirmation.question: display.question(seconds)}
                 return
-            entries = [self.services.submitted(job, visitor) for job in asked]
+            entries = [self.services.submitted(job, visitor, request) for job in asked]
         except UserError as error:
             yield {self.result.status: display.line(str(error), "failed"), confirmation.row: gr.update(visible=False)}
             raise gr.Error(str(error), print_exception=False) from error
@@ -200,9 +213,11 @@ class Run:
             confirmation.row: gr.update(visible=False),
         }
 
-    def start_anyway(self, model: str, visitor: str, jobs: list[str], **values: Any) -> Iterator[Update]:
+    def start_anyway(
+        self, model: str, visitor: str, jobs: list[str], request: gr.Request | None = None, **values: Any
+    ) -> Iterator[Update]:
         """The same for somebody who knows how long it takes."""
-        yield from self.start(model, visitor, jobs, sure=True, **values)
+        yield from self.start(model, visitor, jobs, request, sure=True, **values)
 
     def plan(self, model: str, *, prompt: str | None = None, **values: Any) -> str:
         """What the form asks for, and how long that takes here, as HTML; blank where something is missing or amiss."""
@@ -223,13 +238,18 @@ class Run:
         if not entries:
             yield {self.controls.jobs: []}  # a generator without a word would empty the page
             return
-        self.following[request.session_hash] = token
+        self._take_over(owner, request.session_hash, token)
+        listening = self.services.listening(request)
         strip, shown = self.services.strip, Update({self.controls.jobs: [entry.job.id for entry in entries]})
         yield dict(shown)
         listed, had_video = None, video is not None
+
+        def wanted() -> bool:
+            return listening() and self.following.get((owner, request.session_hash)) is token
+
         try:
-            async for entry, standing, place, picture in self._news(entries):
-                if self.following.get(request.session_hash) is not token:
+            async for entry, standing, place, picture in self._news(entries, wanted):
+                if not wanted():
                     return
                 page = self.result.showing(entry.job, standing, place, picture, had_video=had_video)
                 had_video |= standing.stored is not None
@@ -243,15 +263,25 @@ class Run:
                 if changed:
                     yield changed
         finally:
-            if self.following.get(request.session_hash) is token:
-                del self.following[request.session_hash]
+            if self.following.get((owner, request.session_hash)) is token:
+                del self.following[owner, request.session_hash]
 
-    async def _news(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Standing, int, str]]:
+    def _take_over(self, owner: str, session: str | None, token: object) -> None:
+        """Follow in a session from now on; the eldest of too many windows of one visitor follows no longer."""
+        self.following.pop((owner, session), None)
+        self.following[owner, session] = token
+        windows = [window for window in self.following if window[0] == owner]
+        for window in windows[:-MOST_WINDOWS] if self.services.shared else ():
+            del self.following[window]
+
+    async def _news(
+        self, entries: Sequence[Entry], wanted: Callable[[], bool]
+    ) -> AsyncIterator[tuple[Entry, Standing, int, str]]:
         """How jobs stand, one job after the other: with each its place in the queue, and its preview as HTML."""
         with self.services.queue.awaited(entries):
             for entry in entries:
                 picture, drawn = display.busy(), None
-                async for standing, place in self.services.queue.watched(entry):
+                async for standing, place in self.services.queue.watched(entry, wanted):
                     if standing.preview is not None and standing.preview is not drawn and standing.stored is None:
                         drawn = standing.preview
                         picture = await asyncio.to_thread(display.preview, drawn, entry.job.request.fps)
@@ -271,5 +301,5 @@ class Run:
     def found(self, jobs: Any, owner: str) -> list[Entry]:
         """Jobs of this task by their ids, which come from a browser."""
         known = jobs if isinstance(jobs, list) else []
-        entries = [self.services.queue.find(str(job_id), owner) for job_id in known]
+        entries = [self.services.queue.find(job_id, owner) for job_id in dict.fromkeys(map(str, known))]
         return [entry for entry in entries if entry and entry.job.request.task == self.request.task]

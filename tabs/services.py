@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from serving.limits import network_of
 from serving.store import FORMS
 from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import gradio as gr
 
     from serving.menu import ModelMenu
@@ -38,11 +42,33 @@ class Services:
         """Whose jobs a visitor sees; blank where one person alone sees the page."""
         return hashlib.sha256(str(visitor).encode()).hexdigest()[:32] if self.shared else ""
 
-    def submitted(self, job: Job, visitor: str | None, forms: tuple[str, ...] = tuple(FORMS)) -> Entry:
+    def address(self, request: gr.Request | None) -> str:
+        """Where a request comes from; blank where one person alone sees the page."""
+        return network_of(request.client.host) if self.shared and request and request.client else ""
+
+    def room(self, visitor: str | None, request: gr.Request | None) -> int:
+        """How many jobs the queue takes now of a visitor."""
+        return self.queue.room(self.owner(visitor), self.address(request))
+
+    def submitted(
+        self,
+        job: Job,
+        visitor: str | None,
+        request: gr.Request | None,
+        forms: tuple[str, ...] = tuple(FORMS),
+    ) -> Entry:
         """Put a visitor's job into the queue; raises UserError where there is no room, or no visitor yet."""
         if self.shared and not visitor:
             raise UserError("The page is not ready yet: load it again.")
-        return self.queue.submit(job, self.owner(visitor), forms)
+        try:
+            return self.queue.submit(job, self.owner(visitor), forms, address=self.address(request))
+        except UserError as error:
+            raise UserError(self.queue.told(str(error))) from error
+
+    def listening(self, request: gr.Request) -> Callable[[], bool]:
+        """Whether whoever sent a request still hears what comes of it; a page of one's own need not be listened to."""
+        session, since = request.session_hash or "", time.monotonic()
+        return lambda: not self.shared or self.queue.listeners.hears(session, since)
 
     def seconds(self, job: Job) -> float | None:
         """How long a job will take here; None where nothing is known to judge by."""

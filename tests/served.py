@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_manager import ModelManager
 from serving.estimates import Pace
+from serving.limits import Limits
 from serving.local import LocalRunner
 from serving.menu import ModelMenu
 from serving.queue import JobQueue
@@ -23,20 +26,34 @@ TINY_PACE = Pace({"sd1": 1e-4})
 
 
 @contextmanager
-def served(model: str | Path, folder: Path, *, shared: bool = False) -> Iterator[str]:
+def served(
+    model: str | Path,
+    folder: Path,
+    *,
+    shared: bool = False,
+    limits: Limits | None = None,
+    patience: float | None = None,
+    auth: list[tuple[str, str]] | None = None,
+    queues: list[JobQueue] | None = None,
+) -> Iterator[str]:
     """Serve the app with a known model or a checkpoint as its default one; yields the address.
 
     shared: as for people who do not know one another; a model can then be chosen from the list alone.
+    limits, patience: of the queue.  auth: names and passwords.  queues: takes the queue, for those who look in.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     from app import build_app, launch_options
 
     store = JobStore(folder)
     runner = LocalRunner(lambda: ModelManager("cpu"))
-    queue = JobQueue(runner, store, TINY_PACE)
+    queue = JobQueue(runner, store, TINY_PACE, patience=patience, limits=limits)
+    if queues is not None:
+        queues.append(queue)
     demo = build_app(queue, ModelMenu(str(model), free=not shared), shared=shared)
-    options = launch_options(store, ("127.0.0.1",)) | {"server_name": "127.0.0.1", "server_port": free_port()}
-    _, address, _ = demo.launch(prevent_thread_lock=True, **options)
+    options = launch_options(queue, store, ("127.0.0.1",))
+    _, address, _ = demo.launch(
+        server_name="127.0.0.1", server_port=free_port(), auth=auth, prevent_thread_lock=True, **options
+    )
     runner.open()
     queue.open()
     try:
@@ -51,3 +68,27 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@contextmanager
+def program(tmp_path: Path, *flags: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The app as a program of its own, as its owner starts it; yields the process and the address.
+
+    What it complains of is written into `complaints` in the folder, which has its temporary files as well.
+    """
+    command = [sys.executable, "app.py", "--device", "cpu", "--port", str(free_port()), *flags]
+    environment = os.environ | {"TMPDIR": str(tmp_path), "TEXT2VIDEO_SAFETY_CHECKER": "0"} | variables
+    with (tmp_path / "complaints").open("w") as complaints:
+        process = subprocess.Popen(
+            command,
+            cwd=Path(__file__).resolve().parent.parent,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+        )
+    try:
+        yield process, next(line for line in process.stdout or () if "is ready at" in line).split()[-1]
+    finally:
+        process.kill()
+        process.communicate()

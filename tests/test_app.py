@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -13,8 +13,10 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 import app
+from serving.jobs import Interrupted
+from serving.store import JobStore
 from tests.media.clip_files import described_video
-from tests.served import free_port, served
+from tests.served import program, served
 from tests.tiny_models import write_lora
 from text2video_zero.job import fields_with_defaults
 from text2video_zero.media.settings import read_settings
@@ -179,23 +181,46 @@ def test_a_port_in_use_is_told_in_one_line(address, capsys, tmp_path):
     assert f"Port {port} on 127.0.0.1 cannot be had" in capsys.readouterr().err
 
 
+def begun(address, tmp_path, **values):
+    """A program that waits for a long job, which is being computed."""
+    client = Client(address, verbose=False, download_files=str(tmp_path / "downloads"))
+    job = client.submit(**({"prompt": "a fox", "frames": 64, "steps": 100} | values), api_name=ENDPOINT)
+    while not ((status := job.status()).progress_data and (status.progress_data[0].index or 0) > 0):
+        assert not job.done(), job.result()
+        time.sleep(0.1)
+    return client
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
-def test_a_container_that_is_stopped_ends_by_itself_and_leaves_no_stranger_s_video(tmp_path):
-    command = [sys.executable, "app.py", "--device", "cpu", "--port", str(free_port())]
-    variables = os.environ | {"SPACE_ID": "someone/space", "TMPDIR": str(tmp_path), "TEXT2VIDEO_SAFETY_CHECKER": "0"}
-    process = subprocess.Popen(command, cwd=Path(app.__file__).parent, env=variables, stdout=subprocess.PIPE, text=True)
-    try:
-        address = next(line for line in process.stdout if "is ready at" in line).split()[-1]
-        client = Client(address, verbose=False, download_files=str(tmp_path / "downloads"))
-        predict(client)
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_a_program_that_is_ended_in_mid_job_ends_cleanly_and_leaves_no_stranger_s_video(tmp_path, ending):
+    with program(tmp_path, SPACE_ID="someone/space") as (process, address):
+        predict(Client(address, verbose=False, download_files=str(tmp_path / "downloads")))
         made = list(tmp_path.glob("text2video-zero-*/**/*.mp4"))
-        client.submit(prompt="a fox", frames=64, steps=MOST_STEPS, api_name=ENDPOINT)
-        time.sleep(3)
-        process.terminate()
+        begun(address, tmp_path)
+        process.send_signal(ending)
         assert process.wait(30) == 0
-    finally:
-        process.kill()
-        process.communicate()
     assert made
-    assert not any(path.exists() for path in made)
+    assert list(tmp_path.glob("text2video-zero-*")) == []
+    complaints = (tmp_path / "complaints").read_text()
+    assert "terminate called" not in complaints
+    assert "Traceback" not in complaints
+
+
+@pytest.mark.slow
+def test_what_a_killed_program_leaves_goes_at_the_next_start_and_its_job_can_be_gone_on_with(tmp_path):
+    kept = tmp_path / "kept"
+    with program(tmp_path, "--output-dir", str(kept)) as (process, address):
+        begun(address, tmp_path)
+        process.kill()
+        process.wait()
+    (folder,) = kept.iterdir()
+    half = folder / f".{'0a' * 8}.mp4"
+    half.touch()  # as if it had been killed while it saved
+    maps = list(tmp_path.glob("text2video-zero-maps-*"))
+    assert maps
+    assert JobStore(kept).jobs()[0][1].state == Interrupted()
+    with program(tmp_path, "--output-dir", str(kept)) as (process, address):
+        predict(Client(address, verbose=False, download_files=str(tmp_path / "downloads")))
+        assert not half.exists()
+        assert not any(path.exists() for path in maps)

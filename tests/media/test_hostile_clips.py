@@ -189,13 +189,20 @@ class TestDevices:
 
 class TestDamage:
     def test_seeded_mutations_are_read_or_refused_in_one_sentence(self, tmp_path):
-        random = np.random.default_rng(0)
+        self.mutated(tmp_path, MUTATIONS, seed=0)
+
+    @pytest.mark.slow
+    def test_five_hundred_more_mutations(self, tmp_path):
+        self.mutated(tmp_path, 500, seed=1)
+
+    def mutated(self, tmp_path, count, seed):
+        random = np.random.default_rng(seed)
         originals = [
             *sorted(path for path in CASES.iterdir() if path.suffix not in {".md", ".png"}),
             *self.more(tmp_path),
         ]
         outcomes = []
-        for number in range(MUTATIONS):
+        for number in range(count):
             original = originals[number % len(originals)]
             content = bytearray(original.read_bytes())
             for _ in range(random.integers(1, 12)):

@@ -9,11 +9,12 @@ import imageio
 import numpy as np
 import pytest
 
+import app
 from model_manager import ModelManager
 from serving.jobs import Guide, Stored
 from serving.local import LocalRunner
-from serving.menu import ModelMenu
-from serving.queue import complete
+from serving.menu import ModelMenu, Offer
+from serving.queue import JobQueue, complete
 from serving.store import FORMS, JobStore
 from tests.example_files import write_clip
 from tests.fake_hub import FakeHub
@@ -22,6 +23,7 @@ from text2video_zero.events import ControlMaps, Finished, Preview, Progress
 from text2video_zero.job import Job
 from text2video_zero.media.clips import probe, read_clip
 from text2video_zero.media.settings import read_settings
+from text2video_zero.models.catalogue import KNOWN_MODELS
 from text2video_zero.models.checkpoints import Checkpoint, DetectorCheckpoint
 from text2video_zero.models.hub import Hub
 from text2video_zero.models.selection import checkpoint_for
@@ -270,6 +272,62 @@ def test_strangers_choose_from_the_list_alone(tiny_checkpoint):
         assert menu.vocabulary(name) is None
     with pytest.raises(UserError, match="not offered here"):
         ModelMenu("someone/some-model", free=False)
+
+
+class TestOffer:
+    """What strangers may have of the known models: what is here, and what the owner names."""
+
+    @pytest.fixture
+    def hub(self, tmp_path):
+        return Hub("http://127.0.0.1:9", tmp_path / "empty")
+
+    def test_models_that_are_not_here_are_offered_by_the_owner_alone(self, hub):
+        menu = ModelMenu("toyland", free=False, offer=Offer(frozenset(), hub))
+        assert menu.names() == ["toyland"]
+        assert {*menu.of_task("dreambooth").names()} == {"toyland", "toyland-sunset", "toyland-blueprint"}
+        with pytest.raises(UserError, match=r"'sd-1\.5' is not offered here: choose one of toyland"):
+            menu.check("sd-1.5")
+        named = ModelMenu("sd-1.5", free=False, offer=Offer(frozenset({"sd-1.5"}), hub))
+        assert named.names() == ["toyland", "sd-1.5"]
+        assert named.of_task("pose").default == "sd-1.5"
+        with pytest.raises(UserError, match="'someone/some-model' is not offered here"):
+            Offer(frozenset({"someone/some-model"}), hub)
+
+    def test_what_was_downloaded_is_offered_and_brings_no_further_download(
+        self, tiny_checkpoint, tiny_controlnets, tmp_path
+    ):
+        source = KNOWN_MODELS["sd-1.5"].checkpoint.source
+        with FakeHub({source: tiny_checkpoint, "owner/control": tiny_controlnets["pose"]}).running() as running:
+            hub = Hub(running.endpoint, tmp_path / "cache")
+            hub.folder(source, KNOWN_MODELS["sd-1.5"].checkpoint.revision)
+            offer = Offer(frozenset(), hub)
+            menu = ModelMenu("toyland", free=False, offer=offer)
+            assert menu.names() == ["toyland", "sd-1.5"]
+            menu.check_parts("sd-1.5", checkpoint_for("text-to-video", "sd-1.5"))
+            shaped = checkpoint_for("pose", "sd-1.5", controlnet="owner/control")
+            with pytest.raises(
+                UserError, match=r"owner/control, which this takes, is not on this server.*--offer sd-1\.5"
+            ):
+                menu.check_parts("sd-1.5", shaped)
+            with pytest.raises(UserError, match="which this takes, is not on this server"):
+                menu.check_parts("sd-1.5", checkpoint_for("instruct-pix2pix", "sd-1.5"))
+            Offer(frozenset({"sd-1.5"}), hub).check("sd-1.5", shaped)
+            hub.folder("owner/control")
+            menu.check_parts("sd-1.5", shaped)
+
+    def test_on_the_page_such_a_job_does_not_begin(self, tiny_checkpoint, tmp_path):
+        source = KNOWN_MODELS["sd-1.5"].checkpoint.source
+        with FakeHub({source: tiny_checkpoint}).running() as running:
+            hub = Hub(running.endpoint, tmp_path / "cache")
+            hub.folder(source, KNOWN_MODELS["sd-1.5"].checkpoint.revision)
+            menu = ModelMenu("toyland", free=False, offer=Offer(frozenset(), hub))
+            queue = JobQueue(LocalRunner(lambda: pytest.fail("no model is wanted")), JobStore(tmp_path / "jobs"))
+            page = app.build_app(queue, menu, shared=True)
+            run = next(one.fn.__self__.run for one in page.fns.values() if one.api_name == "text-to-video")
+            form = {name: widget.value for name, widget in run.controls.inputs_of_page.items() if name != "model"}
+            run.job("sd-1.5", form | {"prompt": "a fox"})
+            with pytest.raises(UserError, match="which this takes, is not on this server"):
+                run.job("sd-1.5", form | {"prompt": "a fox", "speed": "LCM"})
 
 
 def test_strangers_add_no_loras_of_their_own():

@@ -11,12 +11,15 @@ import pytest
 
 from serving import queue as queue_module
 from serving.jobs import Done, Failed, Interrupted, Queued, Running, Stopped, Stopping
+from serving.limits import Limits
 from serving.local import LocalRunner
 from serving.queue import JobQueue
 from serving.store import JobStore
 from text2video_zero.errors import UserError
 from text2video_zero.events import Notice
 from text2video_zero.job import Job
+from text2video_zero.media.settings import read_settings
+from text2video_zero.media.video import probe_encoder
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import TextToVideoRequest
 
@@ -99,6 +102,23 @@ def test_a_mistake_is_told_and_a_bug_is_not_and_the_worker_goes_on(queue, job, t
     watch(queue, queue.submit(job()))
 
 
+def test_an_encoder_that_is_killed_is_told_and_the_frames_are_kept(queue, job, tmp_path, monkeypatch):
+    probe_encoder()  # the one that works is remembered
+    script = tmp_path / "ffmpeg"
+    script.write_text("#!/bin/sh\nhead -c 1000 > /dev/null\nkill -9 $$\n")
+    script.chmod(0o755)
+    queue.open()
+    with monkeypatch.context() as patch:
+        patch.setenv("IMAGEIO_FFMPEG_EXE", str(script))
+        broken = queue.submit(job())
+        watch(queue, broken, Failed)
+    assert "it stopped with status -9" in broken.standing.state.sentence
+    (kept,) = broken.folder.path.glob("*.zip")
+    assert str(kept) in broken.standing.state.sentence
+    assert read_settings(kept)["request"]["prompt"] == SHORT.prompt
+    watch(queue, queue.submit(job()))
+
+
 def test_each_owner_finds_her_own_jobs_alone(queue, job):
     hers, his = queue.submit(job(), "ann"), queue.submit(job(), "bob")
     assert queue.of("ann") == [hers]
@@ -108,7 +128,7 @@ def test_each_owner_finds_her_own_jobs_alone(queue, job):
 
 
 def test_the_queue_has_an_end_for_one_visitor_and_for_all(queue, job, monkeypatch):
-    monkeypatch.setattr(queue_module, "MOST_OF_A_VISITOR", 1)
+    queue.limits = Limits(waiting=1)
     queue.submit(job(), "ann")
     with pytest.raises(UserError, match="The queue is full: wait"):
         queue.submit(job(), "ann")

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import app
 from serving.jobs import Done, Failed, Guide, Interrupted, Running, Stopped
+from serving.local import LocalRunner
+from serving.queue import complete
 from serving.store import FORMS, REQUEST, STATE, JobStore
 from tests.example_files import write_clip
 from text2video_zero.errors import UserError
-from text2video_zero.events import ControlMaps, Progress
+from text2video_zero.events import ControlMaps, Notice, Progress
 from text2video_zero.job import Job
+from text2video_zero.media.files import program_s_folder
 from text2video_zero.media.settings import read_settings
 from text2video_zero.media.video import Video
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
@@ -159,3 +169,135 @@ def test_what_others_made_and_what_was_to_stay_stays_however_old(tmp_path, job, 
     os.utime(stranger / STATE, (0, 0))
     JobStore(tmp_path, keep_seconds=DAY).remove_old()
     assert sorted(tmp_path.iterdir()) == sorted([kept.path, stranger])
+
+
+class TestDisk:
+    def test_a_folder_that_takes_no_files_is_told_before_anything_is_computed(self):
+        """Linux' own folder of processes takes none, not even from root."""
+        if not Path("/proc/self").exists():
+            pytest.skip("there is no /proc")
+        with pytest.raises(OSError, match=r"No such file|denied|Read-only"):
+            JobStore(Path("/proc"))
+        assert app.main(["--output-dir", "/proc"]) == 2
+
+    def test_a_folder_that_went_is_told_when_the_job_s_turn_comes(self, tmp_path, job):
+        folder = JobStore(tmp_path / "jobs").add(job)
+        shutil.rmtree(folder.path)
+        folder.path.touch()
+        runner = LocalRunner(lambda: pytest.fail("nothing is to be computed"))
+        with pytest.raises(UserError, match="cannot be written"):
+            next(complete(job, runner, folder))
+
+    def test_a_disk_without_room_for_the_frames_is_told_at_the_click_and_when_the_turn_comes(
+        self, tmp_path, job, monkeypatch
+    ):
+        store = JobStore(tmp_path)
+        folder = store.add(job)
+        large = Job(dataclasses.replace(SHORT, frames=512, size="2048x2048"), job.checkpoint)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2 * 512 * 512 * 3 - 1))
+        for asking in (lambda: store.add(large), folder.check_room):
+            with pytest.raises(UserError, match=r"and the disk has 2 MB left in .*: free some, or ask"):
+                asking()
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2 * 512 * 512 * 3))
+        folder.check_room()
+        assert [path for path in tmp_path.iterdir() if path != folder.path] == []
+
+    def test_a_form_that_cannot_be_written_takes_the_video_from_nobody(self, tmp_path, job, video):
+        folder = JobStore(tmp_path).add(job)
+        for in_the_way in (folder.file(".gif"), folder.poster):
+            in_the_way.mkdir()
+            (in_the_way / "file").touch()
+        events = list(folder.save(video, tuple(FORMS)))
+        told = [event.text for event in events if isinstance(event, Notice)]
+        assert [text.partition(":")[0] for text in told] == [
+            "Poster and settings beside the video are not kept",
+            "The video is there, but not as GIF",
+        ]
+        assert list(events[-1].files) == [".mp4", ".zip"]
+        assert not any(path.name.startswith(".") for path in folder.path.iterdir())
+
+    FULL = """
+import dataclasses
+import sys
+from pathlib import Path
+import numpy as np
+from serving.jobs import Stored
+from serving.store import JobStore, FORMS
+from tests.serving.test_store import SHORT
+from text2video_zero.events import Notice
+from text2video_zero.job import Job
+from text2video_zero.media.video import Video
+from text2video_zero.models.checkpoints import Checkpoint
+
+frames = np.random.default_rng(0).integers(0, 255, (1, 256, 256, 3), np.uint8).repeat(24, 0)
+small = dataclasses.replace(SHORT, size="64x64")
+folder = JobStore(Path(sys.argv[1])).add(Job(small, Checkpoint("owner/model")))
+for event in folder.save(Video(frames, 8, {}), tuple(FORMS)):
+    print(event.text if isinstance(event, Notice) else " ".join(event.files))
+print("left:", *sorted(path.name for path in folder.path.iterdir() if path.name.startswith(".")))
+"""
+
+    def test_on_a_disk_that_is_really_full_the_mp4_is_there_and_the_rest_is_told(self, tmp_path):
+        """A disk of its own, in the memory, that has room for the MP4 alone."""
+        mounted = f'mount -t tmpfs -o size=1500k none {tmp_path} && exec {sys.executable} -c "$0" {tmp_path}'
+        command = ["unshare", "--mount", "--map-root-user", "sh", "-c", mounted, self.FULL]
+        if not shutil.which("unshare") or subprocess.run([*command[:3], "true"], check=False).returncode:
+            pytest.skip("this machine lets nobody mount a disk of her own")
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(app.__file__).parent)
+        *told, left = ran.stdout.splitlines()
+        assert told[0] == ".mp4", ran.stderr
+        assert any("not as PNG frames" in line and "the disk is full: free some space" in line for line in told)
+        assert left == "left:"
+
+
+class TestKilled:
+    def test_what_a_killed_program_was_writing_goes_when_the_next_begins(self, tmp_path, job, video):
+        store = JobStore(tmp_path)
+        over, begun = made(store, job, video), store.add(Job(SHORT, job.checkpoint))
+        hidden = [folder.path / f".{'0a' * 8}.mp4" for folder in (over, begun)]
+        unready = [tmp_path / f".{letter * 32}" for letter in "ab"]
+        for path in hidden:
+            path.touch()
+        for path in unready:
+            path.mkdir()
+        os.utime(unready[0], (0, 0))
+        stays = tmp_path / "holiday"
+        stays.mkdir()
+        (stays / hidden[0].name).touch()
+        lock = begun.claim()
+        JobStore(tmp_path).tidy()
+        assert [path.exists() for path in (*hidden, *unready)] == [False, True, False, True]
+        os.close(lock)
+        JobStore(tmp_path).tidy()
+        assert not hidden[1].exists()
+        assert (stays / hidden[0].name).exists()
+        assert over.file(".mp4").is_file()
+
+    def test_temporary_folders_of_killed_programs_go_and_those_of_others_stay(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        program = (
+            "from text2video_zero.media.files import program_s_folder as made\n"
+            "folder, remove = made('mine-')\nprint(folder, flush=True)\ninput()\n"
+        )
+        variables = os.environ | {"TMPDIR": str(tmp_path)}
+        other = subprocess.Popen(
+            [sys.executable, "-c", program],
+            cwd=Path(app.__file__).parent,
+            env=variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with other:
+            theirs = Path(other.stdout.readline().strip())
+            mine, remove = program_s_folder("mine-")
+            assert theirs.is_dir()
+            other.kill()
+            other.wait()
+            again, remove_again = program_s_folder("mine-")
+            assert not theirs.exists()
+            assert mine.is_dir()
+            assert again.is_dir()
+            remove()
+            remove_again()
+            assert list(tmp_path.iterdir()) == []

@@ -11,11 +11,12 @@ import pytest
 
 import app
 from serving.jobs import Done, Failed, Standing, Stored
+from serving.limits import Limits
 from serving.local import LocalRunner
 from serving.menu import ModelMenu
 from serving.queue import JobQueue
 from serving.store import JobStore
-from tabs.after import CHANGES
+from tabs.after import CHANGES, AfterRun
 from tabs.run import at_the_field
 from text2video_zero.errors import UserError
 from text2video_zero.job import build_job
@@ -215,3 +216,24 @@ def test_a_page_that_follows_nothing_is_left_as_it_is(run):
 
     for unknown in ([], ["no such job"], None, "text", {"jobs": []}):
         assert asyncio.run(follow(unknown)) == [{run.controls.jobs: []}]
+
+
+def test_another_of_a_visitor_s_videos_is_hers_and_counts_for_her_address(tmp_path):
+    queue = JobQueue(Processor(lambda: pytest.fail("no model is wanted")), JobStore(tmp_path), limits=Limits(frames=20))
+    page = app.build_app(queue, ModelMenu("toyland", free=False), shared=True)
+    run = run_of(page, "text-to-video")
+    after = next(
+        one.fn.__self__
+        for one in page.fns.values()
+        if isinstance(getattr(one.fn, "__self__", None), AfterRun) and one.fn.__self__.run is run
+    )
+    click = SimpleNamespace(client=SimpleNamespace(host="198.51.100.7"))
+    job = build_job("text-to-video", {"prompt": "a fox", "frames": 16}, model="toyland")
+    entry = run.services.submitted(job, "ann", click)
+    entry.standing = Standing(Done(1.0), stored=Stored({".mp4": "a.mp4"}, {}))
+    (followed,) = after.repeating("vary")([job.id], "ann", click).values()
+    again = queue.find(followed["jobs"][0], run.services.owner("ann"))
+    assert (again.address, again.job.request.frames) == ("198.51.100.7", 16)
+    with pytest.raises(gr.Error, match="Frames is 32, but a shared page draws at most 20"):
+        after.repeating("longer")([job.id], "ann", click)
+    assert after.repeating("vary")([job.id], "bob", click) == {}

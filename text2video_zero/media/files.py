@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import re
 import secrets
+import shutil
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +17,10 @@ from typing import TYPE_CHECKING
 from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
 SLUG_LENGTH = 40
+UNFINISHED = re.compile(r"\.[0-9a-f]{16}\.\w+")  # what `renamed_when_whole` names a file that is being written
 
 
 def unique_path(directory: Path, stem: str, suffix: str) -> Path:
@@ -71,3 +76,49 @@ def renamed_when_whole(path: Path) -> Generator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a program that was killed was writing into a folder; for folders that nobody else writes into."""
+    for path in folder.iterdir():
+        if UNFINISHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def program_s_folder(prefix: str) -> tuple[Path, Callable[[], None]]:
+    """A new folder among the temporary ones, for as long as this program runs, and what removes it.
+
+    Folders of the same prefix whose program was killed go now: a lock, which ends with a program however it ends,
+    tells them from others.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        if (lock := _locked(left)) is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(lock)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix))
+        # Between the two lines another program may have taken it for one that is left.
+        if (lock := _locked(folder)) is not None and folder.exists():
+            break
+
+    def remove() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+    return folder, remove
+
+
+def _locked(folder: Path) -> int | None:
+    """A descriptor that holds the lock of one's own folder; None where another program has it, or it is no such one."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        if os.fstat(descriptor).st_uid == os.getuid():
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None

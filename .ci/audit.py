@@ -1,0 +1,53 @@
+"""Tell which locked packages have known holes, as far as the service that knows them can be reached.
+
+It tells and fails nothing: a hole that is found today is not the fault of today's change.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+LOCK = Path(__file__).resolve().parent.parent / "requirements.lock"
+SECONDS = 90  # for all of it
+ASKING = ["--no-deps", "--disable-pip", "--progress-spinner", "off", "--format", "json", "--requirement", str(LOCK)]
+
+
+def asked() -> list[dict[str, Any]]:
+    """What pip-audit says of each package. Raises OSError, ValueError or SubprocessError where it cannot be asked."""
+    with tempfile.TemporaryDirectory() as folder:
+        if shutil.which("uvx"):
+            command = ["uvx", "pip-audit"]
+        else:
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=SECONDS)  # noqa: S603
+            pip = [f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "pip-audit"]
+            subprocess.run(pip, check=True, timeout=SECONDS)  # noqa: S603
+            command = [f"{folder}/bin/pip-audit"]
+        told = subprocess.run([*command, *ASKING], capture_output=True, timeout=SECONDS, check=False)  # noqa: S603
+        return json.loads(told.stdout)["dependencies"]
+
+
+def main() -> None:
+    """Print what is known."""
+    try:
+        packages = asked()
+    except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+        print(f"Known holes were not looked for: pip-audit cannot be run ({type(error).__name__}).")
+        return
+    known = [package for package in packages if "vulns" in package]
+    if not known:
+        print("Known holes were not looked for: the service that knows them cannot be reached.")
+        return
+    holes = [(one["name"], one["version"], hole["id"]) for one in known for hole in one["vulns"]]
+    print(f"{len(known)} of {len(packages)} locked packages were looked up: {len(holes)} known holes.")
+    for name, version, hole in holes:
+        print(f"  {name} {version}: {hole}")
+
+
+if __name__ == "__main__":
+    main()

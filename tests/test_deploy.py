@@ -1,0 +1,171 @@
+"""What docs/DEPLOY.md, compose.yaml, Dockerfile and the audit say fits together and fits the app."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from serving.limits import Limits
+from serving.options import PREFIX, build_parser, read_options, trusted_proxies
+from text2video_zero.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "DEPLOY.md").read_text(encoding="utf-8")
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+SECURITY = (ROOT / "docs" / "SECURITY.md").read_text(encoding="utf-8")
+
+
+def dockerfile():
+    """The Dockerfile's instructions, each on one line."""
+    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    lines = re.sub(r"\\\n\s*", " ", text).splitlines()
+    return [tuple(line.split(None, 1)) for line in lines if line.strip()]
+
+
+def given_to(instruction):
+    return [rest for name, rest in dockerfile() if name == instruction]
+
+
+class TestPage:
+    def test_its_table_has_every_flag_and_no_other(self):
+        told = dict(re.findall(r"^\| `(--[\w-]+)` \| `(\w+)` \|", PAGE, re.MULTILINE))
+        flags = {action.option_strings[0]: PREFIX + action.dest.upper() for action in build_parser()._actions}
+        del flags["-h"]
+        assert told == flags
+
+    def test_its_limits_are_the_usual_ones(self):
+        told = {name: int(usual) for name, usual in re.findall(r"^\| `(\w+)` \| (\d+) \|", PAGE, re.MULTILINE)}
+        assert told == {one.name: getattr(Limits(), one.name) for one in fields(Limits)}
+
+    def test_its_commands_are_understood(self):
+        commands = re.findall(r"^\.venv/bin/python app\.py (.*)$", PAGE, re.MULTILINE)
+        assert commands
+        for command in commands:
+            options = read_options(command.split())
+            assert options.auth == ["ann:her-password"]
+            assert trusted_proxies(options) == ("10.0.0.5",)
+        for flags in re.findall(r"`((?:--(?:limit|offer) [\w.=-]+ ?)+)`", PAGE):
+            Limits.read(read_options(flags.split()).limit or ())
+
+
+class TestProxies:
+    def test_a_proxy_is_an_address_or_a_network(self):
+        assert trusted_proxies(read_options(["--trust-proxy", "10.0.0.0/8"])) == ("10.0.0.0/8",)
+        with pytest.raises(UserError, match=r"--trust-proxy 'proxy\.example' is no address"):
+            trusted_proxies(read_options(["--trust-proxy", "proxy.example"]))
+
+    def test_a_space_s_own_are_trusted(self, monkeypatch):
+        assert trusted_proxies(read_options([])) == ()
+        monkeypatch.setenv("SPACE_ID", "someone/space")
+        assert "10.0.0.0/8" in trusted_proxies(read_options([]))
+
+
+@pytest.mark.parametrize("service", COMPOSE["services"])
+class TestCompose:
+    def test_it_names_what_the_dockerfile_has(self, service):
+        one = COMPOSE["services"][service]
+        arguments = {line.partition("=")[0] for line in given_to("ARG")}
+        assert set(one["build"]["args"]) <= arguments
+        (port,) = given_to("EXPOSE")
+        assert one["ports"] == [f"127.0.0.1:{port}:{port}"]
+        assert [volume.split(":")[1] for volume in one["volumes"]] == json.loads(given_to("VOLUME")[0])
+        assert {volume.split(":")[0] for volume in one["volumes"]} == set(COMPOSE["volumes"])
+        assert one["user"].split(":")[0] == given_to("USER")[-1]
+
+    def test_its_variables_are_flags_of_the_app(self, service, monkeypatch):
+        flags = {PREFIX + action.dest.upper() for action in build_parser()._actions}
+        environment = COMPOSE["services"][service]["environment"]
+        assert set(environment) <= flags
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        assert read_options([]).private
+
+    def test_it_is_reached_by_its_owner_alone(self, service):
+        one = COMPOSE["services"][service]
+        assert all(port.startswith("127.0.0.1:") for port in one["ports"])
+        assert (one["cap_drop"], one["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
+        assert not one.get("privileged")
+
+    def test_the_page_names_how_it_is_started(self, service):
+        assert re.search(rf"docker compose .*up --build{'' if service == 'cpu' else f' {service}'}\b", PAGE)
+
+
+class TestDockerfile:
+    """Rules of hadolint that concern this file, by their numbers."""
+
+    def test_the_base_has_a_version(self):  # DL3006, DL3007
+        assert all(re.fullmatch(r"[\w./-]+:[\w.-]*\d[\w.-]*", base) for base in given_to("FROM"))
+
+    def test_nothing_is_fetched_or_run_as_another(self):  # DL3004, DL3020
+        assert not given_to("ADD")
+        assert not any(re.search(r"\bsudo\b|\bcurl\b|\bwget\b", run) for run in given_to("RUN"))
+
+    def test_pip_keeps_no_cache(self):  # DL3042
+        installs = [part for run in given_to("RUN") for part in re.split(r"&&|;", run) if "pip install" in part]
+        assert installs
+        assert all("--no-cache-dir" in part for part in installs)
+
+    def test_folders_are_absolute(self):  # DL3000
+        assert all(folder.startswith("/") for folder in given_to("WORKDIR"))
+
+    def test_the_last_user_is_not_root(self):  # DL3002
+        assert given_to("USER")[-1] == "1000"
+        assert any("--uid 1000" in run for run in given_to("RUN"))
+
+    def test_what_runs_is_written_as_a_list_and_once(self):  # DL3025, DL4003, DL4004
+        (entry,) = given_to("ENTRYPOINT")
+        assert isinstance(json.loads(entry), list)
+        assert len(given_to("CMD")) <= 1
+        (check,) = given_to("HEALTHCHECK")
+        assert json.loads(check.partition("CMD")[2])
+
+
+class TestAudit:
+    """A pip-audit that answers in every way there is."""
+
+    def told(self, folder, answer):
+        (folder / "uvx").write_text(f"#!/bin/sh\n{answer}\n")
+        (folder / "uvx").chmod(0o755)
+        variables = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"}
+        ran = subprocess.run(
+            [sys.executable, ROOT / ".ci" / "audit.py"], env=variables, capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    def test_holes_are_named(self, tmp_path):
+        packages = [
+            {"name": "pillow", "version": "1.0", "vulns": [{"id": "CVE-1"}]},
+            {"name": "numpy", "version": "2.0", "vulns": []},
+            {"name": "torch", "skip_reason": "not known"},
+        ]
+        told = self.told(tmp_path, f"echo '{json.dumps({'dependencies': packages})}'; exit 1")
+        assert "2 of 3 locked packages were looked up: 1 known holes." in told
+        assert "pillow 1.0: CVE-1" in told
+
+    @pytest.mark.parametrize(
+        ("answer", "sentence"),
+        [
+            ('echo \'{"dependencies": [{"name": "torch", "skip_reason": "not found"}]}\'', "cannot be reached"),
+            ("exit 1", "pip-audit cannot be run (JSONDecodeError)"),
+            ("echo '{}'", "pip-audit cannot be run (KeyError)"),
+        ],
+    )
+    def test_where_nobody_answers_a_sentence_says_so(self, tmp_path, answer, sentence):
+        assert sentence in self.told(tmp_path, answer)
+
+
+def test_no_promise_is_without_a_test():
+    """tests/test_readme.py looks whether they exist."""
+    (table,) = re.findall(r"^\| promise \| held by \|\n\|---\|---\|\n((?:\|.*\n)+)", SECURITY, re.MULTILINE)
+    promises = table.splitlines()
+    assert len(promises) > 20
+    assert [promise for promise in promises if not re.search(r"\| `tests/\S+\.py::test_\w+`", promise)] == []
