@@ -1,32 +1,44 @@
-"""`python -m benchmarks.sampling`: what a clip costs by chunk size, and against diffusers' own pipeline.
+"""`python -m benchmarks.sampling`: a clip by this project and by diffusers' own pipeline, on the same weights.
 
-All rows come from one run, round after round, and are compared by the least time of each, so that a busy
-machine disturbs the ratios little.
+Every round runs all rows, one side after the other, and rows are compared by their medians, so that a busy machine
+disturbs the ratios little; the ranges tell how much it did. With --variants it is the settings of this project that
+are compared with one another.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
+import tempfile
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from diffusers.pipelines.deprecated.text_to_video_synthesis.pipeline_text_to_video_zero import TextToVideoZeroPipeline
 
+from benchmarks.peer import PROMPT, TextToVideoZeroPipeline, sampled_by_peer
 from model_manager import ModelManager
 from text2video_zero.generate import sample
 from text2video_zero.models.selection import find_checkpoint
 from text2video_zero.requests import TextToVideoRequest
+from text2video_zero.requests.presets import PAPER, PRESETS
 from text2video_zero.requests.video import REFERENCE_FRAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from text2video_zero.models.pipeline import Pipeline
 
-PROMPT = "a red panda dancing in the snow"
+    Run = Callable[[], object]
+
+ROOT = Path(__file__).resolve().parents[1]
+# Frames, frames at a time, steps.
+CLIPS = (8, 8, 50), (8, 8, 10), (16, 8, 10), (8, 4, 10), (8, 2, 10)
+WHOLE_PROCESS = 8, 50
 
 
 def ours(pipeline: Pipeline, request: TextToVideoRequest) -> None:
@@ -36,40 +48,77 @@ def ours(pipeline: Pipeline, request: TextToVideoRequest) -> None:
             pass
 
 
-def diffusers_own(pipeline: Pipeline, request: TextToVideoRequest) -> None:
-    """Latents of the same clip by diffusers' deprecated pipeline, all frames at once."""
+def paper_request(frames: int, chunk_size: int, steps: int) -> TextToVideoRequest:
+    """What diffusers' pipeline does: the paper's settings, without smoothing."""
+    values = {"prompt": PROMPT, "seed": 0, "frames": frames, "chunk_size": chunk_size, "steps": steps}
+    return TextToVideoRequest.from_dict({**PRESETS[PAPER].values["text-to-video"], **values})
+
+
+def peer_of(pipeline: Pipeline) -> TextToVideoZeroPipeline:
+    """Diffusers' deprecated pipeline with the same networks."""
     parts = pipeline.components
     names = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
-    other = TextToVideoZeroPipeline(
+    peer = TextToVideoZeroPipeline(
         **{name: getattr(parts, name) for name in names},
         safety_checker=cast("Any", None),  # diffusers takes None, but does not say so
         feature_extractor=cast("Any", None),
         requires_safety_checker=False,
     )
-    other.set_progress_bar_config(disable=True)
-    steps = request.steps
-    other(
-        request.prompt,
-        video_length=request.frames,
-        width=pipeline.native_size.width,
-        height=pipeline.native_size.height,
-        num_inference_steps=steps,
-        t0=round(steps * 0.88),
-        t1=round(steps * 0.94),
-        guidance_scale=request.guidance_scale,
-        output_type="latent",
-    )
+    peer.set_progress_bar_config(disable=True)
+    return peer
 
 
-def least_times(runs: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Seconds of the quickest of some rounds, by name; every round runs all of them."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
+def works_of(pipeline: Pipeline) -> dict[str, tuple[Run, Run]]:
+    """What is compared with diffusers: each by this project, and by them."""
+    peer = peer_of(pipeline)
+    works: dict[str, tuple[Run, Run]] = {}
+    for frames, chunk_size, steps in CLIPS:
+        own = partial(ours, pipeline, paper_request(frames, chunk_size, steps))
+        theirs = partial(sampled_by_peer, peer, frames, steps, chunk_size)
+        works[f"{frames} frames, {chunk_size} at a time, {steps} steps"] = own, theirs
+        if frames > chunk_size == 8:
+            at_once = partial(sampled_by_peer, peer, frames, steps, frames)
+            works[f"{frames} frames, {chunk_size} at a time, {steps} steps; theirs all at once"] = own, at_once
+    return works
+
+
+def whole_process(folder: Path) -> tuple[Run, Run]:
+    """From the command line to an MP4 of Toyland on the CPU, imports and loading included."""
+    frames, steps = map(str, WHOLE_PROCESS)
+    options = ("--model", "toyland", "--device", "cpu", "--preset", PAPER, "--seed", "0")
+    own = ("text2video_zero", "text-to-video", *options, "--frames", frames, "--steps", steps, "--prompt", PROMPT)
+    commands = (*own, "--output", str(folder / "ours.mp4")), ("benchmarks.peer", frames, steps, str(folder / "p.mp4"))
+    run_module = partial(subprocess.run, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    first, second = (partial(run_module, [sys.executable, "-m", *command]) for command in commands)
+    return first, second
+
+
+def variants_of(pipeline: Pipeline) -> dict[str, tuple[Run, ...]]:
+    """Settings that are compared with one another."""
+    plain = paper_request(8, 8, 10)
+    requests = {f"{size} at a time": replace(plain, chunk_size=size) for size in (8, 4, 2, 1)} | {
+        **{references: replace(plain, reference_frames=references) for references in REFERENCE_FRAMES[1:]},
+        "token merging 0.5": replace(plain, token_merging=0.5),
+        "without cross-frame attention": replace(plain, cross_frame_attention=False),
+    }
+    return {name: (partial(ours, pipeline, request),) for name, request in requests.items()}
+
+
+def measured(works: Mapping[str, Sequence[Run]], rounds: int) -> dict[str, list[list[float]]]:
+    """Seconds by work and side, one for each round; every round runs all of them."""
+    times: dict[str, list[list[float]]] = {name: [[] for _ in sides] for name, sides in works.items()}
     for _ in range(rounds):
-        for name, run in runs.items():
-            began = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - began)
-    return {name: min(seconds) for name, seconds in times.items()}
+        for name, sides in works.items():
+            for run, seconds in zip(sides, times[name], strict=True):
+                began = time.perf_counter()
+                run()
+                seconds.append(time.perf_counter() - began)
+    return times
+
+
+def told(seconds: Sequence[float]) -> str:
+    """Median and range."""
+    return f"{median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -77,28 +126,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="toyland")
     parser.add_argument("--device")
-    parser.add_argument("--frames", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dtype")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", metavar="WORDS", help="rows whose names have these words in them")
+    parser.add_argument("--variants", action="store_true", help="compare settings of this project instead")
     arguments = parser.parse_args(argv)
-    manager = ModelManager(arguments.device)
-    with manager.lend(find_checkpoint(arguments.model)) as pipeline:
-        plain = TextToVideoRequest(prompt=PROMPT, frames=arguments.frames, steps=arguments.steps, seed=0)
-        requests = {f"anchor first, {size} at a time": replace(plain, chunk_size=size) for size in (8, 4, 2, 1)} | {
-            **{f"anchor first, {frames}": replace(plain, reference_frames=frames) for frames in REFERENCE_FRAMES[1:]},
-            "token merging 0.5": replace(plain, token_merging=0.5),
-            "without cross-frame attention": replace(plain, cross_frame_attention=False),
-        }
-        runs: dict[str, Callable[[], None]] = {
-            name: partial(ours, pipeline, request) for name, request in requests.items()
-        }
-        runs["diffusers' TextToVideoZeroPipeline"] = partial(diffusers_own, pipeline, plain)
-        times = least_times(runs, arguments.rounds)
-    first = next(iter(times.values()))
-    print(f"{arguments.frames} frames, {arguments.steps} steps, {arguments.model} on {manager.describe_device()}\n")
-    print("| sampling | seconds | against the first |\n|---|---|---|")
-    for name, seconds in times.items():
-        print(f"| {name} | {seconds:.2f} | {seconds / first:.2f} |")
+    manager = ModelManager(arguments.device, dtype=arguments.dtype)
+    with manager.lend(find_checkpoint(arguments.model)) as pipeline, tempfile.TemporaryDirectory() as folder:
+        print(f"{arguments.model} on {manager.describe_device()}; seconds: median (range) of {arguments.rounds}\n")
+        if arguments.variants:
+            times = measured(variants_of(pipeline), arguments.rounds)
+            first = median(next(iter(times.values()))[0])
+            print("| sampling, 8 frames, 10 steps | seconds | against the first |\n|---|---|---|")
+            for name, [seconds] in times.items():
+                print(f"| {name} | {told(seconds)} | {median(seconds) / first:.2f} |")
+            return
+        works = works_of(pipeline)
+        if arguments.model == "toyland" and pipeline.device.type == "cpu":
+            works["whole process to an MP4, {} frames, {} steps".format(*WHOLE_PROCESS)] = whole_process(Path(folder))
+        works = {name: sides for name, sides in works.items() if arguments.only in name}
+        times = measured(works, arguments.rounds)
+    print("| work | ours | diffusers | theirs / ours |\n|---|---|---|---|")
+    for name, [own, theirs] in times.items():
+        print(f"| {name} | {told(own)} | {told(theirs)} | {median(theirs) / median(own):.2f} |")
 
 
 if __name__ == "__main__":

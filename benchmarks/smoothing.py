@@ -121,7 +121,7 @@ def clip_scores(pipeline: Pipeline, request: TextToVideoRequest) -> ClipScores:
     plan = motion_plan(request, pipeline)
     detector = CrossAttentionDetector(pipeline, request.prompt, "", request.frames, len(embeddings))
     placement = Placement.of(pipeline, request.chunk_size)
-    with placement, attention_of(request, components.unet) as memory:
+    with placement, attention_of(request, len(embeddings), components.unet) as memory:
         run = ClipRun(request, pipeline, plan, guidance, memory, placement)
         joint = plan.joint, range(plan.begin, len(plan.joint.timesteps))
         start = result_of(run.start())

@@ -18,7 +18,6 @@ from text2video_zero.evaluation import command
 from text2video_zero.events import Finished, Notice, Progress
 from text2video_zero.job import NO_SETTINGS, Settings, build_job
 from text2video_zero.media.files import unique_path
-from text2video_zero.media.video import check_destination, check_frames_directory, save_or_keep_frames
 from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS
 from text2video_zero.requests import REQUESTS, ControlledRequest, Kind
 from text2video_zero.requests.presets import PRESETS
@@ -169,6 +168,9 @@ def run(arguments: argparse.Namespace) -> Path:
     if arguments.task == EVALUATE:
         return evaluate(arguments)
     job = job_of(arguments)
+    # Late: with numpy and what writes pictures, which --help and mistakes in the options are spared.
+    from text2video_zero.media.video import check_destination, check_frames_directory, save_or_keep_frames
+
     output = arguments.output or unique_path(OUTPUTS, job.request.prompt, ".mp4")
     check_destination(output)
     if arguments.frames_dir is not None:

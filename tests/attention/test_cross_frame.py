@@ -81,12 +81,12 @@ def by_definition(unet, latents, text, references):
 def test_equals_the_definition(unet, batch, branches, references, chunk_size, frames):
     latents, text = batch[0][:frames], batch[1][:branches]
     ours = torch.zeros(branches, *latents.shape)
-    with cross_frame_attention(unet, references=references) as memory:
+    with cross_frame_attention(unet, branches=branches, references=references) as memory:
         for span in spans(frames, [0], memory.key_frame_every):
             memory.begin(span)
             for begin in range(span.start, span.stop, chunk_size):
                 some = slice(begin, min(begin + chunk_size, span.stop))
-                with memory.open(span):
+                with memory.open(span, begin):
                     ours[:, some] = predicted(unet, latents[some], text).unflatten(0, (branches, -1))
     assert torch.allclose(ours.flatten(0, 1), by_definition(unet, latents, text, references), atol=1e-5)
 
@@ -96,8 +96,9 @@ def test_frames_go_in_an_order_in_which_each_finds_what_it_looks_at():
         return [(span.start, span.stop, span.role) for span in spans(*how)]
 
     assert order(1, [0], None) == [(0, 1, "anchor")]
-    assert order(8, [0], None) == [(0, 1, "anchor"), (1, 8, "others")]
-    assert order(8, [0, 3, 99], None) == [(0, 1, "anchor"), (1, 3, "others"), (3, 4, "anchor"), (4, 8, "others")]
+    assert order(8, [0], None) == [(0, 8, "anchor")]
+    assert order(8, [0, 3, 99], None) == [(0, 3, "anchor"), (3, 8, "anchor")]
+    assert order(4, [0], 4) == [(0, 4, "anchor")]
     by_keys = [(0, 1, "anchor"), (4, 5, "key"), (1, 4, "others"), (8, 9, "key"), (5, 8, "others")]
     assert order(9, [0], 4) == by_keys
     assert order(11, [0], 4) == [*by_keys, (9, 11, "others")]
@@ -106,9 +107,15 @@ def test_frames_go_in_an_order_in_which_each_finds_what_it_looks_at():
 @torch.inference_mode()
 def test_the_anchor_frame_sees_itself_alone(unet, batch):
     latents, text = batch
-    with cross_frame_attention(unet) as memory, memory.anchor_pass():
-        anchor = predicted(unet, latents[:1], text)
-    assert torch.allclose(anchor, predicted(unet, latents[:1], text), atol=1e-6)
+    alone = predicted(unet, latents[:1], text)
+    for references in REFERENCE_FRAMES:
+        for count in (1, 3):
+            with (
+                cross_frame_attention(unet, branches=len(text), references=references) as memory,
+                memory.anchor_pass(),
+            ):
+                anchor = predicted(unet, latents[:count], text)[::count]
+            assert torch.allclose(anchor, alone, atol=1e-6)
 
 
 @torch.inference_mode()
@@ -120,20 +127,20 @@ def test_norms_of_queries_and_keys_have_their_say():
         torch.nn.init.normal_(norm.weight)
         torch.nn.init.normal_(norm.bias)
     frames = torch.randn(1, 12, 16)
-    memory = FrameMemory()
+    memory = FrameMemory(branches=1)
     processor = CrossFrameProcessor(memory, "layer")
     with memory.anchor_pass():
         anchor = processor(attn, frames)
     assert torch.allclose(anchor, AttnProcessor2_0()(attn, frames), atol=1e-6)
     assert torch.allclose(processor(attn, frames), anchor, atol=1e-6)  # a later frame that looks the same
     text = torch.randn(1, 5, 16)
-    assert torch.allclose(TextMemoryProcessor()(attn, frames, text), AttnProcessor2_0()(attn, frames, text), atol=1e-6)
+    assert torch.allclose(TextMemoryProcessor(1)(attn, frames, text), AttnProcessor2_0()(attn, frames, text), atol=1e-6)
 
 
 @torch.inference_mode()
 def test_leaving_restores_the_model_bit_for_bit(unet, batch):
     before, processors = predicted(unet, *batch), dict(unet.attn_processors)
-    with cross_frame_attention(unet) as memory, memory.anchor_pass():
+    with cross_frame_attention(unet, branches=2) as memory, memory.anchor_pass():
         predicted(unet, batch[0][:1], batch[1])
     assert all(unet.attn_processors[name] is found for name, found in processors.items())
     assert torch.equal(predicted(unet, *batch), before)
@@ -144,14 +151,14 @@ def test_leaving_restores_the_model_bit_for_bit(unet, batch):
 def test_an_exception_restores_every_model(unet):
     controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8))
     before = [dict(model.attn_processors) for model in (unet, controlnet)]
-    with pytest.raises(RuntimeError, match="injected"), cross_frame_attention(unet, controlnet):
+    with pytest.raises(RuntimeError, match="injected"), cross_frame_attention(unet, controlnet, branches=2):
         raise RuntimeError("injected")
     after = [dict(model.attn_processors) for model in (unet, controlnet)]
     assert before == after
 
 
 def test_patches_self_attention_alone(unet):
-    with cross_frame_attention(unet):
+    with cross_frame_attention(unet, branches=2):
         patched = {n for n, found in unet.attn_processors.items() if isinstance(found, CrossFrameProcessor)}
     assert patched == {name for name in unet.attn_processors if name.endswith("attn1.processor")}
     assert not any(is_self_attention(unet, name) for name in unet.attn_processors if ".attn2." in name)
@@ -159,7 +166,7 @@ def test_patches_self_attention_alone(unet):
 
 def test_models_share_a_memory_without_mixing(unet):
     controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8))
-    with cross_frame_attention(unet, controlnet):
+    with cross_frame_attention(unet, controlnet, branches=2):
         layers = [
             found.layer
             for model in (unet, controlnet)

@@ -37,14 +37,14 @@ def smallest_unet():
 
 @torch.inference_mode()
 def clip(unet, merging):
-    """Three frames in chunks of two, under all the patches of a run; its anchor goes alone."""
+    """Three frames in chunks of two and one, under all the patches of a run."""
     generator = torch.Generator().manual_seed(0)
     latents, text = torch.randn(3, 4, 8, 8, generator=generator), torch.randn(2, 6, 16, generator=generator)
     outputs = []
-    with cross_frame_attention(unet) as memory, token_merging(merging, unet), text_memory(unet):
-        for chunk in (latents[:1], latents[1:]):
+    with cross_frame_attention(unet, branches=2) as memory, token_merging(merging, unet), text_memory(unet, branches=2):
+        for chunk in (latents[:2], latents[2:]):
             shown, prompts = chunk.repeat(2, 1, 1, 1), text.repeat_interleave(len(chunk), 0)
-            with memory.anchor_pass() if len(chunk) == 1 else memory.chunk_pass():
+            with memory.anchor_pass() if len(chunk) == 2 else memory.chunk_pass():
                 outputs.append(unet(shown, 500.0, encoder_hidden_states=prompts).sample)
     return torch.cat(outputs)
 

@@ -184,7 +184,7 @@ class TestTraces:
         clean = predicted(guidance(pipeline), latents)
         with detector(pipeline).observing():
             assert torch.equal(predicted(guidance(pipeline), latents), clean)
-        with cross_frame_attention(unet) as memory:
+        with cross_frame_attention(unet, branches=2) as memory:
             clean = self.anchor_first(pipeline, memory, latents)
             with detector(pipeline).observing():
                 assert torch.equal(self.anchor_first(pipeline, memory, latents), clean)

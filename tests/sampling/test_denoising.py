@@ -121,7 +121,26 @@ def test_every_frame_is_evaluated_once_per_step(pipeline):
     count.handle.remove()
     first_frame, steps = 5, 50 - 2
     assert count.frames == first_frame + 5 * steps
-    assert count.batches == [1] * first_frame + [1, 2, 2] * steps
+    assert count.batches == [1] * first_frame + [2, 2, 1] * steps
+
+
+@pytest.mark.parametrize(
+    ("changes", "batches"),
+    [
+        ({}, [4]),
+        ({"cross_frame_attention": False}, [4]),
+        ({"reference_frames": "first + previous"}, [4]),
+        ({"frames": 6, "reference_frames": "first + key frames"}, [1, 1, 3, 1]),
+        ({"frames": 9, "storyboard": "3: a robot", "shot_anchors": True}, [3, 6]),
+        ({"frames": 9}, [8, 1]),
+    ],
+    ids=str,
+)
+def test_the_anchor_rides_with_its_chunk(pipeline, changes, batches):
+    count = EvaluationCount(pipeline.components.unet, branches=2)
+    sampled(order(**changes, motion=False, steps=4, chunk_size=8), pipeline)
+    count.handle.remove()
+    assert count.batches == batches * 4
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -141,7 +160,7 @@ def test_samplers_agree_where_steps_are_many(pipeline):
 
 
 def test_first_frame_is_the_same_in_clips_of_any_length(pipeline):
-    assert torch.allclose(sampled(order(frames=1), pipeline)[0], sampled(order(frames=6), pipeline)[0], atol=1e-5)
+    assert torch.allclose(sampled(order(frames=1), pipeline)[0], sampled(order(frames=6), pipeline)[0], atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -159,14 +178,14 @@ def test_first_frame_is_the_same_in_clips_of_any_length(pipeline):
 )
 def test_longer_clips_begin_with_shorter_ones(pipeline, changes):
     shorter, longer = (sampled(order(frames=frames, **changes), pipeline) for frames in (3, 6))
-    assert torch.allclose(longer[:3], shorter, atol=1e-5)
+    assert torch.allclose(longer[:3], shorter, atol=1e-4)
 
 
 def test_with_key_frames_longer_clips_are_the_same_as_far_as_the_last_key_frame(pipeline):
     shorter, longer = (
         sampled(order(frames=frames, reference_frames="first + key frames"), pipeline) for frames in (6, 10)
     )
-    assert torch.allclose(longer[:5], shorter[:5], atol=1e-5)
+    assert torch.allclose(longer[:5], shorter[:5], atol=1e-4)
 
 
 @pytest.mark.parametrize("changes", [{}, {"motion": False}, {"resampling": "white"}], ids=str)

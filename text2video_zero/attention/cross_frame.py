@@ -1,8 +1,9 @@
 """Cross-frame attention (paper, section 3.3.2), run anchor first.
 
-The anchor frame (frame 0) goes through the model alone and leaves the keys and values of every self-attention
-layer in a `FrameMemory`; then the other frames go through in chunks of any size and attend to them. The result
-does not depend on the chunk size, and memory is bounded by the chunk and not by the length of the clip.
+The anchor frame (frame 0) goes through the model at the head of the first chunk: every self-attention layer takes its
+keys and values from the anchor's rows of the batch and leaves them in a `FrameMemory`, where the other frames, in this
+chunk and in those after it, attend to them. The result does not depend on the chunk size, and memory is bounded by the
+chunk and not by the length of the clip.
 
 A frame can look at more than the anchor: at the frame before it, or at key frames, which go through before the
 frames between them do. What comes after the last key frame has none behind it, and would look at one in a longer clip.
@@ -37,7 +38,8 @@ ANCHOR, KEY, OTHERS = "anchor", "key", "others"
 class Span:
     """Frames that go through the model one after the other or together, and what they are to the others.
 
-    role: ANCHOR and KEY are single frames; OTHERS attend to what those before them have left.
+    role: with ANCHOR the first one is an anchor, to which the others attend; KEY is a single frame; OTHERS attend to
+    what those before them have left.
     last: no key frame comes after them before the next anchor.
     """
 
@@ -60,7 +62,10 @@ def spans(frames: int, anchors: Sequence[int], every: int | None) -> list[Span]:
         for key in range(anchor + every, end, every) if every else ():
             order += [Span(key, key + 1, KEY), Span(done, key, OTHERS)]
             done = key + 1
-        order.append(Span(done, end, OTHERS, last=True))
+        if order[-1].role == ANCHOR:  # no key frame comes between: it takes the others along
+            order[-1] = Span(anchor, end, ANCHOR, last=True)
+        else:
+            order.append(Span(done, end, OTHERS, last=True))
     return [span for span in order if span.stop > span.start]
 
 
@@ -68,10 +73,12 @@ def spans(frames: int, anchors: Sequence[int], every: int | None) -> list[Span]:
 class FrameMemory:
     """Keys and values that later frames attend to, by layer, each (branches, tokens, channels).
 
+    branches: guidance branches of every batch, 1 or more.
     references: which frames those are, one of REFERENCE_FRAMES.
     previous: those of the frame before, or of the key frame before.  following: of the key frame after.
     """
 
+    branches: int
     references: str = FIRST
     anchors: dict[str, KeyValue] = field(default_factory=dict)
     previous: dict[str, KeyValue] = field(default_factory=dict)
@@ -88,15 +95,15 @@ class FrameMemory:
         if self.references == FIRST_AND_KEYS and (span.role == KEY or span.last):
             self.previous, self.following = self.following, {}
 
-    def open(self, span: Span) -> AbstractContextManager[None]:
-        """What to open while the model sees frames of a span."""
-        if span.role == ANCHOR:
+    def open(self, span: Span, begin: int) -> AbstractContextManager[None]:
+        """What to open while the model sees frames of a span, from `begin` on."""
+        if span.role == ANCHOR and begin == span.start:
             return self.anchor_pass()
         return self._recording(KEY) if span.role == KEY else self.chunk_pass()
 
     @contextmanager
     def anchor_pass(self) -> Generator[None]:
-        """While this is open, the model sees the anchor frame and every layer stores what it finds."""
+        """While this is open, the model sees the anchor at the head of its chunk and every layer stores its part."""
         self.clear()
         with self._recording(ANCHOR):
             yield
@@ -148,17 +155,16 @@ class CrossFrameProcessor:
             raise ValueError(f"{self.layer} is no plain self-attention layer")
         query, memory = attn.to_q(hidden_states), self.memory
         if memory.recording == ANCHOR:
-            key_value = keys_of(attn, hidden_states), values_of(attn, hidden_states)
-            memory.anchors[self.layer] = key_value
+            anchor = hidden_states[:: len(hidden_states) // memory.branches]  # (b, n, c)
+            memory.anchors[self.layer] = keys_of(attn, anchor), values_of(attn, anchor)
             if memory.references == FIRST_AND_PREVIOUS:
-                memory.previous[self.layer] = key_value
-            attended = attend(attn, query, *key_value)
-        elif memory.references == FIRST_AND_PREVIOUS:
+                memory.previous[self.layer] = memory.anchors[self.layer]  # seen twice, the anchor is seen as once
+        if memory.references == FIRST_AND_PREVIOUS:
             attended = self._attend_to_anchor_and_previous(attn, query, hidden_states)
         else:
             # All frames of a branch ask the same keys: folded into the query, the keys are never copied.
             key, value = self._remembered()
-            folded = query.reshape(key.shape[0], -1, query.shape[-1])  # (b, m·n, c)
+            folded = query.reshape(memory.branches, -1, query.shape[-1])  # (b, m·n, c)
             attended = attend(attn, folded, key, value).reshape(query.shape)
             if memory.recording == KEY:
                 memory.following[self.layer] = keys_of(attn, hidden_states), values_of(attn, hidden_states)
@@ -183,7 +189,7 @@ class CrossFrameProcessor:
     ) -> torch.Tensor:
         own = keys_of(attn, hidden_states), values_of(attn, hidden_states)
         last, anchor = self.memory.previous[self.layer], self.memory.anchors[self.layer]
-        branches = anchor[0].shape[0]
+        branches = self.memory.branches
         references: list[torch.Tensor] = []
         for tensor, tensor_before, tensor_anchor in zip(own, last, anchor, strict=True):
             frames = tensor.unflatten(0, (branches, -1))  # (b, m, n, c)
@@ -208,12 +214,13 @@ def attend(attn: Attention, query: torch.Tensor, key: torch.Tensor, value: torch
 
 
 @contextmanager
-def cross_frame_attention(*models: ModelMixin, references: str = FIRST) -> Generator[FrameMemory]:
+def cross_frame_attention(*models: ModelMixin, branches: int, references: str = FIRST) -> Generator[FrameMemory]:
     """Patch every self-attention (attn1) layer of the models; leaving restores what was there, bit for bit.
 
     models: UNet2DConditionModel or ControlNetModel. Text cross-attention (attn2) is not touched.
+    branches: guidance branches of every batch.
     """
-    memory = FrameMemory(references)
+    memory = FrameMemory(branches, references)
     with ExitStack() as patches:
         patches.callback(memory.clear)
         for number, model in enumerate(models):

@@ -12,6 +12,7 @@ from text2video_zero.requests import TextToVideoRequest
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from contextlib import AbstractContextManager
 
     from diffusers.models.modeling_utils import ModelMixin
 
@@ -20,15 +21,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def attention_of(request: VideoRequest, *models: ModelMixin) -> Generator[FrameMemory | None]:
+def attention_of(request: VideoRequest, branches: int, *models: ModelMixin) -> Generator[FrameMemory | None]:
     """The attention that a request asks for: cross-frame or what the models have, with cells merged or not.
 
-    Open for one run, that is for one set of prompts, whose first frame goes first and alone. Prompts of a storyboard
-    differ between frames, so that nothing of them is kept. Yields the memory of cross-frame attention, None without it.
+    branches: guidance branches of every batch. Open for one run, that is for one set of prompts. Prompts of a
+    storyboard differ between frames, so that nothing of them is kept. Yields the memory of cross-frame attention, None
+    without it.
     """
-    references = request.reference_frames
-    across = cross_frame_attention(*models, references=references) if request.cross_frame_attention else None
+    across: AbstractContextManager[FrameMemory | None] = nullcontext()
+    if request.cross_frame_attention:
+        across = cross_frame_attention(*models, branches=branches, references=request.reference_frames)
     changes = isinstance(request, TextToVideoRequest) and request.storyboard
-    texts = nullcontext() if changes else text_memory(*models)
-    with across or nullcontext() as memory, token_merging(request.token_merging, *models), texts:
+    texts = nullcontext() if changes else text_memory(*models, branches=branches)
+    with across as memory, token_merging(request.token_merging, *models), texts:
         yield memory

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class TextMemoryProcessor:
     """Attention processor of one attn2 layer that remembers the keys and values of the run's prompts."""
 
-    def __init__(self) -> None:
-        self.branches = 0
+    def __init__(self, branches: int) -> None:
+        self.branches = branches
         self.key_value: KeyValue | None = None  # of one frame, each (branches, tokens, channels)
 
     def __call__(
@@ -35,13 +35,9 @@ class TextMemoryProcessor:
         encoder_hidden_states: torch.Tensor,
         attention_mask: None = None,
     ) -> torch.Tensor:
-        """hidden_states: (branches·frames, cells, channels); encoder_hidden_states: the text's, likewise.
-
-        The first batch that comes by must be that of a single frame, as the anchor is.
-        """
+        """hidden_states: (branches·frames, cells, channels); encoder_hidden_states: the text's, likewise."""
         if attention_mask is not None:
             raise ValueError("the text attention of these models has no mask")
-        self.branches = self.branches or len(hidden_states)
         frames = len(hidden_states) // self.branches
         query = attn.to_q(hidden_states)
         if self.key_value is None or self.key_value[0].dtype != query.dtype:  # a model may go on in a wider type
@@ -53,14 +49,14 @@ class TextMemoryProcessor:
 
 
 @contextmanager
-def text_memory(*models: ModelMixin) -> Generator[None]:
+def text_memory(*models: ModelMixin, branches: int) -> Generator[None]:
     """Patch every text attention layer of the models for one run; leaving restores what was there, bit for bit.
 
     models: UNet2DConditionModel or ControlNetModel. While this is open, all batches must show the same prompts in
-    the same branches, branch-major, and the first one a single frame.
+    the same guidance branches, so many of them, branch-major.
     """
     with ExitStack() as patches:
         for model in models:
             layers = [name for name in model.attn_processors if not is_self_attention(model, name)]
-            patches.enter_context(patched_processors(model, {name: TextMemoryProcessor() for name in layers}))
+            patches.enter_context(patched_processors(model, {name: TextMemoryProcessor(branches) for name in layers}))
         yield

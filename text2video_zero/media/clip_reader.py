@@ -19,8 +19,6 @@ import weakref
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, Self, cast
 
-import numpy as np
-
 from text2video_zero.errors import UserError
 from text2video_zero.media.decoding.facts import FORMATS_TO_GIVE, Facts, Limits
 from text2video_zero.requests.fields import Size
@@ -28,6 +26,8 @@ from text2video_zero.requests.fields import Size
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
+
+    import numpy as np
 
     Picture = np.ndarray[Any, np.dtype[np.uint8]]  # (h, w, 3) RGB
 
@@ -87,6 +87,8 @@ class ClipReader:
         numbers: ascending.  rate: frames per second at which they are counted; picture k is what is on the screen
         k / rate seconds after the first one. Fewer come where the clip is damaged; UserError where there is none.
         """
+        import numpy as np  # late: every mistake in the options comes by here
+
         self._decoder.order(numbers=list(numbers), rate=rate, size=size)
         while True:
             _, pixels = yield from self._answer()

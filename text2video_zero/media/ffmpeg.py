@@ -9,14 +9,13 @@ import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
-import imageio_ffmpeg
-import numpy as np
-
 from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import IO
+
+    import numpy as np
 
 FFMPEG_REMEDY = "install imageio-ffmpeg again, or set IMAGEIO_FFMPEG_EXE to an ffmpeg that has libx264"
 
@@ -29,6 +28,10 @@ def run_ffmpeg(arguments: list[str], stdin: Iterable[np.ndarray] = (), *, second
     imageio_ffmpeg's own writer is not used: it neither looks at ffmpeg's exit status nor keeps its message.
     Raises OSError for a full disk or a missing permission, UserError for everything else that fails.
     """
+    # Late: every mistake in the options comes by here.
+    import imageio_ffmpeg
+    import numpy as np
+
     with tempfile.TemporaryFile() as complaints:
         try:
             command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-v", "error", *arguments]

@@ -8,8 +8,6 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from text2video_zero.errors import UserError
 from text2video_zero.media.clip_reader import LIMITS
 from text2video_zero.media.ffmpeg import run_ffmpeg
@@ -87,6 +85,8 @@ def _mp4_settings(path: Path) -> bytes:
 
 
 def _gif_settings(path: Path) -> bytes:
+    from PIL import Image  # late: every mistake in the options comes by here
+
     with Image.open(path, formats=["GIF"]) as picture:
         return picture.info.get("comment", b"")
 

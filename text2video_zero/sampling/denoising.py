@@ -1,4 +1,4 @@
-"""The one denoising loop: at every step the anchor frame first, then the other frames in chunks."""
+"""The one denoising loop: at every step all frames in chunks, the anchor frame at the head of the first."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class _Chunks:
             if number < self.placement.precision:
                 continue  # where one chunk has failed, most others would
             try:
-                with precision(), self.around(frames), self._attending(span):
+                with precision(), self.around(frames), self._attending(span, frames.start):
                     return _checked(self.predict_noise(shown[frames], timestep, frames), frames, step)
             except _NotFiniteError as error:
                 failure = str(error)
@@ -164,8 +164,8 @@ class _Chunks:
             f"{failure}: use another seed or a lower guidance scale, or run in full precision (--device cpu)."
         )
 
-    def _attending(self, span: Span) -> AbstractContextManager[None]:
-        return nullcontext() if self.memory is None else self.memory.open(span)
+    def _attending(self, span: Span, begin: int) -> AbstractContextManager[None]:
+        return nullcontext() if self.memory is None else self.memory.open(span, begin)
 
 
 def _checked(noise: torch.Tensor, frames: slice, step: int) -> torch.Tensor:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Latents (f, c, h, w) float32 of some frames, a timestep, and which frames of the clip they are
 # -> predicted noise of the same shape, float32.
 NoisePredictor = Callable[[torch.Tensor, float, slice], torch.Tensor]
+INSTRUCT_BRANCHES = 3  # neither picture nor words, the picture alone, both
 
 
 def negative_branch(negative_prompt: str, scale: float) -> str | None:
@@ -141,7 +142,9 @@ class InstructGuidance:
         """Predict the noise of the given frames of the clip."""
         negative, positive = self.embeddings
         image = self.image_latents[frames].to(latents)
-        shown = torch.cat([latents.repeat(3, 1, 1, 1), torch.cat([torch.zeros_like(image), image, image])], dim=1)
+        shown = torch.cat(
+            [latents.repeat(INSTRUCT_BRANCHES, 1, 1, 1), torch.cat([torch.zeros_like(image), image, image])], dim=1
+        )
         embeddings = torch.stack([negative, negative, positive]).repeat_interleave(len(latents), dim=0)
         shown, embeddings = shown.to(self.unet.dtype), embeddings.to(self.unet.dtype)
         noise = self.unet(shown, timestep, encoder_hidden_states=embeddings).sample.float()

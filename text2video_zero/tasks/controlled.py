@@ -65,7 +65,8 @@ def sample_controlled(
     carried = carried_noise(request, clip, pipeline)
     progress = ProgressReporter(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
     placement = yield from placement_for(request, request.concrete_size, pipeline)
-    with placement, attention_of(request, components.unet, pipeline.controlnet) as memory:
+    branches = len(guidance.embeddings)
+    with placement, attention_of(request, branches, components.unet, pipeline.controlnet) as memory:
         loop = denoise(
             clip_noise(request, pipeline, carried),
             schedule,

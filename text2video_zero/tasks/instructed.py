@@ -14,7 +14,7 @@ from text2video_zero.models.catalogue import name_of
 from text2video_zero.prompts.encoding import encoded_prompts
 from text2video_zero.sampling.decoding import encoded_frame
 from text2video_zero.sampling.denoising import Sampled, denoise
-from text2video_zero.sampling.guidance import InstructGuidance
+from text2video_zero.sampling.guidance import INSTRUCT_BRANCHES, InstructGuidance
 from text2video_zero.sampling.motion.noise import NoisePath
 from text2video_zero.sampling.noise import frame_noise, latent_shape
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
@@ -54,7 +54,7 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
     schedule = schedule_of(request.sampler, request.steps, scheduler_told(components.scheduler, request.prediction))
     progress = ProgressReporter(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
     placement = yield from placement_for(request, request.concrete_size, pipeline)
-    with placement, attention_of(request, components.unet) as memory:
+    with placement, attention_of(request, INSTRUCT_BRANCHES, components.unet) as memory:
         loop = denoise(
             noise_of_step(request, pipeline, 0, carried),
             schedule,

@@ -49,15 +49,16 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
     components = pipeline.components
     guidance = text_guidance(request, pipeline)
     plan = motion_plan(request, pipeline)
+    branches = len(guidance.embeddings)
     placement = yield from placement_for(request, request.concrete_size, pipeline)
-    with placement, attention_of(request, components.unet) as memory:
+    with placement, attention_of(request, branches, components.unet) as memory:
         run = ClipRun(request, pipeline, plan, guidance, memory, placement)
         joint = plan.joint, range(plan.begin, len(plan.joint.timesteps))
         if not request.smooth_background:
             latents = yield from run.denoised((yield from run.start()), *joint)
             return Sampled(latents, request, shifts=run.shifts)
         # Before the first step, so that a word or a network that is missing is told at once.
-        detector = _foreground_detector(request, pipeline, branches=len(guidance.embeddings))
+        detector = _foreground_detector(request, pipeline, branches)
         start = yield from run.start()
         with detector.observing() as around_chunk:
             first_pass = yield from run.denoised(start, *joint, around_chunk=around_chunk)
