@@ -1,15 +1,19 @@
 """Clips that tests write, and what a frame of them tells."""
 
 import dataclasses
+import signal
 import struct
 import subprocess
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
 
-from text2video_zero.media.clips import Clip, read_clip
+from text2video_zero.media import clip_reader
+from text2video_zero.media.clips import Clip, probe, read_clip
 from text2video_zero.media.frames import StoredFrames
 from text2video_zero.requests.fields import Size
 
@@ -20,6 +24,19 @@ NATIVE = Size(64, 64)
 def ffmpeg(*arguments: object) -> None:
     exe = imageio_ffmpeg.get_ffmpeg_exe()
     subprocess.run([exe, "-v", "error", "-y", *map(str, arguments)], check=True, capture_output=True)
+
+
+@contextmanager
+def hung_decoder() -> Iterator[subprocess.Popen]:
+    """The process that decodes the next clip, which answers nothing as long as this is open."""
+    probe(CASES / "sdr.mp4")
+    waiting = clip_reader.IDLE.get_nowait()
+    waiting._process.send_signal(signal.SIGSTOP)
+    clip_reader.IDLE.put(waiting)
+    try:
+        yield waiting._process
+    finally:
+        waiting._process.kill()
 
 
 def brightness(index: int) -> int:
