@@ -75,6 +75,12 @@ READERS = (
     "transformers.models.auto",
     "transformers.utils.loading_report",
 )
+# What Python and torch raise of a network of a size or shape that none can have, and where libraries build one
+IMPOSSIBLE = (TypeError, ArithmeticError, AttributeError, IndexError, AssertionError)
+BUILDERS = frozenset(
+    {"diffusers.configuration_utils", "transformers.configuration_utils", "transformers.modeling_utils"}
+)
+BUILDING = frozenset({"from_config", "from_dict", "from_pretrained"})
 
 
 @contextmanager
@@ -85,8 +91,9 @@ def errors_in_one_sentence(source: str) -> Generator[None]:
     """
     try:
         yield
-    except (*UNREADABLE, ValueError, KeyError, RuntimeError) as error:
-        if not isinstance(error, UNREADABLE) and not _raised_by_a_reader(error):
+    except (*UNREADABLE, *IMPOSSIBLE, ValueError, KeyError, RuntimeError) as error:
+        told = isinstance(error, UNREADABLE) or _raised_while_building(error)
+        if not told and (isinstance(error, IMPOSSIBLE) or not _raised_by_a_reader(error)):
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
@@ -99,6 +106,14 @@ def _raised_by_a_reader(error: Exception) -> bool:
     *_, (innermost, _) = walk_tb(error.__traceback__)
     module = str(innermost.f_globals.get("__name__"))
     return any(module == reader or module.startswith(f"{reader}.") for reader in READERS)
+
+
+def _raised_while_building(error: Exception) -> bool:
+    """Whether a network was being built of what its configuration says, when it could not be."""
+    return any(
+        frame.f_globals.get("__name__") in BUILDERS and frame.f_code.co_name in BUILDING
+        for frame, _ in walk_tb(error.__traceback__)
+    )
 
 
 def pipeline_class_of(folder: Path) -> type[StableDiffusionPipeline | StableDiffusionXLPipeline]:
