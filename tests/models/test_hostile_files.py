@@ -125,7 +125,6 @@ class TestHostileFiles:
             ("unet", "attention_head_dim", 0),
             ("unet", "block_out_channels", "wide"),
             ("unet", "down_block_types", ["os.system"]),
-            ("unet", "layers_per_block", -1),
             ("unet", "norm_num_groups", 0),
             ("unet", "cross_attention_dim", 10**12),
             ("vae", "block_out_channels", []),

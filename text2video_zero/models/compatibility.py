@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.loaders.single_file_utils import SingleFileComponentError
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from text2video_zero.errors import UserError
@@ -51,6 +52,7 @@ UNREADABLE = (
     SafetensorError,
     SingleFileComponentError,
     json.JSONDecodeError,
+    StrictDataclassError,  # transformers', of a configuration's values
     UnicodeDecodeError,
     UnpicklingError,
 )
@@ -97,7 +99,7 @@ def errors_in_one_sentence(source: str) -> Generator[None]:
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"The model {short_name(source)!r} could not be read ({reason.rstrip('.')}): check that it is complete "
+            f"The model {short_name(source)!r} could not be read ({reason.rstrip('.:')}): check that it is complete "
             "and of the kind that is asked for."
         ) from error
 
