@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import html
 import time
-from collections.abc import AsyncIterator, Iterator  # noqa: TC003 - Gradio reads the annotations of its handlers
+from collections.abc import AsyncIterator, Generator  # noqa: TC003 - Gradio reads the annotations of its handlers
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +133,7 @@ class UsedPart:
         told = time.monotonic()
         try:
             with closing(showing_used_part(first_frame, frames, fps, file, path)) as run:
-                while not isinstance(made := await asyncio.to_thread(next, run), str):
+                while not isinstance(made := await asyncio.to_thread(run.__next__), str):
                     if self._asked.get(request.session_hash) is not asked:
                         yield gr.skip()  # a generator without a word would empty the page
                         return
@@ -148,7 +148,7 @@ class UsedPart:
 
 def showing_used_part(
     first_frame: float | None, frames: float | None, fps: float | None, file: Any, path: str | None = ""
-) -> Iterator[int | str]:
+) -> Generator[int | str, None, None]:
     """The part of a clip that a run would use, as HTML, or what is wrong with it; blank while there is no clip.
 
     Before it come the numbers of frames that are read, several times a second; closing stops the reading.
