@@ -63,7 +63,7 @@ def watch(queue, entry, kind=Done):
 def test_stop_is_heard_while_a_clip_that_takes_long_is_opened(queue, tiny_checkpoint, tiny_controlnets, maps_only):
     """Showing its control map, and making a video of it; the process that decodes ends too."""
     checkpoint = Checkpoint(str(tiny_checkpoint), controlnet=str(tiny_controlnets["edge"]))
-    request = EdgeRequest(prompt="a fox", clip=str(CASES / "sdr.mp4"), frames=2, steps=2)
+    request = EdgeRequest(prompt="a fox", clip=str(CASES / "sdr.mp4"), frames=2, steps=4)
 
     async def stopped(entry):
         async for standing, _ in queue.watched(entry):
