@@ -41,6 +41,7 @@ from text2video_zero.models.compatibility import (
 )
 from text2video_zero.models.files.fingerprints import short_hash
 from text2video_zero.models.files.older_names import has_older_names, text_encoder_of
+from text2video_zero.models.files.pickled import plainly_read
 from text2video_zero.models.files.single_file import controlnet_configuration, opened
 from text2video_zero.models.hub import Hub
 from text2video_zero.models.hub.files import safetensors_alone
@@ -275,7 +276,7 @@ class _Reader:
 
     def _single_file(self, path: Path, parts: dict[str, object]) -> _Components:
         """A whole model in one file; a folder of the file's name beside it may hold its configuration."""
-        with opened(path) as file:
+        with opened(path) as file, plainly_read(path):
             pipeline_class = StableDiffusionXLPipeline if file.family == "sdxl" else StableDiffusionPipeline
             components = pipeline_class.from_single_file(
                 str(path),
@@ -319,7 +320,7 @@ class _Reader:
         path = self.sources.folder(source, revision)
         with errors_in_one_sentence(source):
             if path.is_file():
-                with controlnet_configuration(path) as config:
+                with controlnet_configuration(path) as config, plainly_read(path):
                     controlnet = ControlNetModel.from_single_file(
                         str(path), config=str(config), dtype=self.dtype, local_files_only=True
                     )

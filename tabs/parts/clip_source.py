@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
+import time
+from collections.abc import AsyncIterator, Generator  # noqa: TC003 - Gradio reads the annotations of its handlers
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs.form import QUIETLY, clip_widget, path_of, path_typed
+from tabs.form import IN_TURN, QUIETLY, clip_widget, path_of, path_typed
 from tabs.look import display
 from text2video_zero.errors import UserError
-from text2video_zero.media.clips import read_clip
+from text2video_zero.media.clips import reading
 from text2video_zero.requests import Size
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ WEBCAM = {"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}}
 """What is asked of a camera; without asking, browsers record several million pixels and drop frames."""
 
 FILE, CAMERA, FOLDER = "file", "webcam", "folder"
+QUIET_SECONDS = 0.5  # after which a page that waits for its clip is told that it still does
 
 
 @dataclass(frozen=True)
@@ -60,14 +65,12 @@ class ClipSource:
         part = [fields[name] for name in USED_PART]
         gr.on(
             [*(source.change for source in chosen), *(field.change for field in part)],
-            show_used_part,
+            UsedPart().shown,
             [*part, *chosen],
             self.preview,
             preprocess=False,
-            concurrency_limit=1,  # in the order of the changes, so that the last one is what is seen
             trigger_mode="multiple",
-            show_progress="hidden",
-            api_visibility="private",
+            **IN_TURN,
         )
 
 
@@ -107,15 +110,55 @@ def _recorded(recording: Any) -> tuple[Any, gr.Tabs]:
     return path_of(recording) or gr.skip(), gr.Tabs(selected=FILE)
 
 
-def show_used_part(
+class UsedPart:
+    """Shows on each page what of its clip a run would use: the last that was asked, which ends what was asked before.
+
+    A clip that takes long is read no longer when another one is chosen, when it is taken out, or the page is left.
+    """
+
+    def __init__(self) -> None:
+        self._asked: dict[str | None, object] = {}  # session of a page -> its last question
+
+    async def shown(
+        self,
+        request: gr.Request,
+        first_frame: float | None,
+        frames: float | None,
+        fps: float | None,
+        file: Any,
+        path: str | None = "",
+    ) -> AsyncIterator[Any]:
+        """What `showing_used_part` ends with, and now and then nothing new, so that Gradio can end it meanwhile."""
+        asked = self._asked[request.session_hash] = object()
+        told = time.monotonic()
+        try:
+            with closing(showing_used_part(first_frame, frames, fps, file, path)) as run:
+                while not isinstance(made := await asyncio.to_thread(run.__next__), str):
+                    if self._asked.get(request.session_hash) is not asked:
+                        yield gr.skip()  # a generator without a word would empty the page
+                        return
+                    if time.monotonic() - told > QUIET_SECONDS:
+                        told = time.monotonic()
+                        yield gr.skip()
+            yield made if self._asked.get(request.session_hash) is asked else gr.skip()
+        finally:
+            if self._asked.get(request.session_hash) is asked:
+                del self._asked[request.session_hash]
+
+
+def showing_used_part(
     first_frame: float | None, frames: float | None, fps: float | None, file: Any, path: str | None = ""
-) -> str:
-    """The part of a clip that a run would use as HTML, or what is wrong with it; blank while there is no clip."""
+) -> Generator[int | str, None, None]:
+    """The part of a clip that a run would use, as HTML, or what is wrong with it; blank while there is no clip.
+
+    Before it come the numbers of frames that are read, several times a second; closing stops the reading.
+    """
     clip_path = path_of(file) or path_typed(path)
     if not clip_path or first_frame is None or frames is None or fps is None:
-        return ""
+        yield ""
+        return
     try:
-        clip = read_clip(
+        clip = yield from reading(
             Path(clip_path),
             first_frame=int(first_frame),
             frames=int(frames),
@@ -124,8 +167,9 @@ def show_used_part(
             native=PREVIEW_SIZE,
         )
     except UserError as error:
-        return f'<p class="note">{html.escape(str(error))}</p>'
-    return display.clip(clip.frames, clip.fps, used_part(clip, int(first_frame)), describe(clip.source))
+        yield f'<p class="note">{html.escape(str(error))}</p>'
+        return
+    yield display.clip(clip.frames, clip.fps, used_part(clip, int(first_frame)), describe(clip.source))
 
 
 def used_part(clip: Clip, first_frame: int) -> str:

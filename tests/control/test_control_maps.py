@@ -69,10 +69,11 @@ def test_a_batch_that_the_memory_does_not_hold_is_halved(frames, monkeypatch, fi
 
 def test_progress_is_told_batch_by_batch_and_stopping_leaves_at_once(frames):
     steps = CannyMapper().steps(frames)
-    assert list(steps) == [8, 11]
-    begun = CannyMapper().steps(frames)
-    assert next(begun) == 8
-    begun.close()
+    assert list(steps) == [8, 11] + 11 * [11]  # then it draws
+    for pauses in (1, 2, 5):
+        begun = CannyMapper().steps(frames)
+        assert [next(begun) for _ in range(pauses)] == [8, 11, 11, 11, 11][:pauses]
+        begun.close()
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.media.clip_files import hung_decoder
 from text2video_zero.control.control_source import is_ready_made
 from text2video_zero.control.depth import drawn_depths
 from text2video_zero.control.pose import draw_skeletons
 from text2video_zero.control.ready_made import looks_ready_made
+from text2video_zero.events import Progress
+from text2video_zero.generators import result_of
 from text2video_zero.media.clips import read_clip
 from text2video_zero.media.video import Video
 from text2video_zero.requests import DepthRequest, EdgeRequest, PoseRequest, Size
@@ -98,7 +101,7 @@ def test_a_clip_is_judged_as_it_was_drawn_whatever_the_size_of_the_video(kind, d
     clip = read_clip(path, first_frame=0, frames=4, fps=8, size=Size(read, read), native=Size(read, read))
     for asked, request_type in REQUESTS.items():
         request = request_type(prompt="a fox", clip=str(path))
-        assert is_ready_made(request, clip) == (asked == kind and kind != "depth")
+        assert result_of(is_ready_made(request, clip)) == (asked == kind and kind != "depth")
 
 
 @pytest.mark.parametrize("path", sorted(CLIPS.glob("*.mp4")), ids=lambda path: path.stem)
@@ -106,7 +109,7 @@ def test_of_the_example_clips_skeletons_alone_are_certain(path):
     clip = read_clip(path, first_frame=0, frames=8, fps=8, size=None, native=Size(128, 128))
     for asked, request_type in REQUESTS.items():
         request = request_type(prompt="a fox", clip=str(path))
-        assert is_ready_made(request, clip) == (asked == "pose" and path.stem.endswith("skeleton"))
+        assert result_of(is_ready_made(request, clip)) == (asked == "pose" and path.stem.endswith("skeleton"))
 
 
 def test_only_the_part_that_is_used_is_judged(tmp_path):
@@ -115,7 +118,18 @@ def test_only_the_part_that_is_used_is_judged(tmp_path):
     for first_frame, length, certain in ((4, 4, True), (3, 4, False), (5, 4, False), (0, 12, False)):
         request = PoseRequest(prompt="a fox", clip=str(path), first_frame=first_frame, frames=length)
         clip = read_clip(path, first_frame=first_frame, frames=length, fps=8, size=Size(64, 64), native=Size(64, 64))
-        assert is_ready_made(request, clip) is certain
+        assert result_of(is_ready_made(request, clip)) is certain
+
+
+@pytest.mark.parametrize("looks", [0, 1, 3])
+def test_looking_whether_it_is_one_can_be_stopped_while_the_clip_takes_long(looks, tmp_path):
+    path = Video(clip_of("edge", 128), 8, {}).save(tmp_path / "clip.mp4")
+    clip = read_clip(path, first_frame=0, frames=4, fps=8, size=None, native=Size(128, 128))
+    with hung_decoder() as decoder:
+        looking = is_ready_made(EdgeRequest(prompt="a fox", clip=str(path)), clip)
+        assert [type(next(looking)) for _ in range(looks)] == [Progress] * looks
+        looking.close()
+        assert (decoder.poll() is None) == (looks == 0)
 
 
 def test_one_other_frame_is_enough_to_doubt():

@@ -1,16 +1,20 @@
 """Clips that tests write, and what a frame of them tells."""
 
 import dataclasses
+import signal
 import struct
 import subprocess
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
 import imageio_ffmpeg
 import numpy as np
 
-from text2video_zero.media.clips import Clip, read_clip
+from text2video_zero.media import clip_reader
+from text2video_zero.media.clips import Clip, probe, read_clip
 from text2video_zero.media.frames import StoredFrames
 from text2video_zero.requests.fields import Size
 
@@ -37,6 +41,17 @@ def described_video(path: Path) -> dict[str, object]:
             "duration": container.duration / av.time_base,
             "frames": stream.frames,
         }
+@contextmanager
+def hung_decoder() -> Iterator[subprocess.Popen]:
+    """The process that decodes the next clip, which answers nothing as long as this is open."""
+    probe(CASES / "sdr.mp4")
+    waiting = clip_reader.IDLE.get_nowait()
+    waiting._process.send_signal(signal.SIGSTOP)
+    clip_reader.IDLE.put(waiting)
+    try:
+        yield waiting._process
+    finally:
+        waiting._process.kill()
 
 
 def brightness(index: int) -> int:

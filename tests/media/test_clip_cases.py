@@ -143,6 +143,19 @@ class TestNames:
         assert read(tmp_path).note.endswith("left out, as no picture: caf?.mp4")
 
 
+class TestChanges:
+    def test_a_recording_that_changes_its_size_midway_fills_every_frame(self, tmp_path):
+        smaller, larger = counting(4), counting(8, 96, 128)[4:]
+        parts = [
+            written(tmp_path / "first.ts", smaller, 10, *LOSSLESS, "-bf", "0"),
+            written(tmp_path / "then.ts", larger, 10, *LOSSLESS, "-bf", "0", "-output_ts_offset", "0.4"),
+        ]
+        (tmp_path / "both.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+        clip = read(tmp_path / "both.ts", size=Size(64, 48), fps=10)
+        assert numbers(clip.frames) == list(range(8))
+        assert all(frame.min() == frame.max() for frame in clip.frames)
+
+
 class TestFolders:
     @pytest.fixture
     def folder(self, tmp_path):
@@ -169,6 +182,14 @@ class TestFolders:
         Image.fromarray(depth).save(tmp_path / "depth.tiff")
         seen = read(tmp_path / "depth.tiff", size=Size(256, 256)).frames[0, 0, :, 0]
         assert np.abs(seen.astype(int) - np.arange(256)).max() <= 1
+
+    def test_what_was_not_measured_is_as_far_as_the_least(self, tmp_path):
+        depth = np.linspace(2.5, 80, 256, dtype=np.float32)[None].repeat(256, 0)
+        depth[:, 100:104] = np.nan, np.inf, -np.inf, 3e38
+        Image.fromarray(depth).save(tmp_path / "depth.tiff")
+        seen = read(tmp_path / "depth.tiff", size=Size(256, 256)).frames[0, 0, :, 0].astype(int)
+        assert (seen[100:104] == 0).all()
+        assert np.abs(np.delete(seen - np.arange(256), range(100, 104))).max() <= 1
 
     def test_pages_of_a_tiff_are_frames(self, tmp_path):
         first, *others = (Image.fromarray(frame) for frame in counting(3))

@@ -70,6 +70,13 @@ class TestSize:
         sentence = refused(bare_png(tmp_path / "large.png", *shape))
         assert f"{shape[0]}x{shape[1]} pixels, more than 64 megapixels" in sentence
 
+    def test_pixels_of_absurd_shape_count_as_they_would_be_shown(self, tmp_path):
+        path = written(tmp_path / "wide.mov", counting(2, 2000, 64), 8, "-c:v", "png", "-vf", "setsar=3/1")
+        shape = struct.pack(">4sII", b"pasp", 3, 1)
+        assert path.read_bytes().count(shape) == 1
+        path.write_bytes(path.read_bytes().replace(shape, struct.pack(">4sII", b"pasp", 30_000, 1)))
+        assert "1920000x2000 pixels, more than 64 megapixels" in refused(path)
+
     @pytest.mark.parametrize("suffix", [".gif", ".webp", ".tiff", ".avif", ".png", ".zip", ".mkv"])
     def test_the_limit_is_that_of_every_kind(self, suffix, tmp_path):
         path = tmp_path / f"large{suffix}"
@@ -163,6 +170,24 @@ class TestLimits:
         decoder._process.stdout = io.BytesIO(half)
         decoder._listen()
         assert decoder.answer(0) == ({}, b"")
+
+
+class TestZips:
+    def test_one_with_a_password_is_told(self, tmp_path):
+        path = tmp_path / "secret.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("secret.zip.png", (CASES / "iphone_true.png").read_bytes())
+        content = bytearray(path.read_bytes())
+        content[6] |= 1  # the flag of encryption, in the file's header and in the list at the end
+        content[content.rindex(b"PK\1\2") + 8] |= 1
+        path.write_bytes(content)
+        assert "password" in refused(path)
+
+    def test_names_that_lead_out_of_it_read_what_is_in_it(self, tmp_path):
+        with zipfile.ZipFile(tmp_path / "out.zip", "w") as archive:
+            for name in ("../../etc/0.png", "/1.png", "C:\\2.png"):
+                archive.writestr(name, (CASES / "iphone_true.png").read_bytes())
+        assert read(tmp_path / "out.zip", size=Size(64, 64)).frames.shape[0] == 3
 
 
 class TestDevices:

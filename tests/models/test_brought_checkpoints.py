@@ -170,6 +170,15 @@ class TestSingleFiles:
         file.with_suffix(".yaml").write_text("model: {params: {parameterization: eps}}")
         assert scheduler_changes(file, read_header(file), "sd2")["prediction_type"] == "epsilon"
 
+    def test_one_in_eight_bits_is_read_in_the_type_that_is_computed_in(self, manager, tiny_checkpoint, tmp_path):
+        file = write_single_file(tmp_path / "small.safetensors", tiny_checkpoint)
+        tensors = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in load_file(file).items()}
+        save_file(tensors, file)
+        small, whole = (take(manager, Checkpoint(str(one))) for one in (file, tiny_checkpoint))
+        ours, theirs = (one.components.unet.conv_in.weight for one in (small, whole))
+        assert torch.equal(ours, theirs.to(torch.float8_e4m3fn).float())
+        assert sampled(ORDER, small).isfinite().all()
+
 
 class TestStableDiffusion2:
     def test_loads_from_folder_file_and_hub_and_knows_what_it_predicts(self, wide, fake_hub, hub, tmp_path):

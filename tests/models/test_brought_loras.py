@@ -141,6 +141,45 @@ def test_one_with_numbers_that_are_not_finite_is_told(manager, tiny_checkpoint, 
             take(manager, Checkpoint(str(tiny_checkpoint), adapters=(Adapter(str(file)),)))
 
 
+@pytest.mark.parametrize("write", [write_lora, lambda path, _: write_lycoris(path, "loha")], ids=["plain", "loha"])
+def test_one_in_eight_bits_is_added_as_its_numbers_are(manager, tiny_checkpoint, tmp_path, write):
+    files = [write(tmp_path / name, tiny_checkpoint) for name in ("small.safetensors", "same.safetensors")]
+    for file, kind in zip(files, (torch.float8_e4m3fn, torch.float32), strict=True):
+        rounded = {name: tensor.to(torch.float8_e4m3fn).to(kind) for name, tensor in load_file(file).items()}
+        save_file(rounded, file)
+    unets = [
+        take(manager, Checkpoint(str(tiny_checkpoint), adapters=(Adapter(str(file)),))).components.unet
+        for file in files
+    ]
+    names = [
+        name for name, weight in unets[0].named_parameters() if not torch.equal(weight, unets[1].get_parameter(name))
+    ]
+    assert names == []
+    plain = take(manager, Checkpoint(str(tiny_checkpoint))).components.unet
+    assert any(not torch.equal(weight, plain.get_parameter(name)) for name, weight in unets[0].named_parameters())
+
+
+@pytest.mark.parametrize("kind", ["lora", "loha"])
+def test_one_of_no_rank_is_told(manager, tiny_checkpoint, tmp_path, kind):
+    layer = f"lora_unet_{LORA_LAYER.replace('.', '_')}"
+    names = {"lora": ("lora_down.weight", "lora_up.weight"), "loha": ("hada_w1_b", "hada_w1_a")}[kind]
+    shapes = ((0, 32), (32, 0))
+    save_file(
+        {f"{layer}.{name}": torch.zeros(shape) for name, shape in zip(names, shapes, strict=True)},
+        tmp_path / "hollow.safetensors",
+    )
+    with pytest.raises(UserError, match=r"The LoRA 'hollow' has nothing in lora_unet_"):
+        take(manager, Checkpoint(str(tiny_checkpoint), adapters=(Adapter(str(tmp_path / "hollow.safetensors")),)))
+
+
+@pytest.mark.parametrize("layer", ["transformer.single_transformer_blocks.0.attn.to_q", "prior.blocks.0.to_q"])
+def test_one_for_another_kind_of_model_is_told(manager, tiny_checkpoint, tmp_path, layer):
+    file = tmp_path / "other.safetensors"
+    save_file({f"{layer}.lora_A.weight": torch.ones(2, 32), f"{layer}.lora_B.weight": torch.ones(32, 2)}, file)
+    with pytest.raises(UserError, match=r"The LoRA 'other' has nothing for any layer of the model"):
+        take(manager, Checkpoint(str(tiny_checkpoint), adapters=(Adapter(str(file)),)))
+
+
 def test_a_textual_inversion_is_told_as_one_wherever_it_is_given(manager, tiny_checkpoint, tmp_path):
     file = tmp_path / "ink.safetensors"
     save_file({"emb_params": torch.zeros(2, 16)}, file)
@@ -213,6 +252,20 @@ class TestInversions:
         assert list(inversions.named_in("a fox, INKSTYLE, <cat-toy>")) == ["inkstyle", "cat-toy"]
         assert not inversions.named_in("an inkstyles fox in old-styles and inkstyle-like colours")
         assert not Inversions(None).named_in("inkstyle")
+
+    def test_as_comfyui_names_them_say_the_same(self, manager, tiny_checkpoint, folder):
+        tokenizer = take(manager, Checkpoint(str(tiny_checkpoint))).components.tokenizer
+        both = []
+        for prompt in ("a fox, embedding:inkstyle, red", "a fox, inkstyle, red"):
+            named = Inversions(folder).named_in(prompt)
+            chunks = chunks_of(read_prompt(prompt), tokenizer, named, width=16)
+            both.append([token.number for chunk in chunks for token in chunk])
+        assert both[0] == both[1]
+
+    def test_in_eight_bits(self, manager, tiny_checkpoint, folder):
+        components = take(manager, Checkpoint(str(tiny_checkpoint))).components
+        save_file({"emb_params": torch.ones(1, 16, dtype=torch.float8_e4m3fn)}, folder / "small.safetensors")
+        assert encoded_prompts(components, "a fox, small", "", Inversions(folder)).isfinite().all()
 
     @pytest.mark.parametrize("name", ["inkstyle", "old-style", "<cat-toy>"])
     def test_change_what_a_prompt_says_and_leave_no_trace(self, manager, tiny_checkpoint, folder, name):

@@ -8,17 +8,20 @@ import shutil
 import struct
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from model_manager import ModelManager
 from tests.test_model_manager import take
+from tests.tiny_models import write_lora
 from text2video_zero.errors import UserError
-from text2video_zero.models.adapters import local_loras
-from text2video_zero.models.checkpoints import Checkpoint
+from text2video_zero.models.adapters import local_loras, read_adapter
+from text2video_zero.models.checkpoints import Checkpoint, short_name
 from text2video_zero.models.hub import Hub
 from text2video_zero.models.native_size import native_size
-from text2video_zero.models.selection import local_models
+from text2video_zero.models.selection import find_checkpoint, local_models
 from text2video_zero.models.vocabulary import Vocabulary
-from text2video_zero.models.weights import LARGEST_HEADER, MOST_TENSORS, read_header
+from text2video_zero.models.weights import LARGEST_HEADER, MOST_TENSORS, UNET_INPUT, read_header
 from text2video_zero.requests import Size
 
 
@@ -115,6 +118,55 @@ class TestHostileFiles:
         (folder / "model_index.json").write_text(json.dumps(index | {part: entry}))
         with pytest.raises(UserError, match=rf"The folder 'bad' has .* for its {part} in model_index\.json"):
             take(manager, Checkpoint(str(folder)))
+
+    @pytest.mark.parametrize(
+        ("part", "name", "value"),
+        [
+            ("unet", "attention_head_dim", 0),
+            ("unet", "block_out_channels", "wide"),
+            ("unet", "down_block_types", ["os.system"]),
+            ("unet", "norm_num_groups", 0),
+            ("unet", "cross_attention_dim", 10**12),
+            ("vae", "block_out_channels", []),
+            ("vae", "latent_channels", "four"),
+            ("text_encoder", "hidden_size", "x"),
+            ("text_encoder", "num_attention_heads", 0),
+            ("text_encoder", "hidden_act", "no such thing"),
+        ],
+    )
+    def test_a_network_that_nobody_could_build_is_one_sentence(
+        self, part, name, value, tiny_checkpoint, tmp_path, manager
+    ):
+        folder = shutil.copytree(tiny_checkpoint, tmp_path / "bad")
+        config = folder / part / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {name: value}))
+        with pytest.raises(UserError, match=r"'bad'") as caught:
+            take(manager, Checkpoint(str(folder)))
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("content", ["[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 3}}', "{"])
+    def test_a_list_of_files_of_any_content_is_one_sentence(self, content, tiny_checkpoint, tmp_path, manager):
+        folder = shutil.copytree(tiny_checkpoint, tmp_path / "bad")
+        weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+        weights.rename(weights.with_name("diffusion_pytorch_model-00001-of-00001.safetensors"))
+        (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(content)
+        with pytest.raises(
+            UserError, match=r"'bad' could not be read \(unet/diffusion.*index\.json holds no JSON object"
+        ):
+            take(manager, Checkpoint(str(folder)))
+
+    def test_names_in_an_older_encoding_are_offered_as_they_can_be_shown(self, tmp_path, tiny_checkpoint):
+        whole = {UNET_INPUT: torch.zeros(1, 4)}
+        for name in ("mod\udce9le", "ink\udce9"):
+            write = save_file if name.startswith("mod") else lambda _, path: write_lora(path, tiny_checkpoint)
+            plain = tmp_path / "new.safetensors"
+            write(whole, plain)
+            plain.rename(tmp_path / f"{name}.safetensors")
+        models, loras = local_models(tmp_path), local_loras(tmp_path)
+        assert (set(models), set(loras)) == ({"mod?le"}, {"ink?"})
+        assert find_checkpoint("mod?le", tmp_path) == models["mod?le"]
+        assert read_adapter("ink?:0.5", tmp_path).source == str(loras["ink?"])
+        assert short_name(models["mod?le"].source) == "mod?le"
 
     def test_what_is_no_file_is_not_opened(self, tmp_path):
         os.mkfifo(tmp_path / "pipe.safetensors")

@@ -15,13 +15,14 @@ from serving.limits import Limits
 from serving.local import LocalRunner
 from serving.queue import JobQueue
 from serving.store import JobStore
+from tests.media.clip_files import CASES, hung_decoder
 from text2video_zero.errors import UserError
 from text2video_zero.events import Notice
 from text2video_zero.job import Job
 from text2video_zero.media.settings import read_settings
 from text2video_zero.media.video import probe_encoder
 from text2video_zero.models.checkpoints import Checkpoint
-from text2video_zero.requests import TextToVideoRequest
+from text2video_zero.requests import EdgeRequest, TextToVideoRequest
 
 SHORT = TextToVideoRequest(prompt="a fox", frames=2, steps=4, seed=3)
 LONG = dataclasses.replace(SHORT, steps=900)
@@ -59,6 +60,25 @@ async def until(queue, entry, kind):
 
 def watch(queue, entry, kind=Done):
     return asyncio.run(until(queue, entry, kind))
+
+
+@pytest.mark.parametrize("maps_only", [True, False])
+def test_stop_is_heard_while_a_clip_that_takes_long_is_opened(queue, tiny_checkpoint, tiny_controlnets, maps_only):
+    """Showing its control map, and making a video of it; the process that decodes ends too."""
+    checkpoint = Checkpoint(str(tiny_checkpoint), controlnet=str(tiny_controlnets["edge"]))
+    request = EdgeRequest(prompt="a fox", clip=str(CASES / "sdr.mp4"), frames=2, steps=4)
+
+    async def stopped(entry):
+        async for standing, _ in queue.watched(entry):
+            if isinstance(standing.state, Running) and standing.state.progress.stage == "Reading the clip":
+                queue.stop(entry)
+        return entry.standing.state
+
+    queue.open()
+    with hung_decoder() as decoder:
+        state = asyncio.run(stopped(queue.submit(Job(request, checkpoint, maps_only=maps_only))))
+        assert isinstance(state, Stopped)
+        assert decoder.poll() is not None
 
 
 def test_a_job_goes_from_the_queue_to_its_video_with_nobody_watching(queue, job):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import re
+from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 from gradio_client.utils import is_valid_file
 from PIL import Image
@@ -16,8 +19,16 @@ from serving.menu import ModelMenu
 from serving.queue import JobQueue
 from serving.store import JobStore
 from tabs.form import CLIP_TYPES
-from tabs.parts.clip_source import show_used_part
+from tabs.parts.clip_source import UsedPart, showing_used_part
 from tests.example_files import write_clip
+from tests.media.clip_files import hung_decoder
+
+
+def show_used_part(*asked):
+    """What the page ends up with."""
+    *pauses, made = showing_used_part(*asked)
+    assert all(isinstance(frames, int) for frames in pauses)
+    return made
 
 
 def picture_in(made):
@@ -73,6 +84,41 @@ def test_what_is_done_to_a_clip_and_left_out_is_told_beside_it(tmp_path):
 def test_nothing_is_shown_before_there_is_a_clip_or_while_a_number_is_being_typed(tmp_path):
     assert show_used_part(0, 8, 8, None) == ""
     assert show_used_part(0, None, 8, {"path": str(write_clip(tmp_path, "mp4"))}) == ""
+
+
+def asked(part, file, session="a page"):
+    """What the page is told about a clip, as it comes."""
+    return part.shown(SimpleNamespace(session_hash=session), 2, 6, 8, {"path": str(file)})
+
+
+def test_whoever_asks_last_is_answered_and_ends_a_reading_that_takes_long(tmp_path):
+    part, clip = UsedPart(), write_clip(tmp_path, "mp4")
+
+    async def ask_twice():
+        with hung_decoder() as decoder:
+            first = asked(part, clip)
+            waits = await anext(first)  # it still reads
+            last = [told async for told in asked(part, clip)]
+            other = [told async for told in asked(part, clip, "another page")]
+            rest = [told async for told in first]
+            return [waits, *rest], last, other, decoder.poll()
+
+    given_up, last, other, ended = asyncio.run(ask_twice())
+    assert given_up == [gr.skip()] * 2
+    assert "Frames 2 to 7 are used" in last[-1]
+    assert "Frames 2 to 7 are used" in other[-1]
+    assert ended is not None
+
+
+def test_leaving_the_page_ends_a_reading_that_takes_long(tmp_path):
+    async def leave():
+        with hung_decoder() as decoder:
+            told = asked(UsedPart(), write_clip(tmp_path, "mp4"))
+            await anext(told)
+            await told.aclose()
+            return decoder.poll()
+
+    assert asyncio.run(leave()) is not None
 
 
 @pytest.mark.parametrize("free", [True, False])

@@ -69,7 +69,7 @@ class ControlMapper(ABC):
         """Control maps (h, w, 3) uint8, one after the other, of what was found in all frames of a clip."""
 
     def steps(self, frames: Frames) -> Generator[int, None, StoredFrames]:
-        """Make the maps, yielding after each batch how many frames are done; returns them on disk.
+        """Make the maps, yielding after each batch, and as they are drawn, how many frames are done; they are on disk.
 
         frames: (f, h, w, 3) uint8 RGB, f >= 1; a batch of them is read at a time. A batch for which the memory is
         too small is halved. Raises UserError when there is nothing in the clip that could be drawn.
@@ -86,7 +86,11 @@ class ControlMapper(ABC):
             for one in seen:
                 found.append(one)
             yield len(found)
-        return StoredFrames.of(self.drawn(found, *frames.shape[1:3]))
+        maps = StoredFrames(frames.shape[1:])
+        for one in self.drawn(found, *frames.shape[1:3]):
+            maps.append(one)
+            yield len(found)
+        return maps
 
     def maps(self, frames: Frames) -> np.ndarray:
         """Control maps (f, h, w, 3) uint8 of frames (f, h, w, 3) uint8 RGB, all in memory; raises as `steps` does."""

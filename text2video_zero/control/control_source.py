@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from text2video_zero.control.control_maps import (
     OPENPOSE_LICENCE_NOTE,
@@ -21,7 +21,7 @@ from text2video_zero.control.map_cache import MapKey
 from text2video_zero.control.ready_made import looks_ready_made
 from text2video_zero.errors import UserError
 from text2video_zero.events import Event, Notice, Progress
-from text2video_zero.media.clips import file_hash, glimpses
+from text2video_zero.media.clips import glimpses, hashing
 from text2video_zero.media.files import readable_errors
 from text2video_zero.media.frames import spool_folder
 from text2video_zero.requests.controlled import DepthFields, EdgeFields, PoseFields
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from text2video_zero.models.pipeline import Detector
     from text2video_zero.requests import ControlledRequest
 
+Found = TypeVar("Found")
 LOOKED_AT = 8  # frames, spread over the clip, by which it is told whether it is a control map
 # What the person chooses -> the name under which the manager lends it, and who draws with it; each wants its own kind
 MapperTable = Mapping[str, tuple[str, Callable[..., ControlMapper]]]
@@ -75,13 +76,13 @@ def control_maps(request: ControlledRequest, clip: Clip, detectors: Detectors | 
     detectors: may be None for clips that are control maps already, which are taken as they are.
     Raises UserError when a detector cannot be had or finds nothing.
     """
-    if is_ready_made(request, clip):
+    if (yield from is_ready_made(request, clip)):
         yield Notice("The clip is taken as a control map.")
         return clip.frames
     if detectors is None:
         raise TypeError("control maps are to be made: pass the model manager, which lends detectors")
     key = MapKey(
-        file=file_hash(Path(request.clip)),
+        file=(yield from _looking(hashing(Path(request.clip)))),
         detector=detector_name(request),
         settings=detector_settings(request),
         size=clip.size,
@@ -101,12 +102,30 @@ def control_maps(request: ControlledRequest, clip: Clip, detectors: Detectors | 
     return maps
 
 
-def is_ready_made(request: ControlledRequest, clip: Clip) -> bool:
-    """What the person says, or where that is left open, what is certain."""
-    if request.ready_made != "detect":
+def is_ready_made(request: ControlledRequest, clip: Clip) -> Generator[Event, None, bool]:
+    """What the person says, or where that is left open, what is certain; yields now and then while it looks."""
+    if request.ready_made != "detect" or request.control == "depth":  # no depth map is certain
         return request.ready_made == "yes"
+    return (yield from _looking(_certain(request, clip)))
+
+
+def _certain(request: ControlledRequest, clip: Clip) -> Generator[None, None, bool]:
     with closing(glimpses(Path(request.clip), clip, request.first_frame, LOOKED_AT)) as frames:
-        return looks_ready_made(frames, request.control)
+        for frame in frames:
+            if not (frame is None or looks_ready_made([frame], request.control)):
+                return False
+            yield
+    return True
+
+
+def _looking(steps: Generator[None, None, Found]) -> Generator[Event, None, Found]:
+    """Tell that something is done to the clip whose length nobody knows."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as finished:
+            return finished.value
+        yield Progress("Looking at the clip", 0, 1)
 
 
 def detector_name(request: ControlledRequest) -> str:

@@ -35,6 +35,7 @@ GUARDED = ["-format_whitelist", CONTAINERS, "-protocol_whitelist", "file,pipe", 
 MULTIPLE = 8  # pixels per latent cell
 SMALLEST_SIDE, LARGEST_SIDE = 64, 2048
 NAME_SHOWN = 80  # letters; a longer name may be no name
+HASHED_AT_A_TIME = 16 << 20  # bytes, a few hundredths of a second
 WORTH_TELLING = 0.02  # a crop of less than this share of the picture is what rounding does
 
 
@@ -110,8 +111,10 @@ def reading(
     return Clip(pictures, rate, target, note, start, info)
 
 
-def glimpses(path: Path, clip: Clip, first_frame: int, count: int) -> Generator[np.ndarray, None, None]:
+def glimpses(path: Path, clip: Clip, first_frame: int, count: int) -> Generator[np.ndarray | None, None, None]:
     """A few of a clip's frames, evenly spread, as they are in the file: (h, w, 3) uint8 RGB at the clip's own size.
+
+    Between them comes None, now and then while the next is waited for.
 
     clip: what `read_clip` has read of the path, from `first_frame` on.  count: at most so many.
     Closing the generator stops the reading, which costs more the larger the clip's pictures are.
@@ -119,10 +122,9 @@ def glimpses(path: Path, clip: Clip, first_frame: int, count: int) -> Generator[
     last = first_frame + len(clip.frames) - 1
     numbers = np.unique(np.linspace(first_frame, last, min(count, len(clip.frames))).round().astype(int)).tolist()
     with _opened(Path(path)) as reader:
-        result_of(reader.opening())
-        for picture in reader.reading(numbers, clip.fps, clip.source.size):
-            if picture is not None:
-                yield picture
+        for _ in reader.opening():
+            yield None
+        yield from reader.reading(numbers, clip.fps, clip.source.size)
 
 
 def fitted_size(width: int, height: int, native: Size) -> Size:
@@ -142,9 +144,14 @@ def _covering(shown: Size, target: Size) -> Size:
 
 
 def file_hash(path: Path) -> str:
+    """SHA-256 of a file, as `hashing` returns it, with nobody watching."""
+    return result_of(hashing(path))
+
+
+def hashing(path: Path) -> Generator[None, None, str]:
     """SHA-256 of a file, or of the names and contents of the pictures of a folder; hexadecimal.
 
-    Raises UserError when it cannot be read.
+    Yields now and then, because an hour of video has many gigabytes. Raises UserError when it cannot be read.
     """
     path = _checked(Path(path))
     files = [path]
@@ -153,12 +160,16 @@ def file_hash(path: Path) -> str:
         files = [path / name for name in names]
     digest = hashlib.sha256()
     for file in files:
+        contents = hashlib.sha256()
         try:
-            with file.open("rb") as content:
-                contents = hashlib.file_digest(content, "sha256").digest()
+            with file.open("rb") as opened:
+                while piece := opened.read(HASHED_AT_A_TIME):
+                    contents.update(piece)
+                    yield
         except OSError as error:
             raise UserError(f"{file.name} cannot be read ({error.strerror}): check its permissions.") from error
-        digest.update(contents if len(files) == 1 else file.name.encode(errors="surrogateescape") + contents)
+        name = b"" if len(files) == 1 else file.name.encode(errors="surrogateescape")
+        digest.update(name + contents.digest())
     return digest.hexdigest()
 
 

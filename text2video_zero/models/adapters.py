@@ -58,4 +58,5 @@ def local_loras(folder: Path = MODELS_FOLDER) -> dict[str, Path]:
     """LoRA files that lie in a folder, by name; none if it is missing."""
     if not folder.is_dir():
         return {}
-    return {path.stem: path for path in sorted(folder.glob("*.safetensors")) if path.is_file() and is_lora_file(path)}
+    found = [path for path in sorted(folder.glob("*.safetensors")) if path.is_file() and is_lora_file(path)]
+    return {short_name(str(path)): path for path in found}

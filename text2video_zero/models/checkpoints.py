@@ -13,7 +13,7 @@ from text2video_zero.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?:/.+\.safetensors)?")  # a model, or a file of one
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?:/.+\.(?:safetensors|ckpt))?")  # a model, or a file of one
 LONGEST_NAME, LONGEST_PATH = 255, 1024  # bytes of a file's name and of its path, on every usual system
 TEXT_TO_IMAGE, INSTRUCT_PIX2PIX = "text-to-image", "instruct-pix2pix"
 
@@ -36,7 +36,7 @@ class Adapter:
 class Checkpoint:
     """What to load; equal checkpoints share one loaded pipeline, those of one base share its components.
 
-    source: a local diffusers folder, a single .safetensors file, a Hub id ("owner/name"), or a file of one
+    source: a local diffusers folder, a single .safetensors or .ckpt file, a Hub id ("owner/name"), or a file of one
         ("owner/name/file.safetensors").
     revision: branch, tag or commit of a Hub id; None is its default branch.
     kind: what its UNet takes: "text-to-image" (noise) or "instruct-pix2pix" (noise and a picture).
@@ -145,11 +145,13 @@ def checked_name(name: str) -> str:
 
 
 def short_name(source: str) -> str:
-    """A source as messages show it: a file's or folder's own name, a Hub id as it is."""
+    """A source as messages show it: a file's or folder's own name, a Hub id as it is.
+
+    Of a name in an older encoding, which no page can show, the letters that are no UTF-8 become question marks.
+    """
     path = Path(source)
-    if path.suffix == ".safetensors" or path.is_file():
-        return path.stem
-    return path.name if path.is_dir() else source
+    name = path.stem if path.suffix == ".safetensors" or path.is_file() else path.name if path.is_dir() else source
+    return name.encode(errors="replace").decode()
 
 
 def at_revision(name: str) -> tuple[str, str | None]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.loaders.single_file_utils import SingleFileComponentError
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from text2video_zero.errors import UserError
@@ -51,6 +52,7 @@ UNREADABLE = (
     SafetensorError,
     SingleFileComponentError,
     json.JSONDecodeError,
+    StrictDataclassError,  # transformers', of a configuration's values
     UnicodeDecodeError,
     UnpicklingError,
 )
@@ -75,6 +77,12 @@ READERS = (
     "transformers.models.auto",
     "transformers.utils.loading_report",
 )
+# What Python and torch raise of a network of a size or shape that none can have, and where libraries build one
+IMPOSSIBLE = (TypeError, ArithmeticError, AttributeError, IndexError, AssertionError)
+BUILDERS = frozenset(
+    {"diffusers.configuration_utils", "transformers.configuration_utils", "transformers.modeling_utils"}
+)
+BUILDING = frozenset({"from_config", "from_dict", "from_pretrained"})
 
 
 @contextmanager
@@ -85,12 +93,13 @@ def errors_in_one_sentence(source: str) -> Generator[None]:
     """
     try:
         yield
-    except (*UNREADABLE, ValueError, KeyError, RuntimeError) as error:
-        if not isinstance(error, UNREADABLE) and not _raised_by_a_reader(error):
+    except (*UNREADABLE, *IMPOSSIBLE, ValueError, KeyError, RuntimeError) as error:
+        told = isinstance(error, UNREADABLE) or _raised_while_building(error)
+        if not told and (isinstance(error, IMPOSSIBLE) or not _raised_by_a_reader(error)):
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"The model {short_name(source)!r} could not be read ({reason.rstrip('.')}): check that it is complete "
+            f"The model {short_name(source)!r} could not be read ({reason.rstrip('.:')}): check that it is complete "
             "and of the kind that is asked for."
         ) from error
 
@@ -99,6 +108,14 @@ def _raised_by_a_reader(error: Exception) -> bool:
     *_, (innermost, _) = walk_tb(error.__traceback__)
     module = str(innermost.f_globals.get("__name__"))
     return any(module == reader or module.startswith(f"{reader}.") for reader in READERS)
+
+
+def _raised_while_building(error: Exception) -> bool:
+    """Whether a network was being built of what its configuration says, when it could not be."""
+    return any(
+        frame.f_globals.get("__name__") in BUILDERS and frame.f_code.co_name in BUILDING
+        for frame, _ in walk_tb(error.__traceback__)
+    )
 
 
 def pipeline_class_of(folder: Path) -> type[StableDiffusionPipeline | StableDiffusionXLPipeline]:

@@ -25,6 +25,7 @@ from text2video_zero.models.checkpoints import (
     at_revision,
     checked_name,
     file_on_hub,
+    short_name,
 )
 from text2video_zero.models.files.configurations import read_json
 from text2video_zero.models.weights import (
@@ -55,10 +56,10 @@ def find_checkpoint(name: str, models_folder: Path = MODELS_FOLDER) -> Checkpoin
     known = known_model(name)
     if known:
         return known.checkpoint
-    offered = local_models(models_folder)
-    local = offered.get(name)
-    if local is None and not Path(name).exists():
-        local = offered.get(name.removesuffix(".safetensors"))  # by the file's own name, as people see it
+    local = local_models(models_folder).get(name)
+    file = models_folder / name  # by its own name, as people see it
+    if local is None and not Path(name).exists() and file.parent == models_folder and _looks_like_a_model(file):
+        local = Checkpoint(str(file))
     return local or Checkpoint(*at_revision(name))
 
 
@@ -149,14 +150,19 @@ def family_of(checkpoint: Checkpoint, hub: Hub | None = None) -> str:
 
 
 def local_models(folder: Path = MODELS_FOLDER) -> dict[str, Checkpoint]:
-    """Whole models that lie in a folder, by name: diffusers folders and .safetensors files; none if it is missing."""
+    """Whole models that lie in a folder, by name: folders of diffusers, .safetensors and .ckpt files.
+
+    Of two files that differ in their suffix alone the .safetensors is meant.
+    """
     if not folder.is_dir():
         return {}
     found = [path for path in sorted(folder.iterdir()) if _looks_like_a_model(path)]
-    return {path.stem if path.is_file() else path.name: Checkpoint(str(path)) for path in found}
+    return {short_name(str(path)): Checkpoint(str(path)) for path in found}
 
 
 def _looks_like_a_model(path: Path) -> bool:
+    if path.is_file() and path.suffix == ".ckpt":  # reading it takes torch, which the page does not wait for
+        return True
     if path.is_file():
         return path.suffix == ".safetensors" and not is_lora_file(path) and not is_inversion_file(path)
     return (path / "model_index.json").is_file()

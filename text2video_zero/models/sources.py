@@ -14,6 +14,7 @@ from text2video_zero.models.catalogue import AUTOENCODERS, SAFETY_CHECKER, SAFET
 from text2video_zero.models.checkpoints import Annotator, file_on_hub, short_name
 from text2video_zero.models.files.configurations import check_configurations
 from text2video_zero.models.files.fingerprints import stamp_of
+from text2video_zero.models.files.pickled import is_pickle
 from text2video_zero.models.hub.files import (
     CHECKER_FOLDER,
     Needed,
@@ -67,7 +68,7 @@ class Sources:
         elif file := file_on_hub(source):
             folder = yield from self.hub.fetch(file.repository, revision, file.pick)
             found = folder / file.name
-        elif path.suffix == ".safetensors" or path.is_absolute() or source.startswith("."):
+        elif path.suffix == ".safetensors" or is_pickle(path) or path.is_absolute() or source.startswith("."):
             raise UserError(f"The model {source!r} does not exist: check the path.")
         else:
             needed = pick or Needed(source, what, self.half)
@@ -93,7 +94,9 @@ class Sources:
         for adapter in checkpoint.adapters:
             yield from self.adapter(adapter)
         for source, place in parts:
-            if pickled := pickled_parts(place):
+            if place.is_file() and is_pickle(place):
+                yield Notice(f"{place.name} is a pickle: it is read as plain tensors, no code of its own is run.")
+            elif pickled := pickled_parts(place):
                 yield Notice(
                     f"{known_name(source)} has its {' and '.join(pickled)} as pickles: they are read as plain tensors, "
                     "no code of theirs is run."

@@ -1,4 +1,4 @@
-"""Looks into .safetensors files without loading them: whether they are whole, and what they are for."""
+"""Looks into files of weights without loading them: whether they are whole, and what they are for."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from text2video_zero.errors import UserError
+from text2video_zero.models.files.pickled import is_pickle, pickled_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,7 +39,7 @@ UNET_INPUT = "model.diffusion_model.input_blocks.0.0.weight"
 
 @dataclass(frozen=True)
 class Header:
-    """What a .safetensors file tells before its weights.
+    """What a file tells before its weights.
 
     shapes: of all tensors, by name.  metadata: what whoever wrote it noted down.
     """
@@ -48,13 +49,15 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The header of a .safetensors file.
+    """The header of a .safetensors file; of a pickle what would stand there.
 
     Raises UserError when there is no such file, when it is another format under that name, when it holds more than
     any model does, or when its end is missing, as after a download that broke off.
     """
     if not path.is_file():  # a pipe would never answer
         raise UserError(f"The model file {path.name!r} does not exist: check the path.")
+    if is_pickle(path):
+        return Header(_checked_number(path, pickled_shapes(path)), {})
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
@@ -68,13 +71,19 @@ def read_header(path: Path) -> Header:
         raise UserError(
             f"The model file {path.name!r} is broken or no safetensors file: download it again, or convert it."
         ) from error
-    if len(tensors) > MOST_TENSORS:
-        raise UserError(f"The model file {path.name!r} holds {len(tensors)} tensors, as no model does: choose another.")
+    shapes = _checked_number(path, {name: shape for name, (shape, _) in tensors.items()})
     end = 8 + length + max((end for _, end in tensors.values()), default=0)
     if path.stat().st_size < end:
         raise UserError(f"The model file {path.name!r} ends at byte {path.stat().st_size} of {end}: download it again.")
     noted = {str(name): str(value) for name, value in metadata.items()} if hasattr(metadata, "items") else {}
-    return Header({name: shape for name, (shape, _) in tensors.items()}, noted)
+    return Header(shapes, noted)
+
+
+def _checked_number(path: Path, shapes: Shapes) -> Shapes:
+    """Raise UserError where a file holds more tensors than any model."""
+    if len(shapes) > MOST_TENSORS:
+        raise UserError(f"The model file {path.name!r} holds {len(shapes)} tensors, as no model does: choose another.")
+    return shapes
 
 
 def _tensor(entry: dict[str, Any]) -> tuple[tuple[int, ...], int]:
@@ -86,7 +95,7 @@ def _tensor(entry: dict[str, Any]) -> tuple[tuple[int, ...], int]:
 
 
 def read_shapes(path: Path) -> Shapes:
-    """Shapes of all tensors of a .safetensors file, by name; raises UserError as `read_header` does."""
+    """Shapes of all tensors of a file, by name; raises UserError as `read_header` does."""
     return read_header(path).shapes
 
 

@@ -6,9 +6,9 @@ import functools
 import io
 import math
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from PIL import Image, ImageCms, ImageFilter
+from PIL import Image, ImageCms, ImageFilter, ImageMath
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 LATTICE = 33  # nodes of the colour table along each axis; more change no level by more than one
 REFERENCE_WHITE = 203.0  # candela per square metre that HDR gives to a white page (ITU-R BT.2408)
 HLG_WHITE = 0.265  # the same in HLG: the light that its signal of 75 % stands for
+BEYOND_MEASURE = 1e38  # in the greatest numbers of 32 bits; nothing is that far away
 KNEE = 0.85  # share of white from where on highlights are compressed; below it colours stay as they are
 # Linear light, BT.2020 to BT.709 (ITU-R BT.2087).
 TO_BT709 = ((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0.1006, 1.1187))
@@ -26,11 +27,25 @@ def plain(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I"):  # 16 bits of grey, as depth maps come; Pillow's conversion would clip them
         return picture.convert("I").point(lambda level: level * (1 / 256)).convert("L").convert("RGB")
     if picture.mode == "F":  # measured values of any range: from black, the least, to white
-        low, high = (float(level) for level in picture.getextrema() if not isinstance(level, tuple))
+        picture, low, high = _measured(picture)
         scale = 255 / (high - low) if low < high else 0.0
         return picture.point(lambda value: value * scale - low * scale).convert("L").convert("RGB")
     mode = "RGBA" if picture.has_transparency_data else "RGB"
     return picture if picture.mode == mode else picture.convert(mode)
+
+
+def _measured(picture: Image.Image) -> tuple[Image.Image, float, float]:
+    """Measured values with their least and greatest; what was not measured (NaN, infinite) counts as the least."""
+    known = ImageMath.lambda_eval(lambda values: abs(values["value"]) < BEYOND_MEASURE, value=picture)
+    holes = known.convert("L").point(lambda is_known: 0 if is_known else 255)
+    ends: list[float] = []
+    for end, filler in enumerate((BEYOND_MEASURE, -BEYOND_MEASURE)):
+        filled = picture.copy()
+        filled.paste(filler, mask=holes)
+        ends.append(float(cast("tuple[float, float]", filled.getextrema())[end]))
+    picture = picture.copy()
+    picture.paste(ends[0], mask=holes)
+    return picture, ends[0], ends[1]
 
 
 def fitted(picture: Image.Image, target: tuple[int, int], aspect: float = 1.0) -> Image.Image:

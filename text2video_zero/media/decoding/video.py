@@ -121,6 +121,7 @@ class Video:
         fps = named if true or (named > 0 and not listing.whole) else measured
         seconds = len(times) / fps if listing.whole else self._estimated(container, stream, listing, fps)
         width, height = round(first.width * self._aspect), first.height
+        self._limits.check_size(width, height)  # of pixels a thousand times as wide as high, say
         sideways = self._rotation in {90, 270}
         remarks = {"its HDR brightness is brought to that of a screen": self._tones is not None}
         remarks["deinterlaced"] = first.interlaced_frame

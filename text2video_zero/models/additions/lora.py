@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from text2video_zero.errors import UserError
 from text2video_zero.models.checkpoints import short_name
 from text2video_zero.models.compatibility import check_adapter, errors_in_one_sentence
+from text2video_zero.models.files.pickled import is_pickle
 from text2video_zero.models.weights import is_lycoris, read_shapes
 
 if TYPE_CHECKING:
@@ -58,28 +59,48 @@ def add_lora(components: _Components, adapter: Adapter, file: Path) -> None:
 
     Raises UserError where the file is no LoRA, one of another base, or one whose kind is not known.
     """
+    if is_pickle(file):
+        raise UserError(
+            f"The LoRA {file.name!r} is a pickle: get it as .safetensors, or convert it where you trust it."
+        )
     shapes = read_shapes(file)
     check_adapter(adapter.source, file, shapes, components.unet)
-    _check_finite(adapter.source, file)
+    tensors, quantized = _checked_tensors(adapter.source, file)
     with errors_in_one_sentence(adapter.source):
         if is_lycoris(shapes):
-            _merge(components, adapter, load_file(file))
+            _merge(components, adapter, tensors)
             return
-        components.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name="lora")
+        # The file's own way in knows its metadata, but not how to reckon with eight bits.
+        named: dict[str, str] = {} if quantized else {"weight_name": file.name}
+        components.load_lora_weights(tensors if quantized else str(file.parent), adapter_name="lora", **named)
+        if not any(components.get_list_adapters().values()):
+            raise UserError(
+                f"The LoRA {short_name(adapter.source)!r} has nothing for any layer of the model: choose one that was "
+                "made for the model's own family."
+            )
         components.set_adapters("lora", adapter.weight)
         components.fuse_lora(adapter_names=["lora"])
         components.unload_lora_weights()
 
 
-def _check_finite(source: str, file: Path) -> None:
-    """Raises UserError for weights that would make every picture black."""
+def _checked_tensors(source: str, file: Path) -> tuple[dict[str, torch.Tensor], bool]:
+    """The tensors of a LoRA, and whether they were in eight bits, which are float32 here.
+
+    Raises UserError for weights that would make every picture black, and for layers without any.
+    """
     with errors_in_one_sentence(source):
         tensors = load_file(file)
+    quantized = any(tensor.is_floating_point() and tensor.itemsize == 1 for tensor in tensors.values())
+    if quantized:
+        tensors = {name: tensor.float() for name, tensor in tensors.items()}
+    if hollow := next((name for name, tensor in tensors.items() if not tensor.numel()), None):
+        raise UserError(f"The LoRA {short_name(source)!r} has nothing in {hollow}: download it again.")
     spoilt = next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None)
     if spoilt is not None:
         raise UserError(
             f"The LoRA {short_name(source)!r} has numbers that are not finite in {spoilt}: download it again."
         )
+    return tensors, quantized
 
 
 def _merge(components: _Components, adapter: Adapter, tensors: dict[str, torch.Tensor]) -> None:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from text2video_zero.errors import UserError
 from text2video_zero.models.catalogue import MODELS_FOLDER
+from text2video_zero.models.checkpoints import short_name
 from text2video_zero.models.weights import is_inversion_file
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ ENCODERS = ("clip_l", "clip_g")  # XL's first and second text encoder
 
 def local_inversions(folder: Path = MODELS_FOLDER) -> dict[str, Path]:
     """The textual inversions that lie in a folder, by the name that stands for them in prompts."""
-    return {path.stem: path for path in _files(folder) if _is_inversion(path)}
+    return {short_name(str(path)): path for path in _files(folder) if _is_inversion(path)}
 
 
 def _files(folder: Path) -> list[Path]:
@@ -70,7 +71,8 @@ class Inversions:
 def pattern_of(names: list[str]) -> re.Pattern[str]:
     """What finds any of some names in a text, whatever its case; the longest names must come first."""
     either = "|".join(re.escape(name) for name in names)
-    return re.compile(rf"<(?P<bracketed>{either})>|(?<![\w-])(?P<bare>{either})(?![\w-])", re.IGNORECASE)
+    bare = rf"(?:\bembedding:)?(?<![\w-])(?P<bare>{either})(?![\w-])"  # with what ComfyUI writes before a name
+    return re.compile(rf"<(?P<bracketed>{either})>|{bare}", re.IGNORECASE)
 
 
 def read_inversion(path: Path, encoder: int, width: int) -> torch.Tensor:
@@ -94,7 +96,7 @@ def read_inversion(path: Path, encoder: int, width: int) -> torch.Tensor:
             f"The textual inversion {path.name!r} cannot be read: download it again, or take it out of models/."
         ) from error
     tensor = tensors.get(ENCODERS[encoder], next(iter(tensors.values())) if len(tensors) == 1 else None)
-    if tensor is None or not 1 <= tensor.ndim <= 2 or tensor.shape[-1] != width or not tensor.isfinite().all():
+    if tensor is None or not 1 <= tensor.ndim <= 2 or tensor.shape[-1] != width or not tensor.float().isfinite().all():
         raise UserError(
             f"The textual inversion {path.stem!r} was made for another base (the model's text width is {width}): take "
             "its name out of the prompt, or choose a model of its own family."

@@ -10,6 +10,7 @@ from text2video_zero.errors import UserError
 if TYPE_CHECKING:
     from pathlib import Path
 
+KINDS = ("*config.json", "*.index.json")
 LARGEST_JSON = 16 * 2**20  # bytes; a tokenizer's vocabulary has one
 
 
@@ -28,15 +29,28 @@ def read_json(file: Path) -> dict[str, Any]:
 def check_configurations(name: str, folder: Path) -> None:
     """Raises UserError where a configuration in a folder, or one below, is no object: readers take it for granted.
 
+    So it is with the list of the files that weights are spread over, which must name files.
+
     name: of the model, in messages. A single file is not looked at.
     """
-    for file in sorted((*folder.glob("*config.json"), *folder.glob("*/*config.json"))):
-        try:
-            read_json(file)
-        except UserError as error:
+    for file in sorted(found for place in ("", "*/") for kind in KINDS for found in folder.glob(f"{place}{kind}")):
+        if not _is_of_use(file):
             raise UserError(
-                f"The model {name!r} could not be read ({_named(file)} holds no JSON object): download it again."
-            ) from error
+                f"The model {name!r} could not be read ({_named(file)} holds no JSON object of its kind): download it "
+                "again."
+            )
+
+
+def _is_of_use(file: Path) -> bool:
+    try:
+        content = read_json(file)
+    except UserError:
+        return False
+    return not file.name.endswith(".index.json") or _names_files(content.get("weight_map"))
+
+
+def _names_files(weight_map: object) -> bool:
+    return isinstance(weight_map, dict) and all(isinstance(file, str) for file in weight_map.values())
 
 
 def _named(file: Path) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
-from safetensors import safe_open
 from transformers import CLIPTextModel
+
+from text2video_zero.models.files.tensors import tensors_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,12 +29,8 @@ def text_encoder_of(path: Path, configuration: Path, dtype: torch.dtype) -> CLIP
 
     configuration: folder of the whole model in diffusers layout.
     """
-    with safe_open(path, framework="pt") as file:
-        tensors = {
-            name.replace(TEXT_ENCODER, f"{TEXT_ENCODER}{WRAPPER}", 1): file.get_tensor(name)
-            for name in file.keys()  # noqa: SIM118 - no mapping
-            if name.startswith(TEXT_ENCODER)
-        }
+    named = tensors_of(path, lambda name: name.startswith(TEXT_ENCODER))
+    tensors = {name.replace(TEXT_ENCODER, f"{TEXT_ENCODER}{WRAPPER}", 1): tensor for name, tensor in named.items()}
     return create_diffusers_clip_model_from_ldm(
         CLIPTextModel, tensors, "text_encoder", str(configuration), dtype, local_files_only=True
     )

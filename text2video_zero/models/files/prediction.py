@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from safetensors import safe_open
 
 from text2video_zero.errors import UserError
+from text2video_zero.models.files.tensors import tensors_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,6 +107,5 @@ def _params_of(file: Path) -> Mapping[str, Any]:
 def _told_by_weights(path: Path, header: Header) -> str:
     if TELLTALE not in header.shapes:
         return "v_prediction"  # of a model that is built otherwise: most of these were
-    with safe_open(path, framework="pt") as file:
-        spread = file.get_tensor(TELLTALE).float().std().item()
+    spread = tensors_of(path, TELLTALE.__eq__)[TELLTALE].float().std().item()
     return "v_prediction" if spread > TELLTALE_SPREAD else "epsilon"
