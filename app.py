@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import logging
 import os
@@ -17,6 +18,7 @@ from serving.local import LocalRunner
 from serving.menu import ModelMenu
 from serving.options import is_shared, known_hosts, read_options, wants_check
 from serving.queue import JobQueue
+from serving.ray_pool import RayRunner
 from serving.store import JobStore
 from text2video_zero.errors import UserError
 
@@ -61,7 +63,7 @@ def serve(options: argparse.Namespace) -> None:
     shared = is_shared(options)
     menu = ModelMenu(options.model, free=options.any_model or not shared)
     store = open_store(options.output_dir, shared=shared, keep_settings=not (shared or options.no_history))
-    runner = LocalRunner(lambda: open_models(options))
+    runner = open_runner(options)
     queue = JobQueue(runner, store, patience=PATIENCE if shared else None)
     demo = build_app(queue, menu, shared=shared)
     try:
@@ -87,6 +89,14 @@ def serve(options: argparse.Namespace) -> None:
         queue.close()
         if shared and options.output_dir is None:  # strangers' videos, which nobody finds again
             shutil.rmtree(store.folder, ignore_errors=True)
+
+
+def open_runner(options: argparse.Namespace) -> LocalRunner | RayRunner:
+    """Who computes: this process, or workers."""
+    opening = functools.partial(open_models, options)
+    return (
+        RayRunner(options.workers, opening, gpus=options.device != "cpu") if options.workers else LocalRunner(opening)
+    )
 
 
 def build_app(queue: JobQueue, menu: ModelMenu, *, shared: bool = False) -> gr.Blocks:
