@@ -19,8 +19,10 @@ from serving.menu import ModelMenu
 from serving.options import is_shared, known_hosts, read_options, wants_check
 from serving.queue import JobQueue
 from serving.ray_pool import RayRunner
+from serving.spaces import VisitorsQueue, ZeroGPURunner, is_zero_gpu
 from serving.store import JobStore
 from text2video_zero.errors import UserError
+from text2video_zero.models.selection import find_checkpoint
 
 if TYPE_CHECKING:
     import argparse
@@ -64,7 +66,7 @@ def serve(options: argparse.Namespace) -> None:
     menu = ModelMenu(options.model, free=options.any_model or not shared)
     store = open_store(options.output_dir, shared=shared, keep_settings=not (shared or options.no_history))
     runner = open_runner(options)
-    queue = JobQueue(runner, store, patience=PATIENCE if shared else None)
+    queue = open_queue(runner, store, shared=shared)
     demo = build_app(queue, menu, shared=shared)
     try:
         _, url, public_url = demo.launch(
@@ -91,12 +93,20 @@ def serve(options: argparse.Namespace) -> None:
             shutil.rmtree(store.folder, ignore_errors=True)
 
 
-def open_runner(options: argparse.Namespace) -> LocalRunner | RayRunner:
-    """Who computes: this process, or workers."""
+def open_runner(options: argparse.Namespace) -> LocalRunner | RayRunner | ZeroGPURunner:
+    """Who computes: this process, workers, or a GPU that is borrowed for each job."""
     opening = functools.partial(open_models, options)
-    return (
-        RayRunner(options.workers, opening, gpus=options.device != "cpu") if options.workers else LocalRunner(opening)
-    )
+    if options.workers:
+        return RayRunner(options.workers, opening, gpus=options.device != "cpu")
+    return ZeroGPURunner(opening, find_checkpoint(options.model)) if is_zero_gpu() else LocalRunner(opening)
+
+
+def open_queue(runner: LocalRunner | RayRunner | ZeroGPURunner, store: JobStore, *, shared: bool) -> JobQueue:
+    """The queue of jobs; where others reach the page, those that nobody waits for any more are left."""
+    patience = PATIENCE if shared else None
+    if isinstance(runner, ZeroGPURunner):
+        return VisitorsQueue(runner, store, patience=patience)
+    return JobQueue(runner, store, patience=patience)
 
 
 def build_app(queue: JobQueue, menu: ModelMenu, *, shared: bool = False) -> gr.Blocks:

@@ -12,12 +12,15 @@ import os
 import queue
 import re
 import signal
+import socket
 import tempfile
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from serving.jobs import Refusal
 from text2video_zero import __version__
 from text2video_zero.errors import UserError
 from text2video_zero.events import Notice, Progress
@@ -39,6 +42,9 @@ LOOK_AGAIN_SECONDS = 0.2
 OPENING_SECONDS = 180
 """How long the first worker may take to begin, which imports torch."""
 
+CLIENT_PORT = 10001  # of a cluster, for programs outside it, where none is given
+KNOCKING_SECONDS = 10
+
 # What Ray reads as it is imported: it tells its makers nothing, and leaves the GPUs of actors without one alone.
 VARIABLES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
@@ -53,13 +59,6 @@ class Facts:
     kind: str
     device: str
     version: str
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A UserError on its way: Ray would add a worker's traceback to its sentence."""
-
-    sentence: str
 
 
 @dataclass(frozen=True)
@@ -254,7 +253,8 @@ class RayRunner:
             if self._asked.startswith("local:"):
                 _start_here(ray, int(self._asked.removeprefix("local:")))
             else:
-                ray.init(self._asked, log_to_driver=True)
+                _knock(self._asked)
+                ray.init(self._asked)
             return ray.cluster_resources()
         except Exception as error:  # Ray fails in many ways, with errors that have nothing in common
             reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
@@ -284,6 +284,13 @@ def _clip_of(job: Job) -> bytes | None:
     if path.is_dir():
         raise UserError(f"The clip {path.name} is a folder, which cannot be sent to workers: pack it into a .zip file.")
     return path.read_bytes() if path.is_file() else None
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody answers, after which Ray itself asks for half a minute."""
+    place = urlsplit(address)
+    with socket.create_connection((place.hostname, place.port or CLIENT_PORT), KNOCKING_SECONDS):
+        pass
 
 
 def _start_here(ray: Any, workers: int) -> None:

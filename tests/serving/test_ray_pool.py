@@ -20,12 +20,13 @@ import pytest
 import app
 from model_manager import ModelManager
 from serving import ray_pool
-from serving.jobs import Done, Failed, Running, Stopped
+from serving.jobs import Done, Failed, Refusal, Running, Stopped
 from serving.local import LocalRunner
 from serving.options import read_options
 from serving.queue import JobQueue
-from serving.ray_pool import Ended, RayRunner, Refusal, Worker
+from serving.ray_pool import Ended, RayRunner, Worker
 from serving.store import JobStore
+from tests.served import free_port
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, Notice, Progress
 from text2video_zero.job import Job
@@ -56,7 +57,7 @@ def events_of(worker):
     return events
 
 
-class TestWithoutRay:
+class TestWithoutACluster:
     @pytest.mark.parametrize("workers", ["2", "local:0", "local:", "http://head:1", "ray://"])
     def test_what_names_no_workers_is_refused(self, workers):
         with pytest.raises(UserError, match=f"--workers is '{workers}': write local:2 for two here"):
@@ -72,6 +73,12 @@ class TestWithoutRay:
         monkeypatch.setitem(sys.modules, "ray", None)
         with pytest.raises(UserError, match=r'Workers need Ray, which is not installed: pip install "\.\[ray\]"'):
             RayRunner("local:2", OPEN_MODELS).open()
+
+    @needs_ray
+    def test_a_cluster_that_does_not_answer_is_told_at_once(self):
+        port = free_port()
+        with pytest.raises(UserError, match=rf"Ray cannot be had at ray://127\.0\.0\.1:{port} \(.*refused\): see that"):
+            RayRunner(f"ray://127.0.0.1:{port}", OPEN_MODELS).open()
 
     def test_a_worker_reads_a_clip_from_the_bytes_that_came_with_it(self, orders):
         checkpoint, request = orders["pose"]
@@ -202,7 +209,3 @@ class TestActors:
             os.kill(first, signal.SIGKILL)
             with pytest.raises(UserError, match="1 workers were lost with this video"):
                 list(events)
-
-    def test_a_cluster_that_does_not_answer_is_told(self):
-        with pytest.raises(UserError, match=r"Ray cannot be had at ray://127\.0\.0\.1:9"):
-            RayRunner("ray://127.0.0.1:9", OPEN_MODELS).open()
