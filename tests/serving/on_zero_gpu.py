@@ -12,11 +12,12 @@ import sys
 import warnings
 from contextlib import closing
 
-import spaces  # first, as on a Space: it takes the place of torch's CUDA
+import gradio as gr
+import spaces  # before torch, whose CUDA it takes the place of
 import spaces.zero.wrappers
 import torch
+from fastapi import Request
 from gradio.context import LocalContext
-from gradio.route_utils import Header
 
 from model_manager import ModelManager
 from serving.jobs import Done, Failed
@@ -32,10 +33,9 @@ SHORT = TextToVideoRequest(prompt="a fox", frames=2, steps=4, seed=3)
 TOKEN = "e30.e30.e30"  # noqa: S105 - a visitor's, without claims
 
 
-class Visit:
-    """What the spaces package reads of a visitor's request."""
-
-    headers = Header([(b"x-ip-token", TOKEN.encode())])
+def visit() -> gr.Request:
+    """A visitor's request, as it comes through the proxy of a Space."""
+    return gr.Request(Request({"type": "http", "headers": [(b"x-ip-token", TOKEN.encode())]}))
 
 
 def placed(checkpoint: Checkpoint) -> dict[str, object]:
@@ -65,7 +65,7 @@ def refused(runner: ZeroGPURunner, job: Job) -> str:
 
 async def watched(queue: VisitorsQueue, job: Job) -> str:
     """How a visitor's job ended that went through the queue."""
-    LocalContext.request.set(Visit())
+    LocalContext.request.set(visit())
     entry = queue.submit(job, "ann")
     LocalContext.request.set(None)
     async for standing, _ in queue.watched(entry):
@@ -97,7 +97,10 @@ def main(folder: str, store: str) -> None:
     told["queued"] = asyncio.run(watched(queue, Job(SHORT, checkpoint)))
     queue.close()
     told["kept"] = len(queue._contexts)
-    told["no quota"] = refused(runner, Job(dataclasses.replace(SHORT, frames=512, steps=50), checkpoint))
+    long_job = Job(dataclasses.replace(SHORT, frames=512, steps=50), checkpoint)
+    told["no quota"] = refused(runner, long_job)
+    LocalContext.request.set(visit())
+    told["no quota left"] = refused(runner, long_job)
     sys.stdout.write(json.dumps(told))
 
 

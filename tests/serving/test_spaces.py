@@ -177,16 +177,18 @@ class TestForked:
 
     def test_a_mistake_and_a_spent_quota_are_told_in_our_sentences(self, run):
         assert "missing" in run[0]["mistake"]
-        assert "and 60 are left of your quota at Hugging Face" in run[0]["no quota"] or (
-            "Your quota of GPU time" in run[0]["no quota"]
-        )
+        assert "Your quota of GPU time at Hugging Face is used up" in run[0]["no quota"]
+        left = r"asks for \d+ seconds of GPU, and 60 are left of your quota at Hugging Face: .* come back in 1:00:00\."
+        assert re.search(left, run[0]["no quota left"])
 
     def test_a_job_asks_in_its_visitor_s_name_also_out_of_the_queue(self, run):
         assert run[0]["queued"] == "Done"
         assert run[0]["kept"] == 0
-        assert [query["token"] for path, query in run[1] if path == "/schedule" and "token" in query] == [
-            ["e30.e30.e30"]
+        asked = [query for path, query in run[1] if path == "/schedule"]
+        in_her_name = [
+            int(query["durationSeconds"][0]) <= 60 for query in asked if query.get("token") == ["e30.e30.e30"]
         ]
+        assert in_her_name == [True, False]  # the queued one, and the one that was refused
 
     def test_longer_videos_ask_for_more(self, run):
         eight, many = run[0]["seconds"]
