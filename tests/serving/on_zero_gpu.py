@@ -27,7 +27,7 @@ from text2video_zero.errors import UserError
 from text2video_zero.events import Progress
 from text2video_zero.job import Job
 from text2video_zero.models.checkpoints import Checkpoint
-from text2video_zero.requests import TextToVideoRequest
+from text2video_zero.requests import EdgeRequest, TextToVideoRequest
 
 SHORT = TextToVideoRequest(prompt="a fox", frames=2, steps=4, seed=3)
 TOKEN = "e30.e30.e30"  # noqa: S105 - a visitor's, without claims
@@ -91,6 +91,8 @@ def main(folder: str, store: str) -> None:
     *_, again = runner.run(job)
     told["after a stop"] = [frame.tolist() for frame in again.video.frames] == told["frames"]
     told["mistake"] = refused(runner, Job(SHORT, Checkpoint(folder + "/missing")))
+    no_clip = EdgeRequest(prompt="a fox", clip="/no/such/clip.gif")
+    told["mistake in the call"] = refused(runner, Job(no_clip, checkpoint, maps_only=True))
     told["seconds"] = [runner.seconds(Job(dataclasses.replace(SHORT, frames=frames), checkpoint)) for frames in (8, 64)]
     queue = VisitorsQueue(runner, JobStore(store))
     queue.open()

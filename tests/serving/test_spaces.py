@@ -109,14 +109,17 @@ def test_a_job_asks_for_the_gpu_by_its_frames_steps_and_size(monkeypatch, manage
     assert len(finished.video.frames) == 2
 
 
+LENT = 1000
+
+
 class ControlPlane(BaseHTTPRequestHandler):
-    """Lends a GPU to whoever asks for less than 60 seconds; calls: what was asked, on the server."""
+    """Lends a GPU for LENT seconds at most; calls: what was asked, on the server."""
 
     def do_POST(self):
         path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
         self.server.calls.append((path, query))
         status, answer = 200, {}
-        if path == "/schedule" and int(query["durationSeconds"][0]) > 60:
+        if path == "/schedule" and int(query["durationSeconds"][0]) > LENT:
             status, answer = 429, {"left": 60, "wait": 3600}
         elif path == "/schedule":
             answer = {"idle": False, "nvidiaIndex": 0, "nvidiaUUID": "GPU-0", "allowToken": "allowed"}
@@ -172,11 +175,12 @@ class TestForked:
     def test_a_stopped_job_gives_the_gpu_back_and_the_next_one_works(self, run):
         assert run[0]["after a stop"]
         paths = [path for path, _ in run[1]]
-        lent = len([1 for path, query in run[1] if path == "/schedule" and int(query["durationSeconds"][0]) <= 60])
+        lent = len([1 for path, query in run[1] if path == "/schedule" and int(query["durationSeconds"][0]) <= LENT])
         assert paths.count("/release") == lent
 
     def test_a_mistake_and_a_spent_quota_are_told_in_our_sentences(self, run):
         assert "missing" in run[0]["mistake"]
+        assert "clip.gif" in run[0]["mistake in the call"]
         assert "Your quota of GPU time at Hugging Face is used up" in run[0]["no quota"]
         left = r"asks for \d+ seconds of GPU, and 60 are left of your quota at Hugging Face: .* come back in 1:00:00\."
         assert re.search(left, run[0]["no quota left"])
@@ -186,7 +190,7 @@ class TestForked:
         assert run[0]["kept"] == 0
         asked = [query for path, query in run[1] if path == "/schedule"]
         in_her_name = [
-            int(query["durationSeconds"][0]) <= 60 for query in asked if query.get("token") == ["e30.e30.e30"]
+            int(query["durationSeconds"][0]) <= LENT for query in asked if query.get("token") == ["e30.e30.e30"]
         ]
         assert in_her_name == [True, False]  # the queued one, and the one that was refused
 
