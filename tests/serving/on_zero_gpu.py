@@ -39,13 +39,13 @@ def visit() -> gr.Request:
 
 
 def placed(checkpoint: Checkpoint) -> dict[str, object]:
-    """Where a model lies that is loaded before the launch, and how many bytes the launch packs."""
+    """Where a model lies that is loaded before the launch, and whether the launch would pack it, which takes a disk of its kind."""
     manager = ModelManager()
     runner = ZeroGPURunner(lambda: manager, checkpoint)
     with manager.lend(checkpoint) as pipeline:
         device = str(next(pipeline.components.unet.parameters()).device)
         weights = sum(part.numel() * part.element_size() for part in pipeline.components.unet.parameters())
-    return {"kind": runner.kind, "device": device, "packed": spaces.zero.torch.pack() >= weights}
+    return {"kind": runner.kind, "device": device, "packed": spaces.zero.torch.size() >= weights}
 
 
 def without_gpu() -> None:

@@ -149,7 +149,6 @@ class TestForked:
         variables = {
             "SPACES_ZERO_GPU": "true",
             "SPACES_ZERO_DEVICE_API_URL": f"http://127.0.0.1:{plane.server_port}",
-            "ZEROGPU_OFFLOAD_DIR": str(folder / "tensors"),
             "ZEROGPU_PROC_SELF_CGROUP_PATH": str(folder / "cgroup"),
             "GRADIO_ANALYTICS_ENABLED": "False",
             "HOME": str(folder),
