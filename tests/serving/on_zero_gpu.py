@@ -39,7 +39,7 @@ def visit() -> gr.Request:
 
 
 def placed(checkpoint: Checkpoint) -> dict[str, object]:
-    """Where a model lies that is loaded before the launch, and whether the launch would pack it, which takes a disk of its kind."""
+    """Where a model lies that is loaded before the launch, and whether the launch would pack it."""
     manager = ModelManager()
     runner = ZeroGPURunner(lambda: manager, checkpoint)
     with manager.lend(checkpoint) as pipeline:
