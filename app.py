@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import logging
 import os
@@ -17,9 +18,12 @@ from serving.local import LocalRunner
 from serving.menu import ModelMenu, Offer
 from serving.options import is_shared, known_hosts, read_options, trusted_proxies, wants_check
 from serving.queue import JobQueue
+from serving.ray_pool import RayRunner
+from serving.spaces import VisitorsQueue, ZeroGPURunner, is_zero_gpu
 from serving.store import JobStore
 from text2video_zero.errors import UserError
 from text2video_zero.media.files import program_s_folder
+from text2video_zero.models.selection import find_checkpoint
 
 if TYPE_CHECKING:
     import argparse
@@ -66,9 +70,8 @@ def serve(options: argparse.Namespace) -> None:
     free = options.any_model or not shared
     menu = ModelMenu(options.model, free=free, offer=None if free else offered_to_strangers(options))
     store = open_store(options.output_dir, shared=shared, keep_settings=not (shared or options.no_history))
-    runner = LocalRunner(lambda: open_models(options))
-    limits = Limits.read(options.limit or ())
-    queue = JobQueue(runner, store, patience=PATIENCE if shared else None, limits=limits if shared else None)
+    runner = open_runner(options)
+    queue = open_queue(runner, store, Limits.read(options.limit or ()) if shared else None)
     demo = build_app(queue, menu, shared=shared)
     try:
         _, url, public_url = demo.launch(
@@ -93,6 +96,22 @@ def serve(options: argparse.Namespace) -> None:
         queue.close()
         if shared and options.output_dir is None:  # strangers' videos, which nobody finds again
             shutil.rmtree(store.folder, ignore_errors=True)
+
+
+def open_runner(options: argparse.Namespace) -> LocalRunner | RayRunner | ZeroGPURunner:
+    """Who computes: this process, workers, or a GPU that is borrowed for each job."""
+    opening = functools.partial(open_models, options)
+    if options.workers:
+        return RayRunner(options.workers, opening, gpus=options.device != "cpu")
+    return ZeroGPURunner(opening, find_checkpoint(options.model)) if is_zero_gpu() else LocalRunner(opening)
+
+
+def open_queue(runner: LocalRunner | RayRunner | ZeroGPURunner, store: JobStore, limits: Limits | None) -> JobQueue:
+    """The queue of jobs; where others reach the page they have limits, and what nobody waits for any more is left."""
+    patience = PATIENCE if limits else None
+    if isinstance(runner, ZeroGPURunner):
+        return VisitorsQueue(runner, store, patience=patience, limits=limits)
+    return JobQueue(runner, store, patience=patience, limits=limits)
 
 
 def build_app(queue: JobQueue, menu: ModelMenu, *, shared: bool = False) -> gr.Blocks:

@@ -60,6 +60,13 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """A UserError on its way from another process: who carries errors adds a traceback, or leaves the words out."""
+
+    sentence: str
+
+
+@dataclass(frozen=True)
 class Queued:
     """The job waits for a worker."""
 

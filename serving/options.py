@@ -51,6 +51,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-history", action="store_true", help="keep no prompts and settings, neither in videos nor beside them"
     )
+    parser.add_argument(
+        "--workers",
+        metavar="local:N|ray://HOST:PORT",
+        help="compute in N processes of this machine, or on a Ray cluster; in this program if left out",
+    )
     parser.add_argument("--check", action="store_true", help="tell what there is to work with, and exit")
     return parser
 

@@ -78,6 +78,12 @@ def test_one_version_and_one_licence():
     assert (ROOT / "LICENSE").read_text().startswith(f"{project['license']} License")
 
 
+def test_extras_are_of_the_versions_that_the_tests_run_with():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert extras.keys() == {"ray", "spaces"}
+    assert {pin for pins in extras.values() for pin in pins} <= set(PINS)
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 @pytest.mark.parametrize("target", TARGETS)
 def test_make_knows(target):

@@ -41,6 +41,8 @@ def described_video(path: Path) -> dict[str, object]:
             "duration": container.duration / av.time_base,
             "frames": stream.frames,
         }
+
+
 @contextmanager
 def hung_decoder() -> Iterator[subprocess.Popen]:
     """The process that decodes the next clip, which answers nothing as long as this is open."""

@@ -1,0 +1,316 @@
+"""Run jobs on workers of a Ray cluster: processes on this machine or on others, each with models of its own.
+
+Ray is an extra (`pip install ".[ray]"`) and imported only where workers are asked for. A worker is an actor that is
+leased to one job at a time and asked for one event after the other. Nothing ever waits on an actor, so a job is
+stopped as it is in this process: whoever asked does not ask again, and closes. Events and videos come as bytes, and
+a clip goes as bytes: other machines see other disks.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import signal
+import socket
+import tempfile
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from serving.jobs import Refusal
+from text2video_zero import __version__
+from text2video_zero.errors import UserError
+from text2video_zero.events import Notice, Progress
+from text2video_zero.requests.video import ClipRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from model_manager import ModelManager
+    from text2video_zero.events import Event
+    from text2video_zero.job import Job
+
+MOST_TRIES = 3
+"""Workers that may be lost with one job: one that fills the memory would bring down each in turn."""
+
+LOOK_AGAIN_SECONDS = 0.2
+"""How often a job that waits for a worker looks whether it has been stopped, and a lost worker whether it is back."""
+
+OPENING_SECONDS = 180
+"""How long the first worker may take to begin, which imports torch."""
+
+CLIENT_PORT = 10001  # of a cluster, for programs outside it, where none is given
+KNOCKING_SECONDS = 10
+
+# What Ray reads as it is imported: it tells its makers nothing, and leaves the GPUs of actors without one alone.
+VARIABLES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a worker tells of itself.
+
+    kind: "cpu", "cuda" or "mps".  device: fit to be shown.  version: of this program.
+    """
+
+    kind: str
+    device: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The last event of a job has been told."""
+
+
+class Worker:
+    """What runs in an actor: models, and the job that it is leased to."""
+
+    def __init__(self, open_models: Callable[[], ModelManager]) -> None:
+        self._open_models = open_models
+        self._models: ModelManager | None = None
+        self._events: Generator[Event] | None = None
+        self._clip: tempfile.TemporaryDirectory[str] | None = None
+
+    def open(self) -> Facts | Refusal:
+        """Make the model manager, if it is not there, and forget what the worker was at."""
+        self.close()
+        try:
+            self._models = self._models or self._open_models()
+        except UserError as error:
+            return Refusal(str(error))
+        return Facts(self._models.device.type, self._models.describe_device(), __version__)
+
+    def begin(self, job: Job, clip: bytes | None) -> None:
+        """Take a job on, with its clip, if it has one; nothing is computed yet."""
+        from text2video_zero.generate import run_job
+
+        self.close()
+        if clip is not None and isinstance(job.request, ClipRequest):
+            self._clip = tempfile.TemporaryDirectory(prefix="text2video-zero-")
+            path = Path(self._clip.name) / Path(job.request.clip).name
+            path.write_bytes(clip)
+            job = replace(job, request=replace(job.request, clip=str(path)))
+        if self._models is None:
+            raise RuntimeError("a worker is opened before it is given a job")
+        self._events = run_job(job, self._models)
+
+    def next_event(self) -> Event | Refusal | Ended:
+        """Compute up to the next event of the job."""
+        if self._events is None:
+            raise RuntimeError("a worker that is at no job was asked for an event")
+        try:
+            return next(self._events, Ended())
+        except UserError as error:
+            return Refusal(str(error))
+
+    def close(self) -> None:
+        """Leave the job; what it has changed in the models is as before."""
+        events, clip, self._events, self._clip = self._events, self._clip, None, None
+        if events is not None:
+            events.close()
+        if clip is not None:
+            clip.cleanup()
+
+
+class RayRunner:
+    """Runs jobs on leased workers, as many at once as there are; another takes over from one that is lost."""
+
+    def __init__(self, workers: str, open_models: Callable[[], ModelManager], *, gpus: bool = True) -> None:
+        """Nothing is started yet.
+
+        workers: "local:N" for N processes on this machine; "ray://host:port" for a cluster, with a worker for each
+            of its GPUs, or for each of its machines if it has none. Raises UserError for anything else.
+        open_models: makes the model manager of a worker; it must pickle.
+        gpus: whether a worker takes a GPU, where there are any.
+        """
+        if not re.fullmatch(r"local:[1-9]\d*|ray://.+", workers):
+            raise UserError(f"--workers is {workers!r}: write local:2 for two here, or ray://host:10001 for a cluster.")
+        self._asked = workers
+        self._open_models = open_models
+        self._gpus = gpus
+        self._facts: Facts | None = None
+        self._opened = threading.Event()
+        self._closed = threading.Event()
+        self._count = 0
+        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Facts | Refusal] = queue.SimpleQueue()
+
+    @property
+    def slots(self) -> int:
+        """Workers; 0 until they are started."""
+        return self._count
+
+    @property
+    def kind(self) -> str:
+        """What jobs are computed on; blank while it is not known."""
+        return self._facts.kind if self._facts else ""
+
+    def describe_device(self) -> str:
+        """How many workers there are, and the device of one of them; waits while they are being started."""
+        self._opened.wait(OPENING_SECONDS)
+        if self._facts is None:
+            return ""
+        return f"{self._count} worker{'s' if self._count > 1 else ''} on {self._facts.device}"
+
+    def open(self) -> None:
+        """Start the workers, and wait until the first is ready; raises UserError where none can be had."""
+        ray = _imported_ray()
+        cluster = self._started(ray)
+        here = self._asked.startswith("local:")
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+        cards = int(cluster.get("GPU", 0)) if self._gpus else 0
+        self._count = int(self._asked.removeprefix("local:")) if here else (cards or len(machines))
+        if 0 < cards < self._count:
+            raise UserError(f"--workers is {self._asked!r}, but there are {cards} GPUs here: ask for as many workers.")
+        if self._count == 0:
+            raise UserError(f"The cluster at {self._asked} has neither a GPU nor a CPU to give.")
+        # A worker without a GPU computes with as many cores as it has been given.
+        cores = 1 if cards or not machines else int(min(machine["CPU"] for machine in machines))
+        cores = max(1, cores // self._count) if here else cores
+        actor = ray.remote(Worker).options(
+            num_gpus=1 if cards else 0, num_cpus=cores, max_restarts=-1, scheduling_strategy="SPREAD"
+        )
+        for _ in range(self._count):
+            self._give_back(actor.remote(self._open_models))
+        self._facts = self._first_answer()
+        self._opened.set()
+
+    def close(self) -> None:
+        """Let the workers go."""
+        self._closed.set()
+        _imported_ray().shutdown()
+
+    def run(self, job: Job) -> Generator[Event]:
+        """Lease a worker, and run the job on it; on another from its beginning, if the worker is lost."""
+        ray = _imported_ray()
+        clip = _clip_of(job)
+        for _ in range(MOST_TRIES):
+            worker = yield from self._leased()
+            try:
+                yield from _told(ray, worker, job, clip)
+            except ray.exceptions.RayTaskError:
+                raise  # a bug, with the traceback of the worker
+            except (ray.exceptions.RayError, ConnectionError) as error:
+                if not ray.is_initialized():
+                    raise UserError("The cluster does not answer any more: start the program again.") from error
+                yield Notice("A worker was lost: the video is begun again by another.")
+            else:
+                return
+            finally:
+                self._give_back(worker)
+        raise UserError(
+            f"{MOST_TRIES} workers were lost with this video, perhaps for want of memory: ask for a smaller size, or "
+            "for fewer frames at a time."
+        )
+
+    def _leased(self) -> Generator[Event, None, Any]:
+        while True:
+            try:
+                return self._free.get(timeout=LOOK_AGAIN_SECONDS)
+            except queue.Empty:
+                yield Progress("Waiting for a worker", 0, 1)
+
+    def _give_back(self, worker: Any) -> None:
+        """Free a worker for others as soon as it answers: not while it is in its last step, or being started again."""
+        threading.Thread(target=self._await_worker, args=(worker,), daemon=True).start()
+
+    def _await_worker(self, worker: Any) -> None:
+        ray = _imported_ray()
+        while not self._closed.is_set():
+            try:
+                answer = ray.get(worker.open.remote())
+            except (ray.exceptions.RayError, ConnectionError):
+                self._closed.wait(LOOK_AGAIN_SECONDS)
+                continue
+            if self._facts is None:
+                self._answers.put(answer)
+            if isinstance(answer, Facts):
+                self._free.put(worker)
+            return
+
+    def _first_answer(self) -> Facts:
+        try:
+            answer = self._answers.get(timeout=OPENING_SECONDS)
+        except queue.Empty:
+            raise UserError(
+                f"No worker of {self._asked} began within {OPENING_SECONDS} seconds: see with `ray status` what is "
+                "free, and whether this program is installed on each machine."
+            ) from None
+        if isinstance(answer, Refusal):
+            raise UserError(answer.sentence)
+        if answer.version != __version__:
+            raise UserError(f"The workers have version {answer.version} of this program, here is {__version__}.")
+        return answer
+
+    def _started(self, ray: Any) -> dict[str, float]:
+        """Start Ray here or reach its cluster, whose resources are returned; raises UserError."""
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            if self._asked.startswith("local:"):
+                _start_here(ray, int(self._asked.removeprefix("local:")))
+            else:
+                _knock(self._asked)
+                ray.init(self._asked)
+            return ray.cluster_resources()
+        except Exception as error:  # Ray fails in many ways, with errors that have nothing in common
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            raise UserError(
+                f"Ray cannot be had at {self._asked} ({reason}): see that it runs there, in the same versions of Ray "
+                "and Python, and that its port can be reached."
+            ) from error
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)  # Ray's own would end this program in the middle of things
+
+
+def _told(ray: Any, worker: Any, job: Job, clip: bytes | None) -> Generator[Event]:
+    """A job's events from the worker that it is given to."""
+    ray.get(worker.begin.remote(job, clip))
+    while not isinstance(event := ray.get(worker.next_event.remote()), Ended):
+        if isinstance(event, Refusal):
+            raise UserError(event.sentence)
+        yield event
+
+
+def _clip_of(job: Job) -> bytes | None:
+    """The clip of a job, to be sent along; raises UserError where it cannot be."""
+    if not isinstance(job.request, ClipRequest):
+        return None
+    path = Path(job.request.clip)
+    if path.is_dir():
+        raise UserError(f"The clip {path.name} is a folder, which cannot be sent to workers: pack it into a .zip file.")
+    return path.read_bytes() if path.is_file() else None
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody answers, after which Ray itself asks for half a minute."""
+    place = urlsplit(address)
+    with socket.create_connection((place.hostname, place.port or CLIENT_PORT), KNOCKING_SECONDS):
+        pass
+
+
+def _start_here(ray: Any, workers: int) -> None:
+    """Start Ray on this machine, a second time where a busy one took too long."""
+    cores = max(workers, os.cpu_count() or 1)
+    options: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False}
+    try:
+        ray.init("local", **options)
+    except Exception:  # noqa: BLE001 - whatever it was, the second failure is told
+        ray.shutdown()
+        ray.init("local", **options)
+
+
+def _imported_ray() -> Any:
+    """Ray, told before its import to keep to itself; raises UserError where it is not installed."""
+    for name, value in VARIABLES.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise UserError('Workers need Ray, which is not installed: pip install ".[ray]" brings it.') from error
+    return ray

@@ -1,0 +1,211 @@
+"""Workers as real actors: leased to one job at a time, stopped within a step, and replaced when they are lost."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import importlib.util
+import os
+import signal
+import sys
+import zipfile
+from contextlib import closing
+from pathlib import Path
+
+import imageio
+import numpy as np
+import pytest
+
+import app
+from model_manager import ModelManager
+from serving import ray_pool
+from serving.jobs import Done, Failed, Refusal, Running, Stopped
+from serving.local import LocalRunner
+from serving.options import read_options
+from serving.queue import JobQueue
+from serving.ray_pool import Ended, RayRunner, Worker
+from serving.store import JobStore
+from tests.served import free_port
+from text2video_zero.errors import UserError
+from text2video_zero.events import Finished, Notice, Progress
+from text2video_zero.job import Job
+from text2video_zero.models.checkpoints import Checkpoint
+from text2video_zero.requests import TextToVideoRequest
+
+SHORT = TextToVideoRequest(prompt="a fox", frames=2, steps=4, seed=3)
+LONG = dataclasses.replace(SHORT, steps=900)
+OPEN_MODELS = functools.partial(ModelManager, "cpu")
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray, an extra, is not installed")
+
+
+@pytest.fixture
+def job(tiny_checkpoint):
+    def ask(request=SHORT):
+        return Job(request, Checkpoint(str(tiny_checkpoint)))
+
+    return ask
+
+
+def events_of(worker):
+    """All that a worker tells of its job, the refusal that may end it too."""
+    events = []
+    while not isinstance(event := worker.next_event(), Ended):
+        events.append(event)
+        if isinstance(event, Refusal):
+            break
+    return events
+
+
+class TestWithoutACluster:
+    @pytest.mark.parametrize("workers", ["2", "local:0", "local:", "http://head:1", "ray://"])
+    def test_what_names_no_workers_is_refused(self, workers):
+        with pytest.raises(UserError, match=f"--workers is '{workers}': write local:2 for two here"):
+            RayRunner(workers, OPEN_MODELS)
+
+    def test_the_flag_and_its_variable_choose_who_computes(self, monkeypatch):
+        assert isinstance(app.open_runner(read_options([])), LocalRunner)
+        assert isinstance(app.open_runner(read_options(["--workers", "local:2"])), RayRunner)
+        monkeypatch.setenv("TEXT2VIDEO_WORKERS", "ray://head:10001")
+        assert isinstance(app.open_runner(read_options([])), RayRunner)
+
+    def test_what_is_missing_is_told_with_its_remedy(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "ray", None)
+        with pytest.raises(UserError, match=r'Workers need Ray, which is not installed: pip install "\.\[ray\]"'):
+            RayRunner("local:2", OPEN_MODELS).open()
+
+    @needs_ray
+    def test_a_cluster_that_does_not_answer_is_told_at_once(self):
+        port = free_port()
+        with pytest.raises(UserError, match=rf"Ray cannot be had at ray://127\.0\.0\.1:{port} \(.*refused\): see that"):
+            RayRunner(f"ray://127.0.0.1:{port}", OPEN_MODELS).open()
+
+    def test_a_worker_reads_a_clip_from_the_bytes_that_came_with_it(self, orders):
+        checkpoint, request = orders["pose"]
+        clip = Path(request.clip).read_bytes()
+        elsewhere = dataclasses.replace(request, clip="/on/another/machine/clip.gif")
+        worker = Worker(OPEN_MODELS)
+        worker.open()
+        worker.begin(Job(elsewhere, checkpoint), clip)
+        *_, finished = events_of(worker)
+        assert finished.video.settings["request"]["clip"] == "clip.gif"
+        folder = Path(worker._clip.name)
+        worker.close()
+        assert not folder.exists()
+
+    def test_a_mistake_is_a_value_and_the_worker_goes_on(self, job, tmp_path):
+        worker = Worker(OPEN_MODELS)
+        worker.open()
+        worker.begin(Job(SHORT, Checkpoint(str(tmp_path / "missing"))), None)
+        assert isinstance(events_of(worker)[-1], Refusal)
+        worker.begin(job(), None)
+        assert isinstance(events_of(worker)[-1], Finished)
+        with pytest.raises(RuntimeError, match="opened before"):
+            Worker(OPEN_MODELS).begin(job(), None)
+
+    def test_a_device_that_cannot_be_had_is_told_in_its_own_sentence(self):
+        answer = Worker(functools.partial(ModelManager, "cuda:77")).open()
+        assert "The device 'cuda:77' cannot be used here" in answer.sentence
+
+
+@pytest.fixture(scope="module")
+def pool():
+    """Two workers on this machine; Ray's own processes take half a minute to start, and end with it."""
+    runner = RayRunner("local:2", OPEN_MODELS)
+    runner.open()
+    yield runner
+    runner.close()
+
+
+@pytest.fixture
+def queue(pool, tmp_path):
+    made = JobQueue(pool, JobStore(tmp_path / "jobs"))
+    made.open()
+    yield made
+    made.close()
+
+
+async def until(queue, entry, kind):
+    """Watch a job until it is in a state."""
+    async for standing, _ in queue.watched(entry):
+        if isinstance(standing.state, kind):
+            return standing
+    return entry.standing
+
+
+def pids(pool):
+    """The processes of the workers, in the order in which they are leased; all must be free, or become so."""
+    import ray
+
+    workers = [pool._free.get(timeout=300) for _ in range(pool.slots)]
+    found = [ray.get(worker.__ray_call__.remote(lambda _: os.getpid())) for worker in workers]
+    for worker in workers:
+        pool._free.put(worker)
+    return found
+
+
+def steps(event):
+    return isinstance(event, Progress) and event.of > 1
+
+
+@needs_ray
+@pytest.mark.slow
+class TestActors:
+    def test_the_page_is_told_what_there_is(self, pool):
+        assert (pool.slots, pool.kind, pool.describe_device()) == (2, "cpu", "2 workers on CPU")
+
+    def test_two_jobs_run_at_once_and_are_those_of_one_machine(self, queue, job, manager):
+        both = [queue.submit(job(dataclasses.replace(LONG, seed=seed))) for seed in (1, 2)]
+
+        async def run_at_once():
+            for entry in both:
+                await until(queue, entry, Running)
+            assert all(isinstance(entry.standing.state, Running) for entry in both)
+            for entry in both:
+                queue.stop(entry)
+                assert isinstance((await until(queue, entry, Stopped)).state, Stopped)
+
+        asyncio.run(run_at_once())
+        entry = queue.submit(job())
+        standing = asyncio.run(until(queue, entry, Done | Failed))
+        assert isinstance(standing.state, Done)
+        assert standing.preview is not None
+        *_, alone = LocalRunner(lambda: manager).run(job())
+        with zipfile.ZipFile(standing.stored.files[".zip"]) as archive:
+            frames = [imageio.v3.imread(archive.read(f"frame_{number:04d}.png")) for number in range(2)]
+        assert np.array_equal(np.stack(frames), np.asarray(alone.video.frames))
+
+    def test_a_clip_goes_along_and_its_maps_come_back(self, pool, orders):
+        checkpoint, request = orders["pose"]
+        *_, finished = pool.run(Job(request, checkpoint))
+        assert len(finished.video.frames) == request.frames
+        with pytest.raises(UserError, match=r"is a folder, which cannot be sent to workers: pack it into a \.zip"):
+            next(pool.run(Job(dataclasses.replace(request, clip=str(Path(request.clip).parent)), checkpoint)))
+
+    def test_a_mistake_is_told_in_its_own_sentence(self, pool, tmp_path):
+        with pytest.raises(UserError) as caught:
+            list(pool.run(Job(SHORT, Checkpoint(str(tmp_path / "missing.safetensors")))))
+        assert "missing.safetensors" in str(caught.value)
+        assert "Traceback" not in str(caught.value)
+
+    def test_a_job_whose_worker_is_killed_goes_on_with_another(self, pool, job):
+        first, _ = pids(pool)
+        request = dataclasses.replace(SHORT, steps=40)
+        events = []
+        for event in pool.run(job(request)):
+            events.append(event)
+            if steps(event) and event.step == 3 and first:
+                os.kill(first, signal.SIGKILL)
+                first = 0
+        assert any("A worker was lost" in event.text for event in events if isinstance(event, Notice))
+        assert isinstance(events[-1], Finished)
+        assert len(pids(pool)) == 2  # the lost one is there again
+
+    def test_what_brings_down_workers_is_given_up(self, pool, job, monkeypatch):
+        monkeypatch.setattr(ray_pool, "MOST_TRIES", 1)
+        first, _ = pids(pool)
+        with closing(pool.run(job(LONG))) as events:
+            next(event for event in events if steps(event))
+            os.kill(first, signal.SIGKILL)
+            with pytest.raises(UserError, match="1 workers were lost with this video"):
+                list(events)
