@@ -17,6 +17,7 @@ from text2video_zero.requests.camera import BEGINNING, read_camera_keys
 from text2video_zero.requests.text_to_video import read_storyboard
 from text2video_zero.sampling.denoising import Sampled, denoise, nothing_around
 from text2video_zero.sampling.guidance import StoryboardGuidance, TextGuidance, negative_branch
+from text2video_zero.sampling.kept_steps import KeptSteps
 from text2video_zero.sampling.motion.anchor import Anchor
 from text2video_zero.sampling.motion.camera import CameraPath, KeyedPath, ShakenPath
 from text2video_zero.sampling.motion.noise import NoisePath, NoiseScene
@@ -39,22 +40,28 @@ if TYPE_CHECKING:
     from text2video_zero.sampling.schedule import Schedule
 
 
-def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
-    """Latents of a text-to-video request, with its seed and size made concrete."""
+def sample_text_to_video(
+    request: TextToVideoRequest, pipeline: Pipeline, kept: KeptSteps | None = None
+) -> Generator[Event, None, Sampled]:
+    """Latents of a text-to-video request, with its seed and size made concrete.
+
+    kept: where the steps are kept, and from where the run goes on if some were.
+    """
+    kept = kept or KeptSteps()
     request = dataclasses.replace(request.with_concrete_seed(), size=request.size or pipeline.native_size)
     components = pipeline.components
     guidance = text_guidance(request, pipeline)
     plan = motion_plan(request, pipeline)
     placement = yield from placement_for(request, request.concrete_size, pipeline)
     with placement, attention_of(request, components.unet) as memory:
-        run = ClipRun(request, pipeline, plan, guidance, memory, placement)
+        run = ClipRun(request, pipeline, plan, guidance, memory, placement, kept)
         joint = plan.joint, range(plan.begin, len(plan.joint.timesteps))
         if not request.smooth_background:
             return Sampled((yield from run.denoised((yield from run.start()), *joint)), request)
         # Before the first step, so that a word or a network that is missing is told at once.
         detector = _foreground_detector(request, pipeline, branches=len(guidance.embeddings))
         start = yield from run.start()
-        with detector.observing() as around_chunk:
+        with detector.observing() as around_chunk, kept.with_memory_of(detector):
             first_pass = yield from run.denoised(start, *joint, around_chunk=around_chunk)
         masks = detector.masks(first_pass)
         start = smoothed_latents(start, masks, camera_poses(request), request.smoothing_strength, request.resampling)
@@ -120,6 +127,7 @@ class ClipRun:
     guidance: TextGuidance
     memory: FrameMemory | None
     placement: Placement
+    kept: KeptSteps
     clean: torch.Tensor = field(init=False)  # the latest estimate of x_0, (f, c, h, w)
 
     def __post_init__(self) -> None:
@@ -171,7 +179,16 @@ class ClipRun:
         if self.request.shot_anchors:
             anchors += [frame for frame, _ in read_storyboard(self.request.storyboard)]
         loop = denoise(
-            latents, schedule, steps, self.guidance, self.memory, self.placement, step_noise, around_chunk, anchors
+            latents,
+            schedule,
+            steps,
+            self.guidance,
+            self.memory,
+            self.placement,
+            step_noise,
+            around_chunk,
+            anchors,
+            self.kept,
         )
         return (yield from self.progress.reported(self._remembering_clean(loop), stage))
 
