@@ -104,7 +104,7 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Interrupted:
-    """The program ended before the job did; it can be begun again, and comes out the same."""
+    """The program ended before the job did; it can be gone on with, and comes out the same."""
 
 
 State = Queued | Running | Stopping | Done | Failed | Stopped | Interrupted

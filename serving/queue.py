@@ -39,10 +39,13 @@ LOOK_AGAIN_SECONDS = 0.1
 def complete(
     job: Job, runner: Runner, folder: JobFolder, forms: tuple[str, ...] = tuple(FORMS)
 ) -> Generator[Event | Guide | Stored]:
-    """Run a job and keep what it makes. The runner is free for the next job before the video's files are written."""
+    """Run a job and keep what it makes, and its steps until then: one that was cut off goes on where it was.
+
+    The runner is free for the next job before the video's files are written.
+    """
     folder.check_room()
     video = None
-    with closing(runner.run(job)) as events:
+    with closing(runner.run(dataclasses.replace(job, kept_in=folder.steps))) as events:
         for event in events:
             match event:
                 case Finished():
@@ -220,7 +223,7 @@ class JobQueue:
                 entry.standing = dataclasses.replace(entry.standing, state=Stopping())
 
     def go_on(self, entry: Entry) -> None:
-        """Begin a job again that an earlier program did not finish."""
+        """Go on with a job that an earlier program did not finish, after the last step that is kept of it."""
         with self._changed:
             if isinstance(entry.standing.state, Interrupted):
                 entry.standing, entry.seen = Standing(), time.monotonic()
@@ -304,7 +307,7 @@ class JobQueue:
 
     def _run(self, entry: Entry) -> bool:
         """Run a job; returns whether it came to its end. A video that is there is kept, even if Stop was pressed."""
-        computing_since = None
+        computing_since, goes_on = None, entry.folder.steps.exists()
         with closing(complete(entry.job, self.runner, entry.folder, entry.forms)) as events:
             for event in events:
                 if computing_since is None and isinstance(event, Progress) and event.of > 1 and event.unit == "steps":
@@ -318,7 +321,7 @@ class JobQueue:
                     shown = Notice(self.told(event.text)) if isinstance(event, Notice) else event
                     entry.standing = entry.standing.after(shown)
             else:
-                if computing_since is not None and not entry.job.maps_only:
+                if computing_since is not None and not entry.job.maps_only and not goes_on:
                     self.pace.learn(entry.job, time.monotonic() - computing_since)
                 return True
         if entry.standing.preview is not None:

@@ -43,6 +43,7 @@ UNREADY_NAME = re.compile(r"\.[0-9a-f]{32}")  # of a folder that is being made
 HOUR = 3600
 REQUEST, STATE, SETTINGS, POSTER, CLIP = "request.json", "state.json", "settings.json", "poster.jpg", "clip"
 MB = 1e6
+STEPS = "steps"  # folder of what an unfinished job goes on from
 POSTER_SIDE = 256  # pixels of the longer side
 ENDS: dict[str, type[Done | Failed | Stopped]] = {"done": Done, "failed": Failed, "stopped": Stopped}
 
@@ -66,6 +67,11 @@ class JobFolder:
     def poster(self) -> Path:
         """A small picture of what was made, or of what a stopped run had come to."""
         return self.path / POSTER
+
+    @property
+    def steps(self) -> Path:
+        """The folder where the job's steps are kept until it is over."""
+        return self.path / STEPS
 
     def file(self, suffix: str, part: str = "") -> Path:
         """The path of a part of what was made, named for those who download it: without the token."""
@@ -116,12 +122,15 @@ class JobFolder:
             picture.save(temporary, "JPEG", quality=85)
 
     def save_state(self, state: State) -> None:
-        """Write how the job stands; what was asked goes with its end, where it is not to be kept."""
+        """Write how the job stands; its steps go with its end, and where it is not to be kept, what was asked."""
         name = next((name for name, end in ENDS.items() if isinstance(state, end)), "unfinished")
         told = dataclasses.asdict(state) if name in ENDS else {}
         facts = {"state": name, **told, "keep_seconds": self.keep_seconds}
         _write_json(self.path / STATE, facts)
-        if name in ENDS and not self.with_settings:
+        if name not in ENDS:
+            return
+        shutil.rmtree(self.steps, ignore_errors=True)
+        if not self.with_settings:
             (self.path / REQUEST).unlink(missing_ok=True)
 
     def standing(self) -> Standing:

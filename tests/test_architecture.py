@@ -24,7 +24,7 @@ FORBIDDEN = {
 # Inside the engine imports go down, or to a neighbour on the same floor.
 FLOORS = (
     {"__main__"},
-    {"job", "generate", "evaluation"},
+    {"job", "generate", "evaluation", "verification"},
     {"tasks"},
     {"control", "foreground", "sampling"},
     {"attention", "models", "media", "device", "prompts"},

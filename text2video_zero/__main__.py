@@ -1,7 +1,7 @@
 """The command line: `python -m text2video_zero TASK`, with one option for each field of the task's request.
 
-The path of the result goes to standard output, everything else to standard error. Exit status: 0 done,
-2 something that the person can put right, told in one line, 130 stopped with Ctrl-C.
+The path of the result goes to standard output, everything else to standard error. Exit status: 0 done, 1 a video is
+not what its settings make, 2 something that the person can put right, told in one line, 130 stopped with Ctrl-C.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TextIO
 
-from text2video_zero import __version__
+from text2video_zero import __version__, verification
 from text2video_zero.errors import UserError
 from text2video_zero.evaluation import command
 from text2video_zero.events import Finished, Notice, Progress
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from text2video_zero.job import Job
     from text2video_zero.media.video import Video
     from text2video_zero.requests import FieldSpec, Request
+    from text2video_zero.verification import Verdict
 
 OUTPUTS = Path("outputs")
-EVALUATE = "evaluate"
+EVALUATE, VERIFY = "evaluate", "verify"
 FIELD = "field "  # no option of the command itself has a blank in its name, so fields cannot clash with them
 NOTES_PER_STAGE = 10  # lines of progress where lines cannot be written over
 
@@ -114,6 +115,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status; argv is sys.argv without the program's name."""
     try:
         arguments = build_parser().parse_args(argv)
+        if arguments.task == VERIFY:
+            verdict = verified(arguments)
+            print(verdict.sentence)
+            return 0 if verdict.holds else 1
         print(run(arguments))
     except UserError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
@@ -157,6 +162,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_options(evaluation)
     add_device_options(evaluation.add_argument_group("Device"))
+    verifying = tasks.add_parser(
+        VERIFY,
+        usage=f"{parser.prog} {VERIFY} FILE [options]",
+        help="Make a video again from its settings, and compare",
+        description=verification.DESCRIPTION,
+        parents=[everywhere],
+        allow_abbrev=False,
+    )
+    verification.add_options(verifying)
+    add_device_options(verifying.add_argument_group("Device"))
     return parser
 
 
@@ -225,6 +240,18 @@ def evaluate(arguments: argparse.Namespace, measures: Sequence[Measure] = ()) ->
     except KeyboardInterrupt as stopped:
         raise KeyboardInterrupt("the same command goes on where it was") from stopped
     return arguments.out / command.REPORT
+
+
+def verified(arguments: argparse.Namespace) -> Verdict:
+    """Whether a video is what its settings make, telling how far it is; raises UserError where it cannot be told."""
+    job = verification.job_again(arguments.file, arguments.clip, arguments.model)
+    with ProgressLine(sys.stderr, quiet=arguments.quiet) as line:
+        run = verification.verify(arguments.file, job, model_manager_of(arguments, line), arguments.within)
+        while True:
+            try:
+                line.tell(next(run))
+            except StopIteration as over:
+                return over.value
 
 
 def model_manager_of(arguments: argparse.Namespace, line: ProgressLine) -> ModelManager:

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import diffusers
 import torch
 
 from text2video_zero import __version__
@@ -22,11 +23,13 @@ from text2video_zero.media.video import Video, probe_encoder
 from text2video_zero.models.adapters import written
 from text2video_zero.models.catalogue import known_name, origin_of
 from text2video_zero.models.checkpoints import short_name
+from text2video_zero.models.files.fingerprints import stamp_of
 from text2video_zero.models.speeds import is_of_speed
 from text2video_zero.prompts.loras import what_was_left_out
 from text2video_zero.requests import ControlledRequest, FewStepRequest, InstructPix2PixRequest, TextToVideoRequest
 from text2video_zero.sampling.decoding import decoded_frames
 from text2video_zero.sampling.guidance import negative_branch
+from text2video_zero.sampling.kept_steps import KeptSteps
 from text2video_zero.sampling.motion.split import shifted
 from text2video_zero.sampling.sdxl import added_conditions
 from text2video_zero.tasks.controlled import detect, sample_controlled
@@ -84,7 +87,10 @@ def run_job(job: Job, models: Models) -> Generator[Event]:
         if models.compiled:
             yield Notice(COMPILATION_COST)
         yield Progress(f"Loading {known_name(job.checkpoint.source)}", 0, 1)
-    with models.lend(job.checkpoint) as pipeline, closing(generate(job.request, pipeline, models)) as events:
+    with (
+        models.lend(job.checkpoint) as pipeline,
+        closing(generate(job.request, pipeline, models, job.kept_in)) as events,
+    ):
         if job.weights and job.weights != pipeline.weights:
             yield Notice(
                 f"The weights of {known_name(job.checkpoint.source)} are others ({pipeline.weights}) than those of the "
@@ -94,27 +100,34 @@ def run_job(job: Job, models: Models) -> Generator[Event]:
 
 
 @torch.inference_mode()
-def generate(request: VideoRequest, pipeline: Pipeline, detectors: Detectors | None = None) -> Generator[Event]:
+def generate(
+    request: VideoRequest, pipeline: Pipeline, detectors: Detectors | None = None, kept_in: Path | None = None
+) -> Generator[Event]:
     """Run a request and yield what happens; the last event is Finished.
 
     detectors: who makes control maps possible, the model manager; needed where a clip is to be turned into them.
+    kept_in: folder where the steps are kept, for whoever runs the same request again after this run was cut off.
 
     Closing the iterator stops before the next chunk and leaves no trace in the pipeline. Raises UserError
     before sampling when the request does not fit the model or no video could be written, and after it when the
     pipeline's safety checker blocks a frame.
     """
     probe_encoder()
+    request = request.with_concrete_seed()
+    kept = KeptSteps(kept_in, made_with(request, pipeline), pipeline.device)
+    if kept.told:
+        yield Notice(kept.told)
     with shortage_in_one_sentence():
-        sampled = yield from sample(request, pipeline, detectors)
+        sampled = yield from sample(request, pipeline, detectors, kept)
         frames = yield from _stored(_decoded(sampled, pipeline), len(sampled.latents), "Decoding")
     frames, fps = yield from _played(frames, sampled.request)
     yield Finished(Video(frames, fps, settings(sampled.request, pipeline), sampled.sound))
 
 
 def sample(
-    request: VideoRequest, pipeline: Pipeline, detectors: Detectors | None = None
+    request: VideoRequest, pipeline: Pipeline, detectors: Detectors | None = None, kept: KeptSteps | None = None
 ) -> Generator[Event, None, Sampled]:
-    """Final latents of a request of any task."""
+    """Final latents of a request of any task; where steps of it were kept, it goes on from the last."""
     prompt = request.full_prompt if isinstance(request, ControlledRequest) else request.prompt
     story = request.storyboard if isinstance(request, TextToVideoRequest) else ""
     if left_out := what_was_left_out((prompt, story, request.negative_prompt), pipeline.checkpoint.adapters):
@@ -122,12 +135,12 @@ def sample(
     match request:
         case TextToVideoRequest():
             with _conditions(request, pipeline, prompt):
-                return (yield from sample_text_to_video(request, pipeline))
+                return (yield from sample_text_to_video(request, pipeline, kept))
         case ControlledRequest():
             with _conditions(request, pipeline, prompt):
-                return (yield from sample_controlled(request, pipeline, detectors))
+                return (yield from sample_controlled(request, pipeline, detectors, kept))
         case InstructPix2PixRequest():
-            return (yield from sample_instructed(request, pipeline))
+            return (yield from sample_instructed(request, pipeline, kept))
         case _:
             raise TypeError(f"no task makes a video of a {type(request).__name__}")
 
@@ -203,3 +216,16 @@ def settings(request: VideoRequest, pipeline: Pipeline) -> dict[str, Any]:
     if Path(asked.get("clip", "")).is_absolute():
         asked["clip"] = Path(asked["clip"]).name  # a file is shown to others, a home folder's name is not
     return made_by | {"request": asked}
+
+
+def made_with(request: VideoRequest, pipeline: Pipeline) -> dict[str, Any]:
+    """What a run's numbers hang on, bit for bit: steps of a run that differs in any of this are no use to another."""
+    checkpoint = pipeline.checkpoint
+    added = (checkpoint.controlnet, checkpoint.text_encoder, *(adapter.source for adapter in checkpoint.adapters))
+    return settings(request, pipeline) | {
+        "files": stamp_of(Path(source).expanduser() for source in added if source),
+        "torch": str(torch.__version__),
+        "diffusers": diffusers.__version__,
+        "device": pipeline.device.type,
+        "type of numbers": str(pipeline.components.unet.dtype),
+    }

@@ -45,6 +45,7 @@ class Job:
     maps_only: end with the control maps, before anything is sampled.
     weights: short hash of the weights that an earlier video of these settings was made with, blank where none is told.
     id: names the job in the log and to its owner; it cannot be guessed.
+    kept_in: folder of this job alone, where its steps are kept, so that it goes on after it was cut off; None for none.
     """
 
     request: VideoRequest
@@ -52,6 +53,7 @@ class Job:
     maps_only: bool = False
     weights: str = ""
     id: str = field(default_factory=_unguessable)
+    kept_in: Path | None = None
 
 
 @dataclass(frozen=True)

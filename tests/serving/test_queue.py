@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import secrets
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +30,36 @@ from text2video_zero.requests import EdgeRequest, TextToVideoRequest
 
 SHORT = TextToVideoRequest(prompt="a fox", frames=2, steps=4, seed=3)
 LONG = dataclasses.replace(SHORT, steps=900)
+SMOOTHED = dataclasses.replace(SHORT, steps=8, sampler="UniPC", chunk_size=1, smooth_background=True)
+
+KILLED_IN_THE_MIDDLE = """
+import os, signal, sys, threading
+from pathlib import Path
+import torch
+from model_manager import ModelManager
+from serving.local import LocalRunner
+from serving.queue import JobQueue
+from serving.store import JobStore
+from tests.serving.test_queue import SMOOTHED
+from text2video_zero.events import Progress
+from text2video_zero.job import Job
+from text2video_zero.models.checkpoints import Checkpoint
+from text2video_zero.sampling import kept_steps
+
+class Killed(LocalRunner):
+    def run(self, job):
+        for event in super().run(job):
+            if isinstance(event, Progress) and (event.stage, event.step) == ("Smoothing the background", 3):
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield event
+
+torch.set_num_threads(1)  # as here
+kept_steps.SECONDS_BETWEEN = 0.0
+queue = JobQueue(Killed(lambda: ModelManager("cpu")), JobStore(Path(sys.argv[1])))
+queue.submit(Job(SMOOTHED, Checkpoint(sys.argv[2])))
+queue.open()
+threading.Event().wait()
+"""
 
 
 @pytest.fixture
@@ -183,6 +217,35 @@ def test_what_a_program_did_not_finish_the_next_one_goes_on_with_to_the_same_vid
     after.close()
     videos = [entry.standing.stored.files[".mp4"].read_bytes() for entry in (again, fresh)]
     assert videos[0] == videos[1]
+
+
+@pytest.mark.slow
+def test_a_program_that_is_killed_loses_a_step_and_the_next_one_makes_the_same_video(
+    manager, store, job, tiny_checkpoint
+):
+    command = [sys.executable, "-c", KILLED_IN_THE_MIDDLE, str(store.folder), str(tiny_checkpoint)]
+    killed = subprocess.run(command, check=False, cwd=Path(queue_module.__file__).parent.parent, timeout=300)
+    assert killed.returncode == -signal.SIGKILL
+    queue = JobQueue(LocalRunner(lambda: manager), store)
+    queue.open()
+    (entry,) = queue.of("")
+    assert isinstance(entry.standing.state, Interrupted)
+    assert entry.folder.steps.is_dir()
+    queue.go_on(entry)
+    smoothed = [standing.state.progress for standing, _ in watch(queue, entry) if is_smoothing(standing)]
+    assert "Going on after the last step that an earlier run has kept." in entry.standing.notes
+    assert min(progress.step for progress in smoothed) >= 2
+    assert not entry.folder.steps.exists()
+    assert queue.pace.estimate(entry.job, "cuda") is None  # a part of a job tells nothing of how long one takes
+    fresh = queue.submit(job(SMOOTHED))
+    watch(queue, fresh)
+    queue.close()
+    videos = [made.standing.stored.files[".mp4"].read_bytes() for made in (entry, fresh)]
+    assert videos[0] == videos[1]
+
+
+def is_smoothing(standing):
+    return isinstance(standing.state, Running) and standing.state.progress.stage == "Smoothing the background"
 
 
 @pytest.mark.parametrize("patience", [0.0, 3600.0])

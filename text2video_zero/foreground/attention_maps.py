@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ from text2video_zero.prompts.chunks import chunks_of, places_of
 from text2video_zero.prompts.syntax import read_prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from diffusers import UNet2DConditionModel
     from diffusers.models.attention_processor import Attention
@@ -108,6 +108,14 @@ class CrossAttentionDetector:
             raise
         finally:
             self._begin = None
+
+    def memory(self) -> dict[str, Any]:
+        """What has been recorded so far; the maps change with the next chunk."""
+        return {"maps": dict(self._maps), "recorded": dict(self._recorded)}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Go on recording after that."""
+        self._maps, self._recorded = dict(memory["maps"]), dict(memory["recorded"])
 
     def record(self, source: str, attention: torch.Tensor) -> None:
         """Add what a chunk of frames pays to a group of tokens, (m, cells).

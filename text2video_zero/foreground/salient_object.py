@@ -9,7 +9,7 @@ import hashlib
 import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -24,6 +24,7 @@ from text2video_zero.sampling.decoding import decoded_frames
 from text2video_zero.sampling.denoising import nothing_around
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
     from diffusers import AutoencoderKL
@@ -51,6 +52,13 @@ class SalientObjectDetector:
     def observing(self) -> AbstractContextManager[ChunkContext]:
         """Nothing needs to be observed: the finished frames say all."""
         return nullcontext(nothing_around)
+
+    def memory(self) -> dict[str, Any]:
+        """Nothing is remembered from step to step."""
+        return {}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Nothing is to be remembered."""
 
     def masks(self, latents: torch.Tensor) -> torch.Tensor:
         """Masks (f, h, w) float32, 1 = foreground, of clean latents (f, c, h, w)."""

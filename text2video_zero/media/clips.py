@@ -111,6 +111,18 @@ def reading(
     return Clip(pictures, rate, target, note, start, info)
 
 
+def whole_clip(path: Path) -> Clip:
+    """Every frame of a clip, as it is in the file: at its own size and rate.
+
+    Raises UserError when it cannot be read.
+    """
+    with _opened(Path(path)) as reader:
+        info = result_of(reader.opening())
+        pictures = reader.reading(range(info.frames), info.fps, info.size)
+        frames = StoredFrames.of(picture for picture in pictures if picture is not None)
+    return Clip(frames, info.fps, info.size, "", info.start, info)
+
+
 def glimpses(path: Path, clip: Clip, first_frame: int, count: int) -> Generator[np.ndarray | None, None, None]:
     """A few of a clip's frames, evenly spread, as they are in the file: (h, w, 3) uint8 RGB at the clip's own size.
 

@@ -13,6 +13,7 @@ from text2video_zero.attention.cross_frame import spans
 from text2video_zero.device.memory import ran_out_of_memory
 from text2video_zero.device.precision import precisions
 from text2video_zero.errors import UserError
+from text2video_zero.sampling.kept_steps import KeptSteps, LoopState
 from text2video_zero.sampling.solvers import SAMPLERS
 
 if TYPE_CHECKING:
@@ -42,12 +43,14 @@ class ChunkDone:
     step: number of the step in its segment, from 1.  of: steps of the segment.
     frames: how many frames this chunk held.
     clean: with the last chunk of a step, the estimate of x_0 for all frames, (f, c, h, w); else None.
+    was_kept: all steps up to this one were done by an earlier process, and `frames` is the sum of theirs.
     """
 
     step: int
     of: int
     frames: int
     clean: torch.Tensor | None
+    was_kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,26 +78,33 @@ def denoise(
     step_noise: StepNoise,
     around_chunk: ChunkContext = nothing_around,
     anchors: Sequence[int] = (0,),
+    kept: KeptSteps | None = None,
 ) -> Generator[ChunkDone, None, torch.Tensor]:
     """Take latents (f, c, h, w) through some steps of a schedule; the generator's return value is the result.
 
     latents are variance-preserving before and after. memory is that of an open `cross_frame_attention`, None
     for ordinary self-attention. around_chunk is open while a chunk is evaluated, and learns by an exception of
     attempts that do not count. anchors: the frames that those after them attend to, in rising order, 0 the first.
-    Closing the generator stops before the next chunk.
+    kept: where the run's steps are kept, and gone on from. Closing the generator stops before the next chunk.
 
     A chunk that does not fit into the memory is taken in halves, and so are all after it, with the same result.
     One that comes out with numbers that are not finite is taken again in wider ones, and so are all after it. Raises
     UserError when not even a single frame fits with weights waiting elsewhere, or when a frame's numbers are not
     finite in float32 either.
     """
+    kept = kept or KeptSteps()
     chunks = _Chunks(predict_noise, memory, placement, around_chunk)
     order = spans(len(latents), anchors, memory.key_frame_every if memory else None)
     sampler = SAMPLERS[schedule.sampler]
     scales = [sampler.latent_scale(alpha) for alpha in schedule.alphas]
     solver = sampler.solver(schedule, steps.start, step_noise)
-    latents = latents * scales[steps.start]
-    for number, index in enumerate(steps, start=1):
+    latents, before = latents * scales[steps.start], 0
+    if state := kept.begin():
+        latents, before = state.latents, state.done
+        solver.recall(state.solver)
+        placement.recall(state.chunk_size, state.precision)
+        yield ChunkDone(before, len(steps), before * len(latents), state.clean, was_kept=True)
+    for number, index in enumerate(steps[before:], start=before + 1):
         shown = solver.model_input(latents, index)
         output = torch.empty_like(latents)
         done, left = 0, len(latents)
@@ -103,9 +113,9 @@ def denoise(
             done, left = len(noise), left - len(noise)
             if left:
                 yield ChunkDone(number, len(steps), done, None)
-        in_paper_scale = latents / scales[index]
-        clean, _ = schedule.clean_and_noise(output, index, in_paper_scale)
+        clean, _ = schedule.clean_and_noise(output, index, latents / scales[index])  # in the paper's scale
         latents = solver.step(output, index, latents)
+        kept.keep(LoopState.of(number, latents, clean, solver, placement), is_last=number == len(steps))
         yield ChunkDone(number, len(steps), done, clean)
     return latents / scales[steps.stop]
 

@@ -67,9 +67,28 @@ class Solver(Protocol):
         """Latents at timestep number index + 1 from those at index."""
         ...
 
+    def memory(self) -> dict[str, Any]:
+        """What it remembers of earlier steps: tensors, numbers, lists of them, or None."""
+        ...
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Remember that, as if it had taken the steps itself."""
+        ...
+
+
+class OneStepSolver:
+    """A solver to which each step is the first."""
+
+    def memory(self) -> dict[str, Any]:
+        """Nothing is remembered."""
+        return {}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Nothing is to be remembered."""
+
 
 @dataclass(frozen=True)
-class DDIM:
+class DDIM(OneStepSolver):
     """DDIM with η = 0 (Song et al. 2020, equation 12) on the timesteps of a schedule, evenly divided or not."""
 
     schedule: Schedule
@@ -86,7 +105,7 @@ class DDIM:
 
 
 @dataclass(frozen=True)
-class EulerAncestral:
+class EulerAncestral(OneStepSolver):
     """Euler steps that add fresh noise (Karras et al. 2022; k-diffusion's sampler), in the scale x_0 + σ·ε.
 
     diffusers' scheduler draws this noise itself, for each frame anew, which makes a clip flicker; here the
@@ -111,7 +130,7 @@ class EulerAncestral:
 
 
 @dataclass(frozen=True)
-class ConsistencySolver:
+class ConsistencySolver(OneStepSolver):
     """Multistep consistency sampling (Luo et al. 2023, algorithm 3): to x_0 at once, and back with fresh noise.
 
     step_noise: the noise of each step; the last one adds none.
@@ -141,6 +160,7 @@ class LibrarySolver:
     """A scheduler of diffusers, which keeps its own count of steps."""
 
     scheduler: AnyLibraryScheduler
+    remembering: tuple[str, ...]
 
     def model_input(self, latents: torch.Tensor, index: int) -> torch.Tensor:
         """What the UNet is shown: the latents scaled as the scheduler asks."""
@@ -150,13 +170,23 @@ class LibrarySolver:
         """Latents at timestep number index + 1 from those at index."""
         return self.scheduler.step(model_output, self.scheduler.timesteps[index], latents, return_dict=False)[0]
 
+    def memory(self) -> dict[str, Any]:
+        """What it remembers of earlier steps; its lists change with the next."""
+        return {name: getattr(self.scheduler, name) for name in self.remembering}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Remember that, as if it had taken the steps itself."""
+        for name in self.remembering:
+            setattr(self.scheduler, name, memory[name])
+
 
 @dataclass(frozen=True)
 class LibraryScheduler:
-    """A class of diffusers' schedulers, and with which options it is made."""
+    """A class of diffusers' schedulers, with which options it is made, and which attributes its steps change."""
 
     scheduler_class: type[AnyLibraryScheduler]
     options: Mapping[str, Any]
+    remembering: tuple[str, ...] = ("_step_index",)
 
     def made(self, training: Mapping[str, Any], steps: int, spacing: str) -> AnyLibraryScheduler:
         """A new one for the noise levels that a model was trained with, spaced over the whole range.
@@ -174,7 +204,7 @@ class LibraryScheduler:
         """A solver that is at step number `begin`."""
         scheduler = self.made(schedule.training, len(schedule.timesteps), schedule.spacing)
         scheduler.set_begin_index(begin)
-        return LibrarySolver(scheduler)
+        return LibrarySolver(scheduler, self.remembering)
 
 
 @dataclass(frozen=True)
@@ -217,8 +247,16 @@ def _ddim(schedule: Schedule, _begin: int, _step_noise: StepNoise) -> Solver:
 
 
 EULER = LibraryScheduler(EulerDiscreteScheduler, {})
-DPM = LibraryScheduler(DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2})
-UNI_PC = LibraryScheduler(UniPCMultistepScheduler, {"solver_order": 2})
+DPM = LibraryScheduler(
+    DPMSolverMultistepScheduler,
+    {"algorithm_type": "dpmsolver++", "solver_order": 2},
+    ("_step_index", "model_outputs", "lower_order_nums"),
+)
+UNI_PC = LibraryScheduler(
+    UniPCMultistepScheduler,
+    {"solver_order": 2},
+    ("_step_index", "model_outputs", "lower_order_nums", "timestep_list", "last_sample", "this_order"),
+)
 
 # By the name that requests choose by; requests/video.py lists them too, because requests know no torch.
 SAMPLERS: Mapping[str, Sampler] = MappingProxyType(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests.controlled import ControlledRequest
     from text2video_zero.requests.fields import Size
+    from text2video_zero.sampling.kept_steps import KeptSteps
 
 
 @torch.inference_mode()
@@ -41,10 +42,11 @@ def detect(request: ControlledRequest, detectors: Detectors, native_size: Size) 
 
 
 def sample_controlled(
-    request: ControlledRequest, pipeline: Pipeline, detectors: Detectors | None
+    request: ControlledRequest, pipeline: Pipeline, detectors: Detectors | None, kept: KeptSteps | None = None
 ) -> Generator[Event, None, Sampled]:
     """Latents of a pose, edge, depth or DreamBooth request, with its seed, size and length made concrete.
 
+    kept: where the steps are kept, and from where the run goes on if some were.
     Raises UserError when the clip cannot be read or the pipeline has no ControlNet.
     """
     if pipeline.controlnet is None:
@@ -76,6 +78,7 @@ def sample_controlled(
             placement,
             # By timesteps, as `shared_step_noise` draws.
             step_noise=lambda index: clip_noise(request, pipeline, carried, int(schedule.timesteps[index + 1])),
+            kept=kept,
         )
         return Sampled((yield from progress.reported(loop, "Denoising")), request, sound_of(request, clip))
 

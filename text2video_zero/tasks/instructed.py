@@ -27,12 +27,16 @@ if TYPE_CHECKING:
     from text2video_zero.media.frames import Frames
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests.instructed import InstructPix2PixRequest
+    from text2video_zero.sampling.kept_steps import KeptSteps
     from text2video_zero.sampling.motion.carried import CarriedNoise
 
 
-def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
+def sample_instructed(
+    request: InstructPix2PixRequest, pipeline: Pipeline, kept: KeptSteps | None = None
+) -> Generator[Event, None, Sampled]:
     """Latents of an Instruct-Pix2Pix request, with its seed, size and length made concrete.
 
+    kept: where the steps are kept, and from where the run goes on if some were.
     Raises UserError when the clip cannot be read or the model takes no picture.
     """
     components = pipeline.components
@@ -63,6 +67,7 @@ def sample_instructed(request: InstructPix2PixRequest, pipeline: Pipeline) -> Ge
             memory,
             placement,
             step_noise=lambda index: noise_of_step(request, pipeline, index + 1, carried),
+            kept=kept,
         )
         return Sampled((yield from progress.reported(loop, "Denoising")), request, sound_of(request, clip))
 

@@ -24,7 +24,7 @@ DECODE_COST = 1.5  # of one frame, in UNet evaluations with guidance: 1,257 agai
 class ProgressReporter:
     """Turns the chunks of one run into events, and keeps its clock.
 
-    evaluations: frames that will go through the UNet in the whole run, all steps counted.
+    evaluations: frames that will go through the UNet in the whole run, all steps counted but those that were kept.
     frames, steps: length of the clip and of the schedule.
     """
 
@@ -45,11 +45,16 @@ class ProgressReporter:
                 chunk = next(loop)
             except StopIteration as finished:
                 return finished.value
-            self.done += chunk.frames
+            if chunk.was_kept:
+                self.evaluations -= chunk.frames
+            else:
+                self.done += chunk.frames
             yield Progress(stage, chunk.step - (chunk.clean is None), chunk.of, self._seconds_left())
             if chunk.clean is not None and chunk.step % preview_every == 0:
                 yield Preview(self.preview_decoder.frames(chunk.clean))
 
-    def _seconds_left(self) -> float:
+    def _seconds_left(self) -> float | None:
+        if not self.done:
+            return None
         total = self.evaluations + DECODE_COST * self.frames
         return (time.monotonic() - self.began) / self.done * (total - self.done)

@@ -18,6 +18,7 @@ from text2video_zero.requests.camera import BEGINNING, read_camera_keys
 from text2video_zero.requests.text_to_video import STEADY, read_storyboard
 from text2video_zero.sampling.denoising import Sampled, denoise, nothing_around
 from text2video_zero.sampling.guidance import StoryboardGuidance, TextGuidance, negative_branch
+from text2video_zero.sampling.kept_steps import KeptSteps
 from text2video_zero.sampling.motion.anchor import Anchor
 from text2video_zero.sampling.motion.camera import CameraPath, KeyedPath, ShakenPath
 from text2video_zero.sampling.motion.noise import NoisePath, NoiseScene
@@ -43,8 +44,14 @@ if TYPE_CHECKING:
     from text2video_zero.sampling.solvers import StepNoise
 
 
-def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Generator[Event, None, Sampled]:
-    """Latents of a text-to-video request, with its seed and size made concrete."""
+def sample_text_to_video(
+    request: TextToVideoRequest, pipeline: Pipeline, kept: KeptSteps | None = None
+) -> Generator[Event, None, Sampled]:
+    """Latents of a text-to-video request, with its seed and size made concrete.
+
+    kept: where the steps are kept, and from where the run goes on if some were.
+    """
+    kept = kept or KeptSteps()
     request = dataclasses.replace(request.with_concrete_seed(), size=request.size or pipeline.native_size)
     components = pipeline.components
     guidance = text_guidance(request, pipeline)
@@ -52,7 +59,7 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
     branches = len(guidance.embeddings)
     placement = yield from placement_for(request, request.concrete_size, pipeline)
     with placement, attention_of(request, branches, components.unet) as memory:
-        run = ClipRun(request, pipeline, plan, guidance, memory, placement)
+        run = ClipRun(request, pipeline, plan, guidance, memory, placement, kept)
         joint = plan.joint, range(plan.begin, len(plan.joint.timesteps))
         if not request.smooth_background:
             latents = yield from run.denoised((yield from run.start()), *joint)
@@ -60,7 +67,7 @@ def sample_text_to_video(request: TextToVideoRequest, pipeline: Pipeline) -> Gen
         # Before the first step, so that a word or a network that is missing is told at once.
         detector = _foreground_detector(request, pipeline, branches)
         start = yield from run.start()
-        with detector.observing() as around_chunk:
+        with detector.observing() as around_chunk, kept.with_memory_of(detector):
             first_pass = yield from run.denoised(start, *joint, around_chunk=around_chunk)
         masks = detector.masks(first_pass)
         latents = yield from run.denoised(run.smoothed(start, masks), *joint, stage="Smoothing the background")
@@ -126,6 +133,7 @@ class ClipRun:
     guidance: TextGuidance
     memory: FrameMemory | None
     placement: Placement
+    kept: KeptSteps
     clean: torch.Tensor = field(init=False)  # the latest estimate of x_0, (f, c, h, w)
 
     def __post_init__(self) -> None:
@@ -217,7 +225,16 @@ class ClipRun:
         if self.request.shot_anchors:
             anchors += [frame for frame, _ in read_storyboard(self.request.storyboard)]
         loop = denoise(
-            latents, schedule, steps, self.guidance, self.memory, self.placement, step_noise, around_chunk, anchors
+            latents,
+            schedule,
+            steps,
+            self.guidance,
+            self.memory,
+            self.placement,
+            step_noise,
+            around_chunk,
+            anchors,
+            self.kept,
         )
         return (yield from self.progress.reported(self._remembering_clean(loop), stage))
 

@@ -1,0 +1,133 @@
+"""Whether a video is what its settings make: it is made again, written in the same form, and compared."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from text2video_zero import __version__
+from text2video_zero.errors import UserError
+from text2video_zero.events import Finished
+from text2video_zero.job import Settings, build_job
+from text2video_zero.media.clips import whole_clip
+from text2video_zero.media.files import listed
+from text2video_zero.media.settings import read_settings
+from text2video_zero.media.video import FORMATS
+from text2video_zero.models.catalogue import known_name
+from text2video_zero.requests import REQUESTS, ClipRequest
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Generator
+
+    from text2video_zero.events import Event
+    from text2video_zero.generate import Models
+    from text2video_zero.job import Job
+    from text2video_zero.media.video import Video
+
+DESCRIPTION = (
+    "Make a video again from the settings in its file, and compare the frames. Exit status: 0 they are equal, 1 they "
+    "are not, 2 it cannot be told."
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of it: a sentence for the person, and whether the video is what its settings make."""
+
+    sentence: str
+    holds: bool
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What can be said to the command."""
+    parser.add_argument("file", metavar="FILE", type=Path, help="a video that this app has saved: .mp4, .gif or .zip")
+    parser.add_argument(
+        "--clip", metavar="FILE", type=Path, help="the clip that it was made from; default one of its name beside it"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="where the model is now, if not where its name is looked for; its hash must be the same",
+    )
+    parser.add_argument(
+        "--within",
+        metavar="N",
+        type=int,
+        default=0,
+        help="levels of 255 by which frames may differ, for videos of another kind of device (default 0)",
+    )
+
+
+def job_again(path: Path, clip: Path | None = None, model: str | None = None) -> Job:
+    """The job that made a video, as its file tells.
+
+    clip: what it was made from; None looks for a file of the right name beside the video.
+    model: where it is now, as `build_job` takes it; None looks for the name in the file.
+    Raises UserError where the file tells too little, or what it names is not here.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"{path.name} is no video: give a file that ends in {listed(FORMATS)}.")
+    task = read_settings(path).get("task")
+    if not isinstance(task, str) or task not in REQUESTS:
+        raise UserError(f"{path.name} does not tell by which task it was made: choose a video that this app has saved.")
+    settings = Settings.read(path, task)
+    given: dict[str, Any] = {}
+    if issubclass(REQUESTS[task], ClipRequest):
+        name = str(settings.values.get("clip", ""))
+        beside = (path.parent / Path(name).name, path.parent / "clip" / Path(name).name, Path(name))
+        found = clip or next((place for place in beside if name and place.exists()), None)
+        if found is None:
+            raise UserError(f"{path.name} was made from the clip {name!r}: put it beside the video, or give --clip.")
+        given["clip"] = str(found)
+    job = build_job(task, given, model=model, settings=settings, lora_tags=False)
+    return replace(job, weights=settings.weights)
+
+
+def verify(path: Path, job: Job, models: Models, within: int = 0) -> Generator[Event, None, Verdict]:
+    """Make a video again and compare; tells how far it is.
+
+    job: of `job_again`.  within: levels of 255 by which a frame's numbers may differ.
+    Raises UserError where it cannot be told: a model that cannot be had, or whose weights are others.
+    """
+    from text2video_zero.generate import generate  # torch takes seconds, which a mistake in the file is spared
+
+    yield from models.fetch(job.checkpoint)
+    with models.lend(job.checkpoint) as pipeline:
+        if job.weights and job.weights != pipeline.weights:
+            raise UserError(
+                f"It cannot be told: the weights of {known_name(job.checkpoint.source)} have changed, they are "
+                f"{pipeline.weights} and {path.name} was made with {job.weights}."
+            )
+        with closing(generate(job.request, pipeline, models)) as events:
+            for event in events:
+                yield event
+                if isinstance(event, Finished):
+                    return compared(path, event.video, within)
+    raise RuntimeError("the run ended without a video")
+
+
+def compared(path: Path, video: Video, within: int) -> Verdict:
+    """A video's file held against what its settings have made, in the same form: what encoding loses, both lose."""
+    with tempfile.TemporaryDirectory() as folder:
+        made, found = (whole_clip(file) for file in (video.save(Path(folder) / f"again{path.suffix.lower()}"), path))
+    is_not = f"{path.name} is not what its settings make: "
+    shapes = [f"{len(clip.frames)} frames of {clip.size} at {clip.fps:.4g} per second" for clip in (found, made)]
+    if shapes[0] != shapes[1]:
+        return Verdict(f"{is_not}it has {shapes[0]}, they make {shapes[1]}.", holds=False)
+    furthest = [
+        int(np.abs(frame.astype(int) - other).max()) for frame, other in zip(found.frames, made.frames, strict=True)
+    ]
+    if max(furthest) <= within:
+        closeness = f"within {max(furthest)} of 255" if max(furthest) else "bit for bit"
+        told = f"all {len(furthest)} frames are equal {closeness}"
+        return Verdict(f"{path.name} is what its settings make: {told}.", holds=True)
+    first = next(number for number, distance in enumerate(furthest) if distance > within)
+    version = read_settings(path).get("version")
+    other = f" It was made by version {version}, this is {__version__}." if version and version != __version__ else ""
+    return Verdict(f"{is_not}they differ from frame {first} on, by up to {max(furthest)} of 255.{other}", holds=False)
