@@ -157,7 +157,7 @@ class StartPictureRequest(VideoRequest):
         section=BASICS,
     )
     start_strength: float = decimal(
-        0.6,
+        0.4,
         0.1,
         1.0,
         "Redraw",
