@@ -70,7 +70,8 @@ class Raft:
         pictures = torch.from_numpy(shown).movedim(-1, 1).float() / 127.5 - 1
         with torch.inference_mode():
             flow = self.network(*pictures.split(1))[-1][0].movedim(0, -1).numpy()
-        return cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR) * np.float32((width, height)) / size
+        scale = np.array([width / size[0], height / size[1]], np.float32)
+        return cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR) * scale
 
 
 def flow_of(name: str) -> Flow:
