@@ -66,6 +66,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--ablation", action="store_true", help="the parts of the method one by one instead of the usual rows"
     )
+    group.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path("outputs/evaluation"), help="(default %(default)s)"
+    )
+    _add_measures(parser.add_argument_group("How it is measured"))
+
+
+def _add_measures(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--against", metavar="VARIANT", help="what differences are taken from (default paper, or both)")
     group.add_argument("--clip-model", metavar="NAME", help="a CLIP model that is on this machine: folder or Hub id")
     group.add_argument("--dino-model", metavar="NAME", help="a DINO model that is on this machine: folder or Hub id")
@@ -86,9 +93,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(FLOWS)}: how it is told where things go (default %(default)s); RAFT where its weights are",
     )
     group.add_argument("--whiteness", action="store_true", help="measure the start noise under each camera too")
-    group.add_argument(
-        "--out", metavar="DIR", type=Path, default=Path("outputs/evaluation"), help="(default %(default)s)"
-    )
 
 
 def study_of(arguments: argparse.Namespace) -> Study:
