@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from text2video_zero.models.native_size import FAMILY_SIDES
 from text2video_zero.models.selection import family_of
-from text2video_zero.requests import ControlledRequest, InstructPix2PixRequest, TextToVideoRequest
+from text2video_zero.requests import ControlledRequest, InstructPix2PixRequest, StartPictureRequest, TextToVideoRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +61,10 @@ def _passes(request: VideoRequest) -> float:
     """Passes of each frame through the UNet."""
     if isinstance(request, InstructPix2PixRequest):
         return 3 * request.steps  # with words and picture, with the picture alone, with neither
-    passes = (2 if request.guidance_scale > 1 else 1) * request.steps
+    steps = float(request.steps)
+    if isinstance(request, StartPictureRequest) and request.start_picture:
+        steps *= request.start_strength
+    passes = (2 if request.guidance_scale > 1 else 1) * steps
     if isinstance(request, TextToVideoRequest) and request.smooth_background:
         return 2 * passes
     return passes * (1 + CONTROL_SHARE) if isinstance(request, ControlledRequest) else passes

@@ -26,7 +26,7 @@ from text2video_zero.media.video import Video, check_destination, save_or_keep_f
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
 from text2video_zero.models.native_size import FAMILY_SIDES
 from text2video_zero.models.selection import family_of
-from text2video_zero.requests import REQUESTS, ClipRequest
+from text2video_zero.requests import REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ PLAYABLE = next(iter(FORMS))
 FOLDER_NAME = re.compile(rf"(?:{'|'.join(REQUESTS)})-\d{{8}}-\d{{6}}-[0-9a-f]{{32}}")
 UNREADY_NAME = re.compile(r"\.[0-9a-f]{32}")  # of a folder that is being made
 HOUR = 3600
-REQUEST, STATE, SETTINGS, POSTER, CLIP = "request.json", "state.json", "settings.json", "poster.jpg", "clip"
+REQUEST, STATE, SETTINGS, POSTER = "request.json", "state.json", "settings.json", "poster.jpg"
 MB = 1e6
 STEPS = "steps"  # folder of what an unfinished job goes on from
 POSTER_SIDE = 256  # pixels of the longer side
@@ -181,7 +181,7 @@ class JobStore:
             pass
 
     def add(self, job: Job, owner: str = "") -> JobFolder:
-        """A folder for a new job, whole from the first moment; with it a copy of the clip, if that is a file."""
+        """A folder for a new job, whole from the first moment, with copies of clip and picture, if they are files."""
         self.remove_old()
         check_space(job, self.folder)
         name = f"{job.request.task}-{time.strftime('%Y%m%d-%H%M%S')}-{job.id}"
@@ -189,7 +189,7 @@ class JobStore:
         with readable_errors(path):
             try:
                 unready.mkdir()
-                job = _with_own_clip(job, unready, path.resolve())
+                job = _with_own_files(job, unready, path.resolve())
                 made = JobFolder(unready, job, owner, began, self._keep_settings, self._keep_seconds)
                 made.save_state(Queued())
                 _write_json(unready / REQUEST, {"owner": owner, "began": began, **_as_json(job)})
@@ -275,18 +275,18 @@ def _is_over_age(state: Path) -> bool:
         return False
 
 
-def _with_own_clip(job: Job, folder: Path, later: Path) -> Job:
-    """The job with a copy of its clip, which the browser's upload may not outlive.
+def _with_own_files(job: Job, folder: Path, later: Path) -> Job:
+    """The job with copies of the files that it begins with, which the browser's upload may not outlive.
 
-    folder: where the copy goes now.  later: the name of that folder when the job begins.
+    folder: where the copies go now.  later: the name of that folder when the job begins.
     """
-    request = job.request
-    if not isinstance(request, ClipRequest) or not Path(request.clip).is_file():
-        return job
-    clip = Path(request.clip)
-    (folder / CLIP).mkdir()
-    shutil.copyfile(clip, folder / CLIP / clip.name)
-    return dataclasses.replace(job, request=dataclasses.replace(request, clip=str(later / CLIP / clip.name)))
+    copies: dict[str, Any] = {}
+    for field, path in job.request.files.items():
+        if (given := Path(path)).is_file():
+            (folder / field).mkdir()
+            shutil.copyfile(given, folder / field / given.name)
+            copies[field] = str(later / field / given.name)
+    return dataclasses.replace(job, request=dataclasses.replace(job.request, **copies)) if copies else job
 
 
 def _as_json(job: Job) -> dict[str, Any]:
@@ -297,13 +297,16 @@ def _as_json(job: Job) -> dict[str, Any]:
         "checkpoint": dataclasses.asdict(job.checkpoint),
         "maps_only": job.maps_only,
         "weights": job.weights,
+        "picture": job.picture,
     }
 
 
 def _from_json(asked: dict[str, Any]) -> Job:
     checkpoint = asked["checkpoint"] | {"adapters": tuple(Adapter(**one) for one in asked["checkpoint"]["adapters"])}
     request = REQUESTS[asked["task"]].from_dict(asked["request"])
-    return Job(request, Checkpoint(**checkpoint), asked["maps_only"], asked["weights"], asked["id"])
+    return Job(
+        request, Checkpoint(**checkpoint), asked["maps_only"], asked["weights"], asked.get("picture", ""), asked["id"]
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

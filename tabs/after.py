@@ -12,6 +12,7 @@ import gradio as gr
 
 from serving.store import PLAYABLE
 from tabs.form import IN_TURN, QUIETLY, Update, path_of
+from tabs.parts.controls import NO_FILE
 from tabs.run import followed
 from text2video_zero.errors import UserError
 from text2video_zero.job import Job, Settings
@@ -103,7 +104,12 @@ def connect_loader(loader: gr.UploadButton, runs: Mapping[str, Run], tabs: gr.Ta
             task, settings = _settings_in(Path(path_of(upload)), runs)
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        form = runs[task].controls.filled(settings.values, _model_of(settings, runs[task]), settings.loras)
+        model, emptied = _model_of(settings, runs[task]), {"start_picture": NO_FILE}
+        form = runs[task].controls.filled(settings.values, model, settings.loras, emptied)
+        if picture := settings.values.get("start_picture"):
+            gr.Warning(
+                f"The video began with the picture {Path(str(picture)).name}: choose it as the start picture again."
+            )
         return {tabs: gr.Tabs(selected=task), **form}
 
     forms = [run.controls.refill for run in runs.values()]

@@ -24,13 +24,16 @@ if TYPE_CHECKING:
     from text2video_zero.requests import FieldSpec, Request
 
 
-def may_leave_out_model_defaults(answer: Callable[..., Any]) -> Callable[..., Any]:
-    """Name the fields whose default depends on the model in a handler's signature, where Gradio looks.
+def may_leave_out_what_has_defaults(answer: Callable[..., Any]) -> Callable[..., Any]:
+    """Name pictures, and fields whose default depends on the model, in a handler's signature, where Gradio looks.
 
     A parameter of an endpoint may be left out if its widget has a value, or if the signature has None for it.
     """
     signature = inspect.signature(answer)
-    names = dict.fromkeys(name for task in REQUESTS for name in fields_with_defaults(task))
+    pictures = (
+        name for task in REQUESTS.values() for name, _, spec in task.declarations() if spec.kind is Kind.PICTURE
+    )
+    names = dict.fromkeys([*(name for task in REQUESTS for name in fields_with_defaults(task)), *pictures])
     *first, others = signature.parameters.values()
     added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in names]
     answer.__signature__ = signature.replace(parameters=[*first, *added, others])
@@ -59,7 +62,7 @@ class Endpoint:
             api_description=describe(request),
         )
 
-    @may_leave_out_model_defaults
+    @may_leave_out_what_has_defaults
     async def answer(
         self,
         model: str,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 import gradio as gr
 
 from text2video_zero.requests import FieldSpec, Kind, Request
+from text2video_zero.requests.fields import FILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -60,11 +61,12 @@ LONGEST_SLIDER = 100
 
 MOST_RADIO_BUTTONS = 3
 
+PICTURE_TYPES = ("image", ".heic", ".heif", ".avif", ".jfif")
 CLIP_TYPES = (
-    *("video", "image", ".mkv", ".mts", ".m2ts", ".m2t", ".ts", ".vob", ".m2v", ".dv", ".mxf", ".flv", ".ogv"),
-    *(".heic", ".heif", ".avif", ".jfif", ".zip"),
+    *("video", ".mkv", ".mts", ".m2ts", ".m2t", ".ts", ".vob", ".m2v", ".dv", ".mxf", ".flv", ".ogv"),
+    *(*PICTURE_TYPES, ".zip"),
 )
-"""What a browser offers to choose as a clip; whether it can be read turns out when it is."""
+"""What a browser offers to choose; whether it can be read turns out when it is."""
 
 SHAPES = {"square": (1, 1), "wide 16:9": (16, 9), "wide 4:3": (4, 3), "tall 9:16": (9, 16), "tall 3:4": (3, 4)}
 SIDES_DIVIDE_BY = 8
@@ -80,8 +82,8 @@ def widget(  # noqa: PLR0911 - one for each kind
     info = None if name in PLAIN else spec.help
     shared: Described = {"label": spec.label, "info": info, "elem_id": f"{task}-{name}", "interactive": True}
     match spec.kind:
-        case Kind.CLIP:
-            return clip_widget(name, spec, task)
+        case Kind.CLIP | Kind.PICTURE:
+            return file_widget(name, spec, task)
         case Kind.TEXT:
             return gr.Textbox(default, lines=spec.lines, max_lines=max(spec.lines, 6), **shared)
         case Kind.INTEGER if name in TYPED or spec.maximum - spec.minimum > LONGEST_SLIDER:
@@ -122,10 +124,18 @@ def sizes(side: int = 512) -> list[tuple[str, str]]:
     return offered
 
 
-def clip_widget(name: str, spec: FieldSpec, task: str) -> gr.File:
-    """The widget of a clip that is a file; it has no room for the help."""
-    label = f"{spec.label}: a video, a GIF, or a zip of pictures"
-    return gr.File(file_types=list(CLIP_TYPES), height=140, label=label, elem_id=f"{task}-{name}", interactive=True)
+def file_widget(name: str, spec: FieldSpec, task: str) -> gr.File:
+    """The widget of a clip or a picture that is a file; it has no room for the help.
+
+    No gr.Image for a picture: where values come unprocessed, it takes any path of this machine from strangers.
+    """
+    what, types, height = (
+        ("a video, a GIF, or a zip of pictures", CLIP_TYPES, 140)
+        if spec.kind is Kind.CLIP
+        else ("a photo or drawing that comes to life", PICTURE_TYPES, 110)
+    )
+    label = f"{spec.label}: {what}"
+    return gr.File(file_types=list(types), height=height, label=label, elem_id=f"{task}-{name}", interactive=True)
 
 
 def optional(spec: FieldSpec) -> Field:
@@ -154,12 +164,12 @@ def shown(value: Any) -> Any:
 
 
 def given(request: type[Request], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as the request takes them, from widgets' unprocessed ones: of an uploaded clip only its path.
+    """Values as the request takes them, from widgets' unprocessed ones: of uploaded files only their paths.
 
     Gradio itself refuses paths that are not of files which this page was given.
     """
     kinds = {name: spec.kind for name, _, spec in request.declarations()}
-    return {name: path_of(value) if kinds.get(name) is Kind.CLIP else value for name, value in values.items()}
+    return {name: path_of(value) if kinds.get(name) in FILES else value for name, value in values.items()}
 
 
 def path_typed(path: str | None) -> str:
@@ -195,7 +205,7 @@ def rows(specs: Mapping[str, FieldSpec]) -> list[list[str]]:
     layout: list[list[str]] = []
     open_row = False
     for name, spec in specs.items():
-        alone = spec.kind in {Kind.TEXT, Kind.CLIP}
+        alone = spec.kind is Kind.TEXT or spec.kind in FILES
         if open_row and not alone:
             layout[-1].append(name)
             open_row = False

@@ -21,7 +21,7 @@ from tabs.look import display
 from tabs.parts.controls import MOST_OF_EACH
 from text2video_zero.errors import UserError
 from text2video_zero.job import build_job, fields_with_defaults
-from text2video_zero.requests.fields import BASICS
+from text2video_zero.requests.fields import BASICS, FILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,6 +45,8 @@ PLANNED = (
     "prompt",
     "clip",
     "clip_path",
+    "start_picture",
+    "start_strength",
     "frames",
     "fps",
     "size",
@@ -113,7 +115,7 @@ class Run:
         open_fields = {
             name: spec
             for name, _, spec in self.request.declarations()
-            if spec.section == BASICS and not (maps_only and spec.required)
+            if spec.section == BASICS and spec.kind not in FILES and not (maps_only and spec.required)
         }
 
         def amiss(**values: Any) -> list[dict[str, Any]]:

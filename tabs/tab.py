@@ -212,12 +212,12 @@ def _connect_only_with(tab: Tab, fields: Mapping[str, Field]) -> None:
 
 
 def _connect_memory(services: Services, controls: Controls, key: str) -> None:
-    """The browser keeps what was entered, but for the clip, and fills it in when the page is loaded again.
+    """The browser keeps what was entered, but for files, and fills it in when the page is loaded again.
 
     key: tells the form from others, with other defaults.
     """
     kept = gr.BrowserState(None, storage_key=f"text2video-zero-form-{key}", secret=STORAGE_SECRET)
-    widgets = [widget for name, widget in controls.inputs.items() if name != "clip"]
+    widgets = [widget for widget in controls.inputs.values() if not isinstance(widget, gr.File)]
     gr.on(
         # Text when it has been written: a page of this many widgets is slow to look up two dozen of them at each key.
         [

@@ -20,6 +20,7 @@ from text2video_zero.job import NO_SETTINGS, Settings, build_job
 from text2video_zero.media.files import unique_path
 from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS
 from text2video_zero.requests import REQUESTS, ControlledRequest, Kind
+from text2video_zero.requests.fields import FILES
 from text2video_zero.requests.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -347,9 +348,9 @@ def _add_fields(parser: argparse.ArgumentParser, request_type: type[Request]) ->
 
 
 def _metavar(spec: FieldSpec) -> str:
-    return {Kind.INTEGER: "N", Kind.DECIMAL: "X", Kind.SIZE: "WxH", Kind.CHOICE: "CHOICE", Kind.CLIP: "FILE"}.get(
-        spec.kind, "TEXT"
-    )
+    if spec.kind in FILES:
+        return "FILE"
+    return {Kind.INTEGER: "N", Kind.DECIMAL: "X", Kind.SIZE: "WxH", Kind.CHOICE: "CHOICE"}.get(spec.kind, "TEXT")
 
 
 def _range(default: object, spec: FieldSpec) -> str:
@@ -363,7 +364,7 @@ def _range(default: object, spec: FieldSpec) -> str:
             return f"(default {'yes' if default else 'no'})"
         case Kind.SIZE:
             return f"(sides {spec.minimum:g} to {spec.maximum:g})"
-        case Kind.TEXT | Kind.CLIP:
+        case Kind.TEXT | Kind.CLIP | Kind.PICTURE:
             return "(required)" if spec.required else ""
 
 

@@ -34,6 +34,7 @@ from text2video_zero.sampling.motion.split import shifted
 from text2video_zero.sampling.sdxl import added_conditions
 from text2video_zero.tasks.controlled import detect, sample_controlled
 from text2video_zero.tasks.instructed import sample_instructed
+from text2video_zero.tasks.start_picture import picture_hash
 from text2video_zero.tasks.text_to_video import sample_text_to_video
 
 if TYPE_CHECKING:
@@ -96,6 +97,11 @@ def run_job(job: Job, models: Models) -> Generator[Event]:
                 f"The weights of {known_name(job.checkpoint.source)} are others ({pipeline.weights}) than those of the "
                 f"settings ({job.weights}): the video will be another."
             )
+        if job.picture and job.picture != (given := picture_hash(job.request)):
+            yield Notice(
+                f"The start picture is another one ({given or 'none'}) than that of the settings ({job.picture}): the "
+                "video will be another."
+            )
         yield from events
 
 
@@ -113,15 +119,16 @@ def generate(
     pipeline's safety checker blocks a frame.
     """
     probe_encoder()
+    made_of = picture_hash(request)
     request = request.with_concrete_seed()
-    kept = KeptSteps(kept_in, made_with(request, pipeline), pipeline.device)
+    kept = KeptSteps(kept_in, made_with(request, pipeline, made_of), pipeline.device)
     if kept.told:
         yield Notice(kept.told)
     with shortage_in_one_sentence():
         sampled = yield from sample(request, pipeline, detectors, kept)
         frames = yield from _stored(_decoded(sampled, pipeline), len(sampled.latents), "Decoding")
     frames, fps = yield from _played(frames, sampled.request)
-    yield Finished(Video(frames, fps, settings(sampled.request, pipeline), sampled.sound))
+    yield Finished(Video(frames, fps, settings(sampled.request, pipeline, made_of), sampled.sound))
 
 
 def sample(
@@ -196,8 +203,11 @@ def _conditions(
     return added_conditions(pipeline, prompt, negative_branch(request.negative_prompt, request.guidance_scale))
 
 
-def settings(request: VideoRequest, pipeline: Pipeline) -> dict[str, Any]:
-    """What a video's file records, enough to make it again; of a clip that is named by its full path only the name."""
+def settings(request: VideoRequest, pipeline: Pipeline, picture: str = "") -> dict[str, Any]:
+    """What a video's file records, enough to make it again; of files that are named by their full path only the name.
+
+    picture: short hash of the start picture.
+    """
     model, added = origin_of(pipeline.checkpoint)
     speed = request.speed if isinstance(request, FewStepRequest) else ""
     loras = [written(adapter) for adapter in added if not is_of_speed(adapter, speed)]
@@ -210,19 +220,23 @@ def settings(request: VideoRequest, pipeline: Pipeline) -> dict[str, Any]:
         "weights": pipeline.weights,
         "controlnet": controlnet and short_name(controlnet) + (f"@{at}" if at else ""),
         "loras": loras,
+        "picture": picture,
     }
     made_by |= {name: value for name, value in told.items() if value}
     asked = request.to_dict()
-    if Path(asked.get("clip", "")).is_absolute():
-        asked["clip"] = Path(asked["clip"]).name  # a file is shown to others, a home folder's name is not
+    for name, path in request.files.items():
+        if Path(path).is_absolute():
+            asked[name] = Path(path).name  # a file is shown to others, a home folder's name is not
+    if not asked.get("start_picture", True):
+        del asked["start_picture"]  # as if nobody had named one, which endpoints take
     return made_by | {"request": asked}
 
 
-def made_with(request: VideoRequest, pipeline: Pipeline) -> dict[str, Any]:
+def made_with(request: VideoRequest, pipeline: Pipeline, picture: str) -> dict[str, Any]:
     """What a run's numbers hang on, bit for bit: steps of a run that differs in any of this are no use to another."""
     checkpoint = pipeline.checkpoint
     added = (checkpoint.controlnet, checkpoint.text_encoder, *(adapter.source for adapter in checkpoint.adapters))
-    return settings(request, pipeline) | {
+    return settings(request, pipeline, picture) | {
         "files": stamp_of(Path(source).expanduser() for source in added if source),
         "torch": str(torch.__version__),
         "diffusers": diffusers.__version__,

@@ -43,7 +43,8 @@ class Job:
     """One request for one model.
 
     maps_only: end with the control maps, before anything is sampled.
-    weights: short hash of the weights that an earlier video of these settings was made with, blank where none is told.
+    weights, picture: short hashes of the weights and of the start picture that an earlier video of these settings was
+        made with, blank where none is told.
     id: names the job in the log and to its owner; it cannot be guessed.
     kept_in: folder of this job alone, where its steps are kept, so that it goes on after it was cut off; None for none.
     """
@@ -52,6 +53,7 @@ class Job:
     checkpoint: Checkpoint
     maps_only: bool = False
     weights: str = ""
+    picture: str = ""
     id: str = field(default_factory=_unguessable)
     kept_in: Path | None = None
 
@@ -61,7 +63,8 @@ class Settings:
     """How an earlier video was made, as its file or a .json file tells.
 
     values: of the request's fields.  model: a name that is known, or as the file has it; None where it names none.
-    loras: as `read_adapter` reads them.  controlnet: as the file has it.  weights: their short hash.
+    loras: as `read_adapter` reads them.  controlnet: as the file has it.
+    weights, picture: their short hashes, the latter of the start picture.
     file: where all this was read, for messages.
     """
 
@@ -70,6 +73,7 @@ class Settings:
     loras: Sequence[str] = ()
     controlnet: str | None = None
     weights: str = ""
+    picture: str = ""
     file: str = ""
 
     @classmethod
@@ -84,15 +88,15 @@ class Settings:
         loras = settings.get("loras", [])
         if not isinstance(loras, list) or not all(isinstance(lora, str) for lora in loras):
             raise UserError(f"{path.name} names its LoRAs in an unknown way: give them yourself.")
-        model, revision, controlnet, weights = (
+        model, revision, controlnet, weights, picture = (
             told if isinstance(told := settings.get(name), str) else None
-            for name in ("model", "revision", "controlnet", "weights")
+            for name in ("model", "revision", "controlnet", "weights", "picture")
         )
         known = _known_by_checkpoint(model)
         named = known.name if known else model
         if named and revision and not (known and known.checkpoint.revision == revision):
             named = f"{known.checkpoint.source if known else model}@{revision}"
-        return cls(values, named, loras, controlnet, weights or "", path.name)
+        return cls(values, named, loras, controlnet, weights or "", picture or "", path.name)
 
     def usable_model(self) -> str | None:
         """The model, as `build_job` takes it; raises UserError where it names one that is not here."""
@@ -164,7 +168,7 @@ def build_job(
     if settings.controlnet and not controlnet and same_model and checkpoint.controlnet:
         source, revision = at_revision(settings.usable_controlnet(checkpoint.controlnet) or "")
         checkpoint = replace(checkpoint, controlnet=source, controlnet_revision=revision)
-    return Job(request, checkpoint, maps_only, settings.weights if same_model else "")
+    return Job(request, checkpoint, maps_only, settings.weights if same_model else "", settings.picture)
 
 
 def defaults_of(task: str, model: str, speed: str = FULL_QUALITY) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs.form import IN_TURN, QUIETLY, clip_widget, path_of, path_typed
+from tabs.form import IN_TURN, QUIETLY, file_widget, path_of, path_typed
 from tabs.look import display
 from text2video_zero.errors import UserError
 from text2video_zero.media.clips import reading
@@ -84,7 +84,7 @@ def build_clip_source(spec: FieldSpec, task: str, *, free: bool) -> ClipSource:
     folder = None
     with gr.Tabs(selected=FILE, elem_classes="sources") as sources:
         with gr.Tab("File", id=FILE):
-            file = clip_widget("clip", spec, task)
+            file = file_widget("clip", spec, task)
         with gr.Tab("Webcam", id=CAMERA):
             webcam = gr.Video(
                 sources=["webcam"],

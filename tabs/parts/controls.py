@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -12,7 +13,7 @@ from tabs.form import QUIETLY, Update, shown
 from text2video_zero.models.adapters import written
 from text2video_zero.models.catalogue import origin_of
 from text2video_zero.models.speeds import is_of_speed
-from text2video_zero.requests import ClipRequest, ControlledRequest, FewStepRequest
+from text2video_zero.requests import ControlledRequest, FewStepRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from text2video_zero.job import Job
     from text2video_zero.requests import Request
 
+NO_FILE = ""  # in the place of a path: nothing is chosen any more
 MOST_OF_EACH = 16  # videos of one prompt that one click makes
 STORAGE_SECRET = "text2video-zero"  # noqa: S105 - hides nothing: the browser's own person may read what it stores
 
@@ -76,6 +78,11 @@ class Controls:
     refill: gr.State
 
     @property
+    def files(self) -> list[str]:
+        """The fields that hold a file."""
+        return [name for name, widget in self.fields.items() if isinstance(widget, gr.File)]
+
+    @property
     def inputs(self) -> dict[str, Any]:
         """Every value of a run by its name."""
         loras = {} if self.loras is None else {"loras": self.loras}
@@ -92,28 +99,35 @@ class Controls:
         model, added = origin_of(job.checkpoint)
         speed = job.request.speed if isinstance(job.request, FewStepRequest) else ""
         loras = [written(adapter) for adapter in added if not is_of_speed(adapter, speed)]
-        clip = job.request.clip if isinstance(job.request, ClipRequest) else None
-        return self.filled(job.request.to_dict(), model, loras, clip)
+        files = {name: job.request.files.get(name, NO_FILE) for name in self.files}
+        return self.filled(job.request.to_dict(), model, loras, files)
 
     def filled(
-        self, values: Mapping[str, Any], model: str | None, loras: Sequence[str], clip: str | None = None
+        self,
+        values: Mapping[str, Any],
+        model: str | None,
+        loras: Sequence[str],
+        files: Mapping[str, str] = MappingProxyType({}),
     ) -> Update:
         """Ask for the form with these values of fields; others stay as they are.
 
         The form answers to that in an event of its own: a click elsewhere on the page then touches the widgets of one
         tab, and not of all.
 
-        model, clip: None leaves what is chosen.  loras: as `read_adapter` reads them.
-        clip: a path that the page may read; the one among the values is of another machine or day.
+        model: None leaves what is chosen.  loras: as `read_adapter` reads them.
+        files: field -> a path that the page may read, or NO_FILE; what it leaves out stays as it is: the paths among
+            the values are of another machine or day.
         """
         asked = {name: shown(value) for name, value in values.items()} | {"loras": "\n".join(loras)}
-        asked |= {"model": model, "clip": clip}
+        asked |= {"model": model} | {name: files.get(name) for name in self.files}
         return {self.refill: {"values": asked, "since": time.monotonic()}}
 
     def fill(self, refill: Mapping[str, Any] | None) -> Update:
         """The form as it was asked for."""
         asked = refill["values"] if refill else {}  # of a new page, None
-        return {widget: gr.skip() if asked.get(name) is None else asked[name] for name, widget in self.inputs.items()}
+        filled = {widget: gr.skip() if asked.get(name) is None else asked[name] for name, widget in self.inputs.items()}
+        emptied = [self.fields[name] for name in self.files if asked.get(name) == NO_FILE]
+        return {**filled, **{widget: gr.update(value=None) for widget in emptied}}
 
 
 def build_buttons(request: type[Request]) -> Buttons:

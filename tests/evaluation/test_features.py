@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ from text2video_zero.evaluation.features import (
 from text2video_zero.evaluation.measures import FeatureScores, MeasuredClip
 from text2video_zero.models.catalogue import TOYLAND_FOLDER
 from text2video_zero.models.checkpoints import DetectorCheckpoint
-from text2video_zero.requests import TextToVideoRequest
+from text2video_zero.requests import EdgeRequest, TextToVideoRequest
 from toyland.world.captions import plain_caption
 from toyland.world.scene import random_scene, render
 
@@ -60,3 +62,21 @@ def test_clip_sees_in_a_picture_what_its_text_says(manager):
     assert right["clip_text"] > wrong["clip_text"] + 10
     assert right["clip_frames"] == pytest.approx(1, abs=1e-5)
     assert set(right) <= set(measure.columns)
+
+
+def test_clip_sees_whether_a_clip_changed_as_was_said(manager):
+    """The same panda in snow instead of a meadow, by Toyland's CLIP on what its renderer drew."""
+    meadow = random_scene(np.random.default_rng(4), subject="panda", place="meadow", weather="sunny")
+    source, changed = (render(scene, 128).image[None] for scene in (meadow, replace(meadow, place="snow")))
+    asked = EdgeRequest(prompt="a panda in the snow", clip="meadow.mp4")
+    with manager.lend_detector(DetectorCheckpoint(str(TOYLAND_FOLDER / "clip"), "features")) as lent:
+        features = ClipFeatures(lent.network.model, lent.network.processor)
+        measure = FeatureScores(features, clip_shows="a panda in a meadow")
+        found = measure(MeasuredClip(changed, asked, source=source))
+        other = FeatureScores(features, clip_shows="a panda in a meadow", video_shows="a panda at night")
+        assert found["directional"] > other(MeasuredClip(changed, asked, source=source))["directional"]
+        assert measure(MeasuredClip(source, asked, source=source))["directional"] == pytest.approx(0, abs=1e-4)
+        assert "directional" not in measure(MeasuredClip(changed, asked))
+        assert "directional" not in FeatureScores(features)(MeasuredClip(changed, asked, source=source))
+    assert found["directional"] > 0.2
+    assert set(found) <= set(measure.columns)

@@ -176,9 +176,12 @@ class TestMistakes:
             (("--prompt", "a fox", "--against", "theirs"), "There is no variant 'theirs'"),
             (("--prompt", "a fox", "--variant", "Paper: steps=4"), "Several variants are called 'Paper'"),
             (("--prompt", "a fox", "--set", "steps=1"), "Steps is 1, out of range"),
+            (("--prompt", "a fox", "--flow", "raft-small"), "The weights of raft-small are not on this machine"),
+            (("--prompt", "a fox", "--clip-shows", "a cat"), "--clip-shows is of use with --clip-model and a task"),
         ],
     )
     def test_are_told_in_one_line(self, argv, message, capsys, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path))
         assert main(["evaluate", "--device", "cpu", "--quiet", *argv]) == 2
         assert message in capsys.readouterr().err

@@ -28,7 +28,7 @@ JSON = st.recursive(
 def valid_values(spec: FieldSpec) -> st.SearchStrategy:
     """What the declaration says it takes."""
     match spec.kind:
-        case Kind.TEXT:
+        case Kind.TEXT | Kind.CLIP | Kind.PICTURE:
             return st.text(min_size=1).filter(lambda value: bool(value.strip())) if spec.required else st.text()
         case Kind.INTEGER:
             return st.integers(int(spec.minimum), int(spec.maximum))

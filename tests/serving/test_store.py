@@ -100,6 +100,19 @@ def test_a_clip_is_kept_with_the_job_even_if_the_upload_goes(tmp_path, job):
     assert found.job.request.clip.endswith(clip.name)
 
 
+def test_a_picture_is_kept_beside_the_clip(tmp_path, job):
+    clip, picture = write_clip(tmp_path, "gif"), tmp_path / "me.png"
+    picture.write_bytes(b"a photo")
+    request = EdgeRequest(prompt="a fox", clip=str(clip), start_picture=str(picture))
+    folder = JobStore(tmp_path / "jobs").add(Job(request, job.checkpoint, picture="0123456789"))
+    picture.unlink()
+    ((found, _),) = JobStore(tmp_path / "jobs").jobs()
+    assert found.job == folder.job
+    kept = Path(found.job.request.start_picture)
+    assert (kept.name, kept.read_bytes()) == ("me.png", b"a photo")
+    assert kept.parent != Path(found.job.request.clip).parent
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

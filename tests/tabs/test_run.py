@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from types import SimpleNamespace
 
 import gradio as gr
@@ -22,6 +23,8 @@ from text2video_zero.errors import UserError
 from text2video_zero.job import build_job
 from text2video_zero.media.video import Video
 from text2video_zero.requests import REQUESTS, TextToVideoRequest
+
+LOADER = "connect_loader.<locals>.fill"
 
 
 class Processor(LocalRunner):
@@ -134,15 +137,34 @@ def test_a_mistake_is_told_where_it_was_made_and_begins_nothing(run):
 def test_an_earlier_job_fills_the_form_so_that_it_makes_the_same_job(page, task, tmp_path):
     run = run_of(page, task)
     clip = Video(np.zeros((2, 16, 16, 3), np.uint8), 8, {}).save(tmp_path / "clip.mp4")
-    given = {"prompt": "a fox", "seed": 7, "frames": 5, "steps": 9}
-    if "clip" in run.controls.fields:
-        given["clip"] = str(clip)
+    given = {"prompt": "a fox", "seed": 7, "frames": 5, "steps": 9, **dict.fromkeys(run.controls.files, str(clip))}
     job = build_job(task, given, model=run.services.menu.default)
     filled = run.controls.fill(run.controls.filled_by(job)[run.controls.refill])
     values = form(run) | {name: filled[widget] for name, widget in run.controls.inputs.items() if widget in filled}
     model = values.pop("model")
     again = run.job(model, values)
     assert (again.request, again.checkpoint) == (job.request, job.checkpoint)
+
+
+def test_a_job_without_a_picture_takes_the_one_in_the_form_away(run):
+    job = build_job("text-to-video", {"prompt": "a fox", "seed": 7})
+    filled = run.controls.fill(run.controls.filled_by(job)[run.controls.refill])
+    assert filled[run.controls.fields["start_picture"]]["value"] is None
+
+
+def test_settings_of_a_file_fill_in_no_picture_of_this_machine_and_ask_for_it(page, tmp_path, monkeypatch):
+    warned = []
+    monkeypatch.setattr(gr, "Warning", warned.append)
+    run = run_of(page, "text-to-video")
+    written = tmp_path / "made.json"
+    request = {"prompt": "a fox", "start_picture": "/etc/hostname.png", "start_strength": 0.4}
+    written.write_text(json.dumps({"task": "text-to-video", "request": request}))
+    fill = next(function.fn for function in page.fns.values() if getattr(function.fn, "__qualname__", "") == LOADER)
+    asked = fill({"path": str(written)})[run.controls.refill]
+    filled = run.controls.fill(asked)
+    assert filled[run.controls.fields["start_picture"]]["value"] is None
+    assert filled[run.controls.fields["start_strength"]] == 0.4
+    assert warned == ["The video began with the picture hostname.png: choose it as the start picture again."]
 
 
 @pytest.mark.parametrize("change", CHANGES)

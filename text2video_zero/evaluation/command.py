@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from text2video_zero.errors import UserError
+from text2video_zero.evaluation import DIS, FLOWS
 from text2video_zero.events import Notice, Progress
 from text2video_zero.models.checkpoints import DetectorCheckpoint
-from text2video_zero.requests import REQUESTS
+from text2video_zero.requests import REQUESTS, ClipRequest
 from text2video_zero.requests.presets import PAPER
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from transformers import CLIPModel, ProcessorMixin
 
+    from text2video_zero.evaluation.flow import Flow
     from text2video_zero.evaluation.measures import Measure
     from text2video_zero.evaluation.report import Row, Table
     from text2video_zero.evaluation.study import Study
@@ -64,13 +66,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--ablation", action="store_true", help="the parts of the method one by one instead of the usual rows"
     )
-    group.add_argument("--against", metavar="VARIANT", help="what differences are taken from (default paper, or both)")
-    group.add_argument("--clip-model", metavar="NAME", help="a CLIP model that is on this machine: folder or Hub id")
-    group.add_argument("--dino-model", metavar="NAME", help="a DINO model that is on this machine: folder or Hub id")
-    group.add_argument("--whiteness", action="store_true", help="measure the start noise under each camera too")
     group.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("outputs/evaluation"), help="(default %(default)s)"
     )
+    _add_measures(parser.add_argument_group("How it is measured"))
+
+
+def _add_measures(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--against", metavar="VARIANT", help="what differences are taken from (default paper, or both)")
+    group.add_argument("--clip-model", metavar="NAME", help="a CLIP model that is on this machine: folder or Hub id")
+    group.add_argument("--dino-model", metavar="NAME", help="a DINO model that is on this machine: folder or Hub id")
+    group.add_argument(
+        "--clip-shows",
+        metavar="TEXT",
+        default="",
+        help="what the clip shows, for CLIP's direction to the video",
+    )
+    group.add_argument(
+        "--video-shows", metavar="TEXT", default="", help="what the video is to show then (default the prompt)"
+    )
+    group.add_argument(
+        "--flow",
+        metavar="FLOW",
+        choices=FLOWS,
+        default=DIS,
+        help=f"{', '.join(FLOWS)}: how it is told where things go (default %(default)s); RAFT where its weights are",
+    )
+    group.add_argument("--whiteness", action="store_true", help="measure the start noise under each camera too")
 
 
 def study_of(arguments: argparse.Namespace) -> Study:
@@ -120,6 +142,7 @@ def evaluate(arguments: argparse.Namespace, models: Models, measures: Sequence[M
     measures: further ones, beside those that need no network, CLIP's and DINO's.
     Raises UserError for what is amiss in the arguments, before anything is drawn.
     """
+    from text2video_zero.evaluation.flow import flow_of
     from text2video_zero.evaluation.measures import Steadiness
     from text2video_zero.evaluation.report import Table
     from text2video_zero.evaluation.study import draw
@@ -128,13 +151,18 @@ def evaluate(arguments: argparse.Namespace, models: Models, measures: Sequence[M
     reference = arguments.against or ("both" if arguments.ablation else PAPER)
     if reference not in {variant.name for variant in study.variants}:
         raise UserError(f"There is no variant {reference!r} to take differences from: name one of the rows.")
+    if arguments.clip_shows and not (arguments.clip_model and issubclass(REQUESTS[study.task], ClipRequest)):
+        raise UserError(
+            "--clip-shows is of use with --clip-model and a task that begins with a clip: leave it out, or give both."
+        )
+    flow = flow_of(arguments.flow)
     with ExitStack() as stack:
         measures = (Steadiness(), *_feature_measures(arguments, models, stack), *measures)
         study.begin()
         yield from draw(study, models)
-        rows = yield from _measured(study, measures)
+        rows = yield from _measured(study, measures, flow)
     columns = {name: column for measure in measures for name, column in measure.columns.items()}
-    yield from _report(study, Table.of(rows, columns), reference)
+    yield from _report(study, Table.of(rows, columns), reference, arguments.flow)
     if arguments.whiteness:
         from text2video_zero.evaluation.whiteness import whiteness_table
 
@@ -154,6 +182,8 @@ def _feature_measures(arguments: argparse.Namespace, models: Models, stack: Exit
         FeatureScores(
             ClipFeatures(cast("CLIPModel", clip.model), cast("ProcessorMixin", clip.processor)) if clip else None,
             PictureFeatures(dino.model, dino.processor) if dino else None,
+            arguments.clip_shows,
+            arguments.video_shows,
         )
     ]
 
@@ -163,7 +193,7 @@ def _lent(source: str, models: Models, stack: ExitStack) -> Network:
     return cast("Detector", detector).network
 
 
-def _measured(study: Study, measures: Sequence[Measure]) -> Generator[Event, None, list[Row]]:
+def _measured(study: Study, measures: Sequence[Measure], flow: Flow) -> Generator[Event, None, list[Row]]:
     from text2video_zero.evaluation.report import Row
     from text2video_zero.evaluation.study import measured_clip
 
@@ -171,12 +201,12 @@ def _measured(study: Study, measures: Sequence[Measure]) -> Generator[Event, Non
     rows: list[Row] = []
     for number, (variant, sample) in enumerate(wanted):
         yield Progress("Measuring", number, len(wanted))
-        clip = measured_clip(study, variant, sample)
+        clip = measured_clip(study, variant, sample, flow)
         rows.append(Row(variant.name, sample, {k: v for measure in measures for k, v in measure(clip).items()}))
     return rows
 
 
-def _report(study: Study, table: Table, reference: str) -> Iterator[Event]:
+def _report(study: Study, table: Table, reference: str, flow: str) -> Iterator[Event]:
     """report.md, clips.csv, sheets/ and plots/ in the study's folder."""
     from text2video_zero.evaluation.pictures import plots_can_be_drawn, save_plots, save_sheet
     from text2video_zero.evaluation.study import load_strip
@@ -189,7 +219,10 @@ def _report(study: Study, table: Table, reference: str) -> Iterator[Event]:
     count = f"{len(study.samples)} clips a row ({len(study.prompts)} prompts, {study.seeds} seeds each)"
     shared = ", ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
                        for name, value in study.values.items())  # fmt: skip
-    head = f"{study.model}, {study.task}{', ' + shared if shared else ''}; {count}; means with 95 % intervals.\n\n"
+    head = (
+        f"{study.model}, {study.task}{', ' + shared if shared else ''}; {count}; flow by {flow}; "
+        "means with 95 % intervals.\n\n"
+    )
     (study.folder / REPORT).write_text(head + table.markdown(reference), encoding="utf-8")
     if plots_can_be_drawn():
         save_plots(table, study.folder / "plots")

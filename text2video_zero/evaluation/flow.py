@@ -5,23 +5,30 @@ Frames are (f, h, w, 3) uint8 RGB; flows (h, w, 2) float32, x and y in pixels.
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
 import cv2
 import numpy as np
 
+from text2video_zero.errors import UserError
+from text2video_zero.evaluation import DIS, RAFT_LARGE, RAFT_SMALL
 from text2video_zero.media.flow import occluded, optical_flow
 from text2video_zero.sampling.motion.camera import sample_positions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from torch import nn
 
     from text2video_zero.media.frames import Frames
     from text2video_zero.requests.camera import CameraPose
 
+Flow = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (before, after) -> flow
+RAFT_SIDE, RAFT_MULTIPLE = 128, 8  # RAFT's smallest side, and what sides are multiples of
 MOST_POINTS = 256  # that are tracked through a clip
 TRACK_FRAMES = 8  # after which points are chosen anew: few stay in sight for longer
 
@@ -34,8 +41,8 @@ class Flows:
     backward: np.ndarray
 
     @classmethod
-    def of(cls, frames: Frames, flow: Callable[[np.ndarray, np.ndarray], np.ndarray] = optical_flow) -> Self:
-        """Estimate them; two frames are in memory at a time. flow: (before, after) -> flow."""
+    def of(cls, frames: Frames, flow: Flow = optical_flow) -> Self:
+        """Estimate them; two frames are in memory at a time."""
         pairs = [(flow(before, after), flow(after, before)) for before, after in pairwise(frames)]
         none = np.zeros((0, *frames.shape[1:3], 2), np.float32)
         return cls(*(np.stack(way) for way in zip(*pairs, strict=True))) if pairs else cls(none, none)
@@ -45,6 +52,55 @@ class Flows:
         """(f - 1, h, w) bool: pixels of each frame but the last that the next frame shows too."""
         pairs = zip(self.forward, self.backward, strict=True)
         return np.array([~occluded(*pair) for pair in pairs]).reshape(self.forward.shape[:3])
+
+
+@dataclass(frozen=True, eq=False)
+class Raft:
+    """RAFT (Teed and Deng 2020) as a flow, by torchvision's network, on the device and with the type that it has."""
+
+    network: nn.Module
+
+    def __call__(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Where each pixel of `before` is found in `after`; what is too small for it is enlarged."""
+        import torch
+
+        height, width = before.shape[:2]
+        size = [max(-(-side // RAFT_MULTIPLE) * RAFT_MULTIPLE, RAFT_SIDE) for side in (width, height)]
+        shown = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR) for frame in (before, after)])
+        pictures = torch.from_numpy(shown).movedim(-1, 1).float() / 127.5 - 1
+        with torch.inference_mode():
+            flow = self.network(*pictures.split(1))[-1][0].movedim(0, -1).numpy()
+        scale = np.array([width / size[0], height / size[1]], np.float32)
+        return cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR) * scale
+
+
+def flow_of(name: str) -> Flow:
+    """A flow by its name, one of FLOWS.
+
+    RAFT's weights are looked for where torchvision keeps what it downloads ($TORCH_HOME), and never downloaded. Raises
+    UserError where they are not there, or are none.
+    """
+    if name == DIS:
+        return optical_flow
+    import torch
+    from torchvision.models import optical_flow as raft
+
+    build, weights = {
+        RAFT_SMALL: (raft.raft_small, raft.Raft_Small_Weights.DEFAULT),
+        RAFT_LARGE: (raft.raft_large, raft.Raft_Large_Weights.DEFAULT),
+    }[name]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
+    if not path.is_file():
+        raise UserError(
+            f"The weights of {name} are not on this machine: put torchvision's {path.name} into {path.parent}, or take "
+            f"the flow {DIS}."
+        )
+    network = build(weights=None).eval()
+    try:
+        network.load_state_dict(torch.load(path, "cpu", weights_only=True))
+    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError, EOFError) as error:
+        raise UserError(f"{path.name} cannot be read as the weights of {name}: fetch it again.") from error
+    return Raft(network)
 
 
 def tracks(frames: Frames, flows: Flows) -> list[np.ndarray]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from text2video_zero.evaluation.flow import Flows, tracks
 from text2video_zero.evaluation.metrics import coverage, flow_warp_error, sharpness_kept, temporal_flicker
 from text2video_zero.evaluation.movement import end_point_error, following, is_dynamic, jitter, speeds
+from text2video_zero.media.flow import optical_flow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from text2video_zero.evaluation.features import ClipFeatures, PictureFeatures
+    from text2video_zero.evaluation.flow import Flow
     from text2video_zero.requests import VideoRequest
     from text2video_zero.requests.camera import CameraPose
 
@@ -45,17 +47,19 @@ class MeasuredClip:
     frames: (f, h, w, 3) uint8.  request: what was asked for.
     poses: the camera at each frame, None where none was asked for.
     source: frames of the clip that it was made from, None where there is none.
+    flow: how it is told where things go.
     """
 
     frames: np.ndarray
     request: VideoRequest
     poses: Sequence[CameraPose] | None = None
     source: np.ndarray | None = None
+    flow: Flow = optical_flow
 
     @cached_property
     def flows(self) -> Flows:
         """Where things go."""
-        return Flows.of(self.frames)
+        return Flows.of(self.frames, self.flow)
 
 
 class Measure(Protocol):
@@ -104,33 +108,48 @@ class Steadiness:
         if clip.poses is not None:
             found["followed"], found["astray"] = following(flows, clip.poses)
         if clip.source is not None:
-            found["flow_error"] = end_point_error(flows, Flows.of(clip.source))
+            found["flow_error"] = end_point_error(flows, Flows.of(clip.source, clip.flow))
         return found
 
 
 @dataclass(frozen=True)
 class FeatureScores:
-    """What CLIP and DINO say, each where it is at hand."""
+    """What CLIP and DINO say, each where it is at hand.
+
+    clip_shows: what the clip that a video was made from shows, for directional CLIP; blank where nobody says.
+    video_shows: what the video is to show; blank: its prompt.
+    """
 
     clip: ClipFeatures | None = None
     dino: PictureFeatures | None = None
+    clip_shows: str = ""
+    video_shows: str = ""
     columns = MappingProxyType(
         {
             "clip_text": Column("CLIP", UP, "100 x cosine of frames and prompt (the paper: 31.19)", 1, 1),
             "clip_frames": Column("CLIP frames", UP, "cosine of neighbouring frames", 1, 3),
+            "directional": Column("CLIP direction", UP, "cosine of the change in pictures with that in texts", 1, 3),
             "dino": Column("DINO subject", UP, "VBench's subject consistency", 1, 3),
         }
     )
 
     def __call__(self, clip: MeasuredClip) -> Mapping[str, float]:
         """Measure a clip."""
-        from text2video_zero.evaluation.features import frame_consistency, subject_consistency, text_score
+        from text2video_zero.evaluation.features import (
+            directional_score,
+            frame_consistency,
+            subject_consistency,
+            text_score,
+        )
 
         found = {}
         if self.clip is not None:
             pictures = self.clip.pictures(clip.frames)
             found["clip_text"] = text_score(pictures, self.clip.texts([clip.request.prompt])[0])
             found["clip_frames"] = frame_consistency(pictures)
+            if clip.source is not None and self.clip_shows:
+                texts = self.clip.texts([self.clip_shows, self.video_shows or clip.request.prompt])
+                found["directional"] = directional_score(self.clip.pictures(clip.source), pictures, *texts)
         if self.dino is not None:
             found["dino"] = subject_consistency(self.dino.pictures(clip.frames))
         return found

@@ -26,6 +26,7 @@ from text2video_zero.generate import run_job
 from text2video_zero.job import build_job
 from text2video_zero.media.clips import read_clip
 from text2video_zero.media.files import readable_errors, renamed_when_whole, slug
+from text2video_zero.media.flow import optical_flow
 from text2video_zero.media.video import Video
 from text2video_zero.requests import ClipRequest, Size, TextToVideoRequest
 from text2video_zero.tasks.text_to_video import camera_poses
@@ -33,6 +34,7 @@ from text2video_zero.tasks.text_to_video import camera_poses
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
+    from text2video_zero.evaluation.flow import Flow
     from text2video_zero.evaluation.variants import Variant
     from text2video_zero.generate import Models
     from text2video_zero.job import Job
@@ -185,10 +187,10 @@ def _drawn(job: Job, models: Models, told: set[str]) -> Generator[Event, None, V
     raise RuntimeError("the run ended without a video")
 
 
-def measured_clip(study: Study, variant: Variant, sample: Sample) -> MeasuredClip:
-    """A clip of a study with what is known of it."""
+def measured_clip(study: Study, variant: Variant, sample: Sample, flow: Flow = optical_flow) -> MeasuredClip:
+    """A clip of a study with what is known of it; flow: how it is told where things go."""
     frames, request = load_strip(study.strip(variant, sample)), study.job(variant, sample).request
-    return MeasuredClip(frames, request, poses_of(request, len(frames)), _source(request, frames))
+    return MeasuredClip(frames, request, poses_of(request, len(frames)), _source(request, frames), flow)
 
 
 def poses_of(request: VideoRequest, frames: int) -> list[CameraPose] | None:

@@ -10,7 +10,7 @@ from text2video_zero.requests.controlled import (
 from text2video_zero.requests.fields import FieldSpec, Kind, Request, Size
 from text2video_zero.requests.instructed import InstructPix2PixRequest
 from text2video_zero.requests.text_to_video import TextToVideoRequest
-from text2video_zero.requests.video import ClipRequest, FewStepRequest, VideoRequest
+from text2video_zero.requests.video import ClipRequest, FewStepRequest, StartPictureRequest, VideoRequest
 
 # By task, in the order in which they are offered.
 REQUESTS: dict[str, type[VideoRequest]] = {
@@ -39,6 +39,7 @@ __all__ = [
     "PoseRequest",
     "Request",
     "Size",
+    "StartPictureRequest",
     "TextToVideoRequest",
     "VideoRequest",
 ]

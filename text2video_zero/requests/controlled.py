@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from text2video_zero.errors import UserError
 from text2video_zero.requests.fields import BASICS, CONTROL, SAMPLING, choice, decimal, flag, integer, text
-from text2video_zero.requests.video import ClipRequest, FewStepRequest
+from text2video_zero.requests.video import ClipRequest, FewStepRequest, StartPictureRequest
 
 CONTROLS = ("edge", "pose", "depth")
 READY_MADE = ("detect", "yes", "no")
@@ -16,7 +16,8 @@ DEPTH_DETECTORS = ("Depth Anything V2 Small", "DPT-hybrid", "MiDaS")
 
 
 @dataclass(frozen=True)
-class ControlledRequest(ClipRequest, FewStepRequest):  # of a field that both have, a dataclass takes the first's
+# Of a field that several have, a dataclass takes the first's.
+class ControlledRequest(ClipRequest, FewStepRequest, StartPictureRequest):
     """A prompt in the shape of a clip: what the controlled tasks share.
 
     control: what of the clip shapes the video, one of CONTROLS; DreamBooth lets the person choose.

@@ -39,6 +39,11 @@ class Kind(Enum):
     CHOICE = "choice"
     SIZE = "size"
     CLIP = "clip"
+    PICTURE = "picture"
+
+
+FILES = frozenset({Kind.CLIP, Kind.PICTURE})
+"""Kinds whose value is the path of a file that the person brings."""
 
 
 class Size(NamedTuple):
@@ -88,7 +93,7 @@ class FieldSpec:
         Raises UserError, naming the value and the remedy, when it is of another kind or out of range.
         """
         match self.kind:
-            case Kind.TEXT | Kind.CLIP:
+            case Kind.TEXT | Kind.CLIP | Kind.PICTURE:
                 return self._checked_text(value)
             case Kind.INTEGER | Kind.DECIMAL:
                 return self._checked_number(value)
@@ -211,6 +216,11 @@ def clip(label: str, help: str, *, section: str) -> Any:
     return dataclasses.field(default="", metadata={"spec": spec})
 
 
+def picture(label: str, help: str, *, section: str) -> Any:
+    """Declare the path of a picture that the person may bring; blank where there is none."""
+    return dataclasses.field(default="", metadata={"spec": FieldSpec(Kind.PICTURE, label, help, section)})
+
+
 @dataclass(frozen=True)
 class Request:
     """One typed, checked order for a video. Subclasses declare the fields of their task.
@@ -232,6 +242,12 @@ class Request:
         """Name, default and declaration of every field, in the order in which a form shows them."""
         declared = [(field.name, field.default, field.metadata["spec"]) for field in dataclasses.fields(cls)]
         return sorted(declared, key=lambda declaration: SECTIONS.index(declaration[2].section))
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Field -> path of each file that the person brought."""
+        paths = {name: getattr(self, name) for name, _, spec in self.declarations() if spec.kind in FILES}
+        return {name: path for name, path in paths.items() if path}
 
     def to_dict(self) -> dict[str, Any]:
         """Field values in JSON types; `from_dict` reads them back. Sizes are written as "512x512"."""

@@ -9,7 +9,7 @@ from text2video_zero.errors import UserError
 from text2video_zero.requests.camera import PAPER_PAN, read_camera_keys
 from text2video_zero.requests.fields import BASICS, CONSISTENCY, MOTION, choice, decimal, flag, integer, text
 from text2video_zero.requests.key_frames import read_key_frames
-from text2video_zero.requests.video import FewStepRequest
+from text2video_zero.requests.video import FewStepRequest, StartPictureRequest
 
 STEADY = "steady"
 RESAMPLING = (STEADY, "smooth", "nearest", "white")
@@ -22,7 +22,7 @@ def read_storyboard(text: str) -> list[tuple[int, str]]:
 
 
 @dataclass(frozen=True)
-class TextToVideoRequest(FewStepRequest):
+class TextToVideoRequest(FewStepRequest, StartPictureRequest):
     """Text2Video-Zero from a prompt: motion dynamics in the latents and cross-frame attention."""
 
     task: ClassVar[str] = "text-to-video"

@@ -20,6 +20,7 @@ from text2video_zero.requests.fields import (
     decimal,
     flag,
     integer,
+    picture,
     size,
     text,
 )
@@ -143,6 +144,27 @@ class FewStepRequest(VideoRequest):
         "LCM takes 4 to 8 steps, Hyper-SD 8, Toyland's own 4: choosing one adds its LoRA to the model and sets what "
         "goes with it.",
         section=BASICS,
+    )
+
+
+@dataclass(frozen=True)
+class StartPictureRequest(VideoRequest):
+    """The fields of tasks that can begin with a picture of the person's own."""
+
+    start_picture: str = picture(
+        "Start picture",
+        "A photo or drawing that comes to life: the first frame is drawn from it, and all others from there.",
+        section=BASICS,
+    )
+    start_strength: float = decimal(
+        0.4,
+        0.1,
+        1.0,
+        "Redraw",
+        "How much of the start picture is drawn anew: T, from which all frames are drawn, is this share of the model's "
+        "timesteps (the nearest step), and the steps before it are left out. 1 leaves next to nothing of the picture.",
+        section=BASICS,
+        step=0.05,
     )
 
 

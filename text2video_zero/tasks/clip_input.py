@@ -6,15 +6,18 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from text2video_zero.errors import UserError
 from text2video_zero.events import Event, Notice, Progress
 from text2video_zero.media.clips import reading
 from text2video_zero.media.video import Sound
+from text2video_zero.sampling.decoding import encoded_frame
 from text2video_zero.sampling.motion.carried import CarriedNoise
 from text2video_zero.sampling.noise import frame_noise, latent_shape
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    import numpy as np
     import torch
 
     from text2video_zero.media.clips import Clip
@@ -39,19 +42,20 @@ def read(request: ClipRequest, native_size: Size) -> Generator[Event, None, Clip
         size=request.size,
         native=native_size,
     )
-    clip = yield from _told(frames, request.frames)
+    clip = yield from told(frames, request.frames, "Reading the clip")
     if clip.note:
         yield Notice(f"The clip as it is used: {clip.note}.")
     return clip
 
 
-def _told(frames: Generator[int, None, Clip], asked: int) -> Generator[Event, None, Clip]:
+def told(frames: Generator[int, None, Clip], asked: int, stage: str) -> Generator[Event, None, Clip]:
+    """What is read, telling how many of the frames asked for are there."""
     while True:
         try:
             done = next(frames)
         except StopIteration as read_to_end:
             return read_to_end.value
-        yield Progress("Reading the clip", done, asked)
+        yield Progress(stage, done, asked)
 
 
 def concrete(request: AnyClipRequest, clip: Clip) -> AnyClipRequest:
@@ -71,6 +75,21 @@ def clip_noise(request: ClipRequest, pipeline: Pipeline, carried: CarriedNoise |
     if carried is None:
         return frame_noise(request.seed, 0, shape, pipeline.device, draw).expand(request.frames, -1, -1, -1)
     return carried.noise(request.seed, shape[0], draw).to(pipeline.device)
+
+
+def encoded(pipeline: Pipeline, frame: np.ndarray, named: str) -> torch.Tensor:
+    """Latents (c, h, w) of a frame (height, width, 3) uint8: the mode, unscaled.
+
+    named: what it is, for the UserError about numbers that are not finite.
+    """
+    vae = pipeline.components.vae
+    latents = encoded_frame(vae, frame, [network for network in pipeline.networks if network is not vae])
+    if not latents.isfinite().all():
+        raise UserError(
+            f"{named} was encoded to numbers that are not finite: choose another model, or run in full precision "
+            "(--device cpu)."
+        )
+    return latents.to(pipeline.device)
 
 
 def sound_of(request: ClipRequest, clip: Clip) -> Sound | None:

@@ -18,6 +18,7 @@ from text2video_zero.sampling.guidance import ControlledGuidance, negative_branc
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
 from text2video_zero.tasks.clip_input import carried_noise, clip_noise, concrete, read, sound_of
 from text2video_zero.tasks.progress import ProgressReporter
+from text2video_zero.tasks.start_picture import noised, start_latents
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -52,6 +53,7 @@ def sample_controlled(
     if pipeline.controlnet is None:
         raise UserError(f"The model {name_of(pipeline.checkpoint)!r} comes without a ControlNet: choose another model.")
     request, clip, maps = yield from _detected(request, detectors, pipeline.native_size)
+    request, picture = yield from start_latents(request, pipeline)
     components = pipeline.components
     schedule = schedule_of(request.sampler, request.steps, scheduler_told(components.scheduler, request.prediction))
     negative_prompt = negative_branch(request.negative_prompt, request.guidance_scale)
@@ -65,14 +67,19 @@ def sample_controlled(
         active=schedule.timesteps_within(request.control_start, request.control_end),
     )
     carried = carried_noise(request, clip, pipeline)
-    progress = ProgressReporter(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
+    start, begin = clip_noise(request, pipeline, carried), 0
+    if picture is not None:
+        begin = schedule.snapped(request.start_strength * components.scheduler.config.num_train_timesteps)
+        start = noised(picture, start, schedule.alphas[begin])
+    evaluations = request.frames * (request.steps - begin)
+    progress = ProgressReporter(pipeline.preview_decoder, evaluations, request.frames, request.steps)
     placement = yield from placement_for(request, request.concrete_size, pipeline)
     branches = len(guidance.embeddings)
     with placement, attention_of(request, branches, components.unet, pipeline.controlnet) as memory:
         loop = denoise(
-            clip_noise(request, pipeline, carried),
+            start,
             schedule,
-            range(request.steps),
+            range(begin, request.steps),
             guidance,
             memory,
             placement,

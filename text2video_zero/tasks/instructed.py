@@ -12,13 +12,12 @@ from text2video_zero.errors import UserError
 from text2video_zero.events import ClipFrames, Event, Progress
 from text2video_zero.models.catalogue import name_of
 from text2video_zero.prompts.encoding import encoded_prompts
-from text2video_zero.sampling.decoding import encoded_frame
 from text2video_zero.sampling.denoising import Sampled, denoise
 from text2video_zero.sampling.guidance import INSTRUCT_BRANCHES, InstructGuidance
 from text2video_zero.sampling.motion.noise import NoisePath
 from text2video_zero.sampling.noise import frame_noise, latent_shape
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
-from text2video_zero.tasks.clip_input import carried_noise, clip_noise, concrete, read, sound_of
+from text2video_zero.tasks.clip_input import carried_noise, clip_noise, concrete, encoded, read, sound_of
 from text2video_zero.tasks.progress import ProgressReporter
 
 if TYPE_CHECKING:
@@ -89,16 +88,8 @@ def image_latents(pipeline: Pipeline, frames: Frames) -> Generator[Event, None, 
 
     Raises UserError, naming the frame, for numbers that are not finite.
     """
-    vae = pipeline.components.vae
-    others = [network for network in pipeline.networks if network is not vae]
     latents = []
     for number, frame in enumerate(frames, start=1):
-        latent = encoded_frame(vae, frame, others)
-        if not latent.isfinite().all():
-            raise UserError(
-                f"Frame {number - 1} of the clip was encoded to numbers that are not finite: choose another model, or "
-                "run in full precision (--device cpu)."
-            )
-        latents.append(latent.to(pipeline.device))
+        latents.append(encoded(pipeline, frame, f"Frame {number - 1} of the clip"))
         yield Progress("Encoding the clip", number, len(frames))
     return torch.stack(latents)

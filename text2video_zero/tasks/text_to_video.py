@@ -24,11 +24,11 @@ from text2video_zero.sampling.motion.camera import CameraPath, KeyedPath, Shaken
 from text2video_zero.sampling.motion.noise import NoisePath, NoiseScene
 from text2video_zero.sampling.motion.plan import MotionPlan
 from text2video_zero.sampling.motion.split import SplitPose
-from text2video_zero.sampling.motion.warp import forward_noise
 from text2video_zero.sampling.noise import RESTART, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.sampling.smoothing import smoothed_latents
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
 from text2video_zero.tasks.progress import ProgressReporter
+from text2video_zero.tasks.start_picture import noised, start_latents
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -52,14 +52,15 @@ def sample_text_to_video(
     kept: where the steps are kept, and from where the run goes on if some were.
     """
     kept = kept or KeptSteps()
-    request = dataclasses.replace(request.with_concrete_seed(), size=request.size or pipeline.native_size)
+    request, picture = yield from start_latents(request.with_concrete_seed(), pipeline)
+    request = dataclasses.replace(request, size=request.size or pipeline.native_size)
     components = pipeline.components
     guidance = text_guidance(request, pipeline)
     plan = motion_plan(request, pipeline)
     branches = len(guidance.embeddings)
     placement = yield from placement_for(request, request.concrete_size, pipeline)
     with placement, attention_of(request, branches, components.unet) as memory:
-        run = ClipRun(request, pipeline, plan, guidance, memory, placement, kept)
+        run = ClipRun(request, pipeline, plan, guidance, memory, placement, kept, picture)
         joint = plan.joint, range(plan.begin, len(plan.joint.timesteps))
         if not request.smooth_background:
             latents = yield from run.denoised((yield from run.start()), *joint)
@@ -88,8 +89,15 @@ def text_guidance(request: TextToVideoRequest, pipeline: Pipeline) -> TextGuidan
 
 
 def motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:
-    """The steps of a request: those of the first frame alone, if there is motion, and those of all frames."""
+    """The steps of a request: those of the first frame alone, if there is motion, and those of all frames.
+
+    With a start picture T is the share of the timesteps that it is drawn anew from, and T' as far below as it was.
+    """
     scheduler = scheduler_told(pipeline.components.scheduler, request.prediction)
+    if request.start_picture:
+        motion_to = request.start_strength * scheduler.config.num_train_timesteps
+        motion_from = motion_to - (request.motion_to - request.motion_from)
+        return MotionPlan.of(request.sampler, request.steps, scheduler, motion_from, motion_to)
     if not request.motion:
         return MotionPlan.without_motion(schedule_of(request.sampler, request.steps, scheduler))
     return MotionPlan.of(request.sampler, request.steps, scheduler, request.motion_from, request.motion_to)
@@ -125,7 +133,10 @@ def _foreground_detector(
 
 @dataclass
 class ClipRun:
-    """The denoising runs that make one text-to-video clip."""
+    """The denoising runs that make one text-to-video clip.
+
+    picture: x_0 (c, h, w) of a start picture, None without one.
+    """
 
     request: TextToVideoRequest
     pipeline: Pipeline
@@ -134,12 +145,14 @@ class ClipRun:
     memory: FrameMemory | None
     placement: Placement
     kept: KeptSteps
+    picture: torch.Tensor | None = None
     clean: torch.Tensor = field(init=False)  # the latest estimate of x_0, (f, c, h, w)
 
     def __post_init__(self) -> None:
         request, plan = self.request, self.plan
         passes = 2 if request.smooth_background else 1
-        evaluations = plan.at_from + passes * request.frames * (len(plan.joint.timesteps) - plan.begin)
+        alone = 0 if self.picture is not None else plan.at_from
+        evaluations = alone + passes * request.frames * (len(plan.joint.timesteps) - plan.begin)
         self.progress = ProgressReporter(self.pipeline.preview_decoder, evaluations, request.frames, request.steps)
 
     def start(self) -> Generator[Event, None, torch.Tensor]:
@@ -148,27 +161,32 @@ class ClipRun:
         With motion (paper, algorithm 1): frame 1 goes alone to T and on to T', is copied and moved there, and
         the copies go forward to T with noise of their own; with a restart frame 1 does so, too, whose errors the
         second way contracts (Xu et al. 2023, "Restart Sampling"). Without motion, each frame starts from its own noise.
+        A picture has no way to go: where the first frame would have come to, the picture is, with the first frame's
+        noise.
         """
         request, plan = self.request, self.plan
-        opening = plan.opening
+        alpha_to, alpha_from = (plan.opening.alphas[step] for step in (plan.at_to, plan.at_from))
         shape = latent_shape(request.concrete_size, self.pipeline)
         path = NoisePath(request.seed, shape, request.motion_smoothness, _period(request))
         first = frame_noise(request.seed, 0, shape, self.pipeline.device)
         if not request.motion:
-            return torch.stack([path.leaving(first, frame) for frame in range(request.frames)])
-        at_to = yield from self.denoised(first[None], opening, range(plan.at_to), "First frame")
-        at_from = yield from self.denoised(at_to, opening, range(plan.at_to, plan.at_from), "First frame")
-        alpha_to, alpha_from = opening.alphas[plan.at_to], opening.alphas[plan.at_from]
+            noise = torch.stack([path.leaving(first, frame) for frame in range(request.frames)])
+            return noise if self.picture is None else noised(self.picture, noise, alpha_to)
+        if self.picture is None:
+            at_to = yield from self.denoised(first[None], plan.opening, range(plan.at_to), "First frame")
+            at_from = yield from self.denoised(at_to, plan.opening, range(plan.at_to, plan.at_from), "First frame")
+            anchor = Anchor(at_to[0], at_from[0], self.clean[0], alpha_to, alpha_from)
+        else:
+            at_to, at_from = (noised(self.picture, first, alpha) for alpha in (alpha_to, alpha_from))
+            anchor = Anchor(at_to, at_from, self.picture, alpha_to, alpha_from)
         if request.restart:
-            fresh = frame_noise(request.seed, RESTART, shape, self.pipeline.device)
-            at_to = forward_noise(at_from, fresh[None], alpha_from, alpha_to)
-        anchor = Anchor(at_to[0], at_from[0], self.clean[0], alpha_to, alpha_from)
+            anchor = anchor.restarted(frame_noise(request.seed, RESTART, shape, self.pipeline.device))
         scene = NoiseScene(request.seed, shape)
         moved = [
             anchor.moved(frame, view.cells, path, scene, self.resampling)
             for frame, view in enumerate(self.views[1:], start=1)
         ]
-        return torch.stack([at_to[0], *moved])
+        return torch.stack([anchor.at_to, *moved])
 
     def smoothed(self, start: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Start latents (f, c, h, w) whose background is steady; masks: (f, h, w), 1 = foreground."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from text2video_zero.sampling.motion.warp import forward_noise, warp
 
@@ -29,6 +29,10 @@ class Anchor:
     clean: torch.Tensor
     alpha_to: float
     alpha_from: float
+
+    def restarted(self, noise: torch.Tensor) -> Self:
+        """The first frame gone back from T' to T with some noise (c, h, w) and not up its own way, as others go."""
+        return replace(self, at_to=forward_noise(self.at_from, noise, self.alpha_from, self.alpha_to))
 
     def moved(self, frame: int, pose: CameraPose, path: NoisePath, scene: NoiseScene, resampling: str) -> torch.Tensor:
         """Latents (c, h, w) at T of frame k >= 1: the first frame seen from a pose, and gone its own way from T' to T.
