@@ -134,34 +134,35 @@ class ControlPlane(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(scope="module")
+def run(tiny_checkpoint, tmp_path_factory):
+    """What the program tells, and what it asked of the control plane."""
+    folder = tmp_path_factory.mktemp("zero")
+    (folder / "cgroup").write_text("0::/space\n")
+    plane = ThreadingHTTPServer(("127.0.0.1", 0), ControlPlane)
+    plane.calls = []
+    threading.Thread(target=plane.serve_forever, daemon=True).start()
+    variables = {
+        "SPACES_ZERO_GPU": "true",
+        "SPACES_ZERO_DEVICE_API_URL": f"http://127.0.0.1:{plane.server_port}",
+        "ZEROGPU_PROC_SELF_CGROUP_PATH": str(folder / "cgroup"),
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "HOME": str(folder),
+    }
+    command = [sys.executable, "-m", "tests.serving.on_zero_gpu", str(tiny_checkpoint), str(folder / "jobs")]
+    ran = subprocess.run(
+        command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, check=False, timeout=380
+    )
+    plane.shutdown()
+    plane.server_close()
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    return json.loads(ran.stdout.splitlines()[-1]), plane.calls
+
+
 @needs_spaces
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ZeroGPU is Linux")
 class TestForked:
-    @pytest.fixture(scope="class")
-    def run(self, tiny_checkpoint, tmp_path_factory):
-        """What the program tells, and what it asked of the control plane."""
-        folder = tmp_path_factory.mktemp("zero")
-        (folder / "cgroup").write_text("0::/space\n")
-        plane = ThreadingHTTPServer(("127.0.0.1", 0), ControlPlane)
-        plane.calls = []
-        threading.Thread(target=plane.serve_forever, daemon=True).start()
-        variables = {
-            "SPACES_ZERO_GPU": "true",
-            "SPACES_ZERO_DEVICE_API_URL": f"http://127.0.0.1:{plane.server_port}",
-            "ZEROGPU_PROC_SELF_CGROUP_PATH": str(folder / "cgroup"),
-            "GRADIO_ANALYTICS_ENABLED": "False",
-            "HOME": str(folder),
-        }
-        command = [sys.executable, "-m", "tests.serving.on_zero_gpu", str(tiny_checkpoint), str(folder / "jobs")]
-        ran = subprocess.run(
-            command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, check=False, timeout=380
-        )
-        plane.shutdown()
-        plane.server_close()
-        assert ran.returncode == 0, ran.stderr[-4000:]
-        return json.loads(ran.stdout.splitlines()[-1]), plane.calls
-
     def test_the_first_model_lies_on_the_device_that_is_packed_at_the_launch(self, run):
         assert run[0]["placed"] == {"kind": "cuda", "device": "cuda:0", "packed": True}
 
