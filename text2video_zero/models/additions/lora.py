@@ -71,7 +71,7 @@ def add_lora(components: _Components, adapter: Adapter, file: Path) -> None:
             _merge(components, adapter, tensors)
             return
         # The file's own way in knows its metadata, but not how to reckon with eight bits.
-        named: dict[str, str] = {} if quantized else {"weight_name": file.name}
+        named: dict[str, Any] = {} if quantized else {"weight_name": file.name}
         components.load_lora_weights(tensors if quantized else str(file.parent), adapter_name="lora", **named)
         if not any(components.get_list_adapters().values()):
             raise UserError(
