@@ -39,7 +39,7 @@ def sampled_by_peer(
     after, alone = motion_steps(steps)
     made: list[Any] = []
     for some in parts_of_clip(frames, chunk_size):
-        images = pipeline(
+        output: Any = pipeline(
             PROMPT,
             video_length=len(some),
             frame_ids=some,
@@ -48,7 +48,8 @@ def sampled_by_peer(
             t1=steps - 1 - alone,
             generator=torch.Generator(pipeline.device).manual_seed(0),
             output_type=output_type,
-        ).images
+        )
+        images = output.images
         made += list(images[1:] if made else images)
     return made
 
