@@ -20,7 +20,7 @@ from text2video_zero.models.catalogue import (
 )
 from text2video_zero.models.checkpoints import HUB_ID, at_revision, checked_name, short_name
 from text2video_zero.models.selection import checkpoint_for, find_checkpoint
-from text2video_zero.models.speeds import SPEED_FIELDS, speed_adapters, speed_values
+from text2video_zero.models.speeds import SPEED_FIELDS, speed_adapters, speed_values, speeds_of
 from text2video_zero.prompts.loras import tagged_adapters
 from text2video_zero.requests import REQUESTS, ControlledRequest, FewStepRequest
 from text2video_zero.requests.presets import find_preset, preset_fields
@@ -184,10 +184,17 @@ def defaults_of(task: str, model: str, speed: str = FULL_QUALITY) -> dict[str, A
 def preset_values(task: str, model: str, preset: str) -> dict[str, Any]:
     """The fields that presets set for a task, with the values that one of them has for a model.
 
-    Raises UserError for a preset that nobody knows.
+    A model that is not known by name gets no speed: nobody is asked here what it is. Raises UserError for a preset that
+    nobody knows.
     """
-    values, defaults = find_preset(preset).values.get(task, {}), defaults_of(task, model)
-    return {name: values.get(name, defaults[name]) for name in preset_fields(task)}
+    chosen, known = find_preset(preset), known_model(model.strip())
+    offered = speeds_of(known.family) if known and issubclass(REQUESTS[task], FewStepRequest) else ()
+    speed = next((speed for speed in chosen.speeds if speed in offered), FULL_QUALITY)
+    values = defaults_of(task, model, speed) | {"speed": speed}
+    if speed == FULL_QUALITY:
+        values["steps"] = round(values["steps"] * chosen.steps)
+    values |= chosen.values.get(task, {})
+    return {name: values[name] for name in preset_fields(task)}
 
 
 def fields_with_defaults(task: str) -> list[str]:

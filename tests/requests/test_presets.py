@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from text2video_zero.__main__ import build_parser, job_of
@@ -9,7 +11,7 @@ from text2video_zero.errors import UserError
 from text2video_zero.job import build_job, defaults_of, preset_values
 from text2video_zero.requests import REQUESTS, FieldSpec
 from text2video_zero.requests.fields import BASICS, CLIP
-from text2video_zero.requests.presets import BALANCED, PAPER, PRESETS, preset_fields
+from text2video_zero.requests.presets import BALANCED, BEST, DRAFT, PAPER, PRESETS, preset_fields
 
 # What is not of the method: what is asked for and of which model, what of the clip is seen, how the work is divided.
 THE_PERSONS = {
@@ -53,6 +55,32 @@ def test_balanced_is_what_the_model_has_by_itself(task):
     assert values == {name: defaults[name] for name in preset_fields(task)}
 
 
+@pytest.mark.parametrize("model", ["toyland", "sd-1.5", "owner/name"])
+@pytest.mark.parametrize("task", REQUESTS)
+def test_a_draft_takes_fewer_steps_than_balanced_and_the_best_takes_more(task, model):
+    draft, balanced, best = (preset_values(task, model, preset)["steps"] for preset in (DRAFT, BALANCED, BEST))
+    assert draft < balanced < best
+
+
+def test_a_draft_takes_the_speed_of_models_that_have_one_and_of_no_other():
+    def draft(task, model):
+        values = preset_values(task, model, DRAFT)
+        return values.get("speed"), values["sampler"], values["steps"], values["guidance_scale"]
+
+    assert draft("text-to-video", "toyland") == ("4 steps", "LCM", 4, 1.0)
+    assert draft("pose", "sd-1.5") == ("LCM", "LCM", 8, 1.0)
+    assert draft("text-to-video", "owner/name") == ("full quality", "DDIM", 20, 7.5)
+    assert draft("instruct-pix2pix", "toyland")[0] is None
+    job = build_job("text-to-video", {"prompt": "a fox"}, model="toyland", preset=DRAFT)
+    assert [Path(adapter.source).parent.name for adapter in job.checkpoint.adapters] == ["student"]
+
+
+def test_the_best_lets_poses_flow_and_a_speed_that_is_given_goes_before_a_preset():
+    assert preset_values("text-to-video", "sd-1.5", BEST)["motion_smoothness"] == 4.0
+    request = build_job("text-to-video", {"prompt": "a fox", "speed": "full quality"}, preset=DRAFT).request
+    assert (request.sampler, request.steps) == ("DDIM", 25)
+
+
 def test_the_command_line_takes_a_preset_and_options_go_before_it():
     def job(*options):
         return job_of(build_parser().parse_args(["text-to-video", "--prompt", "a fox", *options]))
@@ -65,5 +93,5 @@ def test_the_command_line_takes_a_preset_and_options_go_before_it():
 
 
 def test_an_unknown_preset_is_told_with_those_there_are():
-    with pytest.raises(UserError, match=r"'papr' is not known: choose one of balanced, paper\."):
+    with pytest.raises(UserError, match=r"'papr' is not known: choose one of draft, balanced, best, paper\."):
         build_job("text-to-video", {"prompt": "a fox"}, preset="papr")

@@ -5,7 +5,7 @@ What is shown, how long and how large stays with the person: no preset sets a pr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -25,11 +25,15 @@ class Preset:
 
     title: what a form calls it.  help: one line about it.
     values: task -> field -> value; a field that some other preset sets and this one leaves out is the model's own.
+    speeds: of which the first one is chosen that the model has, with what goes with it; without any, full quality.
+    steps: how many there are at full quality, against the model's own number.
     """
 
     title: str
     help: str
-    values: Mapping[str, Mapping[str, object]]
+    values: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: MappingProxyType({}))
+    speeds: tuple[str, ...] = ()
+    steps: float = 1.0
 
 
 _ONE_FRAME_TO_ALL: Values = {
@@ -89,10 +93,25 @@ _PAPER_INSTRUCTED: Values = {
     "motion_smoothness": 0.0,
 }
 
-BALANCED, PAPER = "balanced", "paper"
+# Poses that turn into one another, which every score of steadiness gains by (docs/EVALUATION.md, the time axis).
+_BEST_TEXT_TO_VIDEO: Values = {"motion_smoothness": 4.0}
+
+DRAFT, BALANCED, BEST, PAPER = "draft", "balanced", "best", "paper"
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
-        BALANCED: Preset("Balanced", "what suits the model", MappingProxyType({})),
+        DRAFT: Preset(
+            "Draft",
+            "the fewest steps that show what it will be",
+            speeds=("4 steps", "LCM"),
+            steps=0.4,
+        ),
+        BALANCED: Preset("Balanced", "what suits the model"),
+        BEST: Preset(
+            "Best",
+            "twice the steps, and motion that flows",
+            MappingProxyType({"text-to-video": _BEST_TEXT_TO_VIDEO}),
+            steps=2.0,
+        ),
         PAPER: Preset(
             "Paper",
             "every setting of the paper, exactly",
