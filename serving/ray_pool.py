@@ -310,7 +310,6 @@ def _imported_ray() -> Any:
         os.environ.setdefault(name, value)
     try:
         import ray
-        import ray.exceptions
     except ImportError as error:
         raise UserError('Workers need Ray, which is not installed: pip install ".[ray]" brings it.') from error
     return ray

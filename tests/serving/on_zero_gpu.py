@@ -11,6 +11,7 @@ import json
 import sys
 import warnings
 from contextlib import closing
+from pathlib import Path
 
 import gradio as gr
 import spaces  # before torch, whose CUDA it takes the place of
@@ -94,7 +95,7 @@ def main(folder: str, store: str) -> None:
     no_clip = EdgeRequest(prompt="a fox", clip="/no/such/clip.gif")
     told["mistake in the call"] = refused(runner, Job(no_clip, checkpoint, maps_only=True))
     told["seconds"] = [runner.seconds(Job(dataclasses.replace(SHORT, frames=frames), checkpoint)) for frames in (8, 64)]
-    queue = VisitorsQueue(runner, JobStore(store))
+    queue = VisitorsQueue(runner, JobStore(Path(store)))
     queue.open()
     told["queued"] = asyncio.run(watched(queue, Job(SHORT, checkpoint)))
     queue.close()
