@@ -145,7 +145,7 @@ BAD = {
     ),
     "a list": (lambda path: torch.save([torch.zeros(2)], path), "cannot be read as plain tensors"),
     "a number": (lambda path: torch.save({"state_dict": 3}, path), "cannot be read as plain tensors"),
-    "no model": (lambda path: torch.save({"a": torch.zeros(2)}, path), "is no Stable Diffusion model"),
+    "no model": (lambda path: torch.save({"a.b": torch.zeros(2)}, path), "is no Stable Diffusion model"),
 }
 
 
