@@ -29,6 +29,7 @@ from text2video_zero.prompts.encoding import encoded_prompts
 from text2video_zero.requests import TextToVideoRequest
 from text2video_zero.sampling.decoding import decoded_frames
 from text2video_zero.sampling.guidance import TextGuidance, negative_branch
+from text2video_zero.sampling.kept_steps import KeptSteps
 from text2video_zero.sampling.motion.warp import forward_noise
 from text2video_zero.sampling.noise import frame_noise
 from text2video_zero.sampling.smoothing import dilated
@@ -122,7 +123,7 @@ def clip_scores(pipeline: Pipeline, request: TextToVideoRequest) -> ClipScores:
     detector = CrossAttentionDetector(pipeline, request.prompt, "", request.frames, len(embeddings))
     placement = Placement.of(pipeline, request.chunk_size)
     with placement, attention_of(request, len(embeddings), components.unet) as memory:
-        run = ClipRun(request, pipeline, plan, guidance, memory, placement)
+        run = ClipRun(request, pipeline, plan, guidance, memory, placement, KeptSteps())
         joint = plan.joint, range(plan.begin, len(plan.joint.timesteps))
         start = result_of(run.start())
         with detector.observing() as around_chunk:

@@ -192,7 +192,7 @@ def preset_values(task: str, model: str, preset: str) -> dict[str, Any]:
     speed = next((speed for speed in chosen.speeds if speed in offered), FULL_QUALITY)
     values = defaults_of(task, model, speed) | {"speed": speed}
     if speed == FULL_QUALITY:
-        values["steps"] = round(values["steps"] * chosen.steps)
+        values["steps"] = round(float(values["steps"]) * chosen.steps)
     values |= chosen.values.get(task, {})
     return {name: values[name] for name in preset_fields(task)}
 

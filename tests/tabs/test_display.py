@@ -4,7 +4,6 @@ import base64
 import io
 import json
 
-import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
