@@ -45,8 +45,15 @@ OPENING_SECONDS = 180
 CLIENT_PORT = 10001  # of a cluster, for programs outside it, where none is given
 KNOCKING_SECONDS = 10
 
-# What Ray reads as it is imported: it tells its makers nothing, and leaves the GPUs of actors without one alone.
-VARIABLES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# What Ray reads as it is imported: it tells its makers nothing, leaves the GPUs of actors without one alone, and starts
+# nothing anew for a call that comes after its end.
+VARIABLES = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+}
+# Of a cluster, in the home folder; a program outside it shows it only if it is told to.
+AUTHENTICATION = ".ray/auth_token"
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,7 @@ class RayRunner:
         self._opened = threading.Event()
         self._closed = threading.Event()
         self._count = 0
+        self._awaiting: list[threading.Thread] = []
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Facts | Refusal] = queue.SimpleQueue()
 
@@ -158,6 +166,8 @@ class RayRunner:
 
     def open(self) -> None:
         """Start the workers, and wait until the first is ready; raises UserError where none can be had."""
+        if self._asked.startswith("ray:") and (Path.home() / AUTHENTICATION).exists():
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
         ray = _imported_ray()
         cluster = self._started(ray)
         here = self._asked.startswith("local:")
@@ -182,6 +192,8 @@ class RayRunner:
     def close(self) -> None:
         """Let the workers go."""
         self._closed.set()
+        for thread in self._awaiting:
+            thread.join()
         _imported_ray().shutdown()
 
     def run(self, job: Job) -> Generator[Event]:
@@ -216,15 +228,20 @@ class RayRunner:
 
     def _give_back(self, worker: Any) -> None:
         """Free a worker for others as soon as it answers: not while it is in its last step, or being started again."""
-        threading.Thread(target=self._await_worker, args=(worker,), daemon=True).start()
+        self._awaiting = [thread for thread in self._awaiting if thread.is_alive()]
+        self._awaiting.append(threading.Thread(target=self._await_worker, args=(worker,), daemon=True))
+        self._awaiting[-1].start()
 
     def _await_worker(self, worker: Any) -> None:
-        ray = _imported_ray()
+        ray, asked = _imported_ray(), worker.open.remote()
         while not self._closed.is_set():
             try:
-                answer = ray.get(worker.open.remote())
+                answer = ray.get(asked, timeout=LOOK_AGAIN_SECONDS)
+            except ray.exceptions.GetTimeoutError:
+                continue
             except (ray.exceptions.RayError, ConnectionError):
-                self._closed.wait(LOOK_AGAIN_SECONDS)
+                if not self._closed.wait(LOOK_AGAIN_SECONDS):
+                    asked = worker.open.remote()
                 continue
             if self._facts is None:
                 self._answers.put(answer)
