@@ -245,7 +245,7 @@ def evaluate(arguments: argparse.Namespace, measures: Sequence[Measure] = ()) ->
 
 def verified(arguments: argparse.Namespace) -> Verdict:
     """Whether a video is what its settings make, telling how far it is; raises UserError where it cannot be told."""
-    job = verification.job_again(arguments.file, arguments.clip, arguments.model)
+    job = verification.job_again(arguments.file, arguments.clip, arguments.start_picture, arguments.model)
     with ProgressLine(sys.stderr, quiet=arguments.quiet) as line:
         run = verification.verify(arguments.file, job, model_manager_of(arguments, line), arguments.within)
         while True:

@@ -8,18 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from text2video_zero import __version__
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished
 from text2video_zero.job import Settings, build_job
-from text2video_zero.media.clips import whole_clip
 from text2video_zero.media.files import listed
 from text2video_zero.media.settings import read_settings
-from text2video_zero.media.video import FORMATS
 from text2video_zero.models.catalogue import known_name
-from text2video_zero.requests import REQUESTS, ClipRequest
+from text2video_zero.requests import REQUESTS
+from text2video_zero.requests.fields import FILES
 
 if TYPE_CHECKING:
     import argparse
@@ -50,6 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clip", metavar="FILE", type=Path, help="the clip that it was made from; default one of its name beside it"
     )
+    parser.add_argument("--start-picture", metavar="FILE", type=Path, help="likewise the picture that it began with")
     parser.add_argument(
         "--model",
         metavar="NAME",
@@ -64,13 +62,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def job_again(path: Path, clip: Path | None = None, model: str | None = None) -> Job:
+def job_again(path: Path, clip: Path | None = None, picture: Path | None = None, model: str | None = None) -> Job:
     """The job that made a video, as its file tells.
 
-    clip: what it was made from; None looks for a file of the right name beside the video.
+    clip, picture: what it was made from; None looks for a file of the right name beside the video.
     model: where it is now, as `build_job` takes it; None looks for the name in the file.
     Raises UserError where the file tells too little, or what it names is not here.
     """
+    from text2video_zero.media.video import FORMATS  # late: --help is spared what writes pictures
+
     if path.suffix.lower() not in FORMATS:
         raise UserError(f"{path.name} is no video: give a file that ends in {listed(FORMATS)}.")
     task = read_settings(path).get("task")
@@ -78,13 +78,17 @@ def job_again(path: Path, clip: Path | None = None, model: str | None = None) ->
         raise UserError(f"{path.name} does not tell by which task it was made: choose a video that this app has saved.")
     settings = Settings.read(path, task)
     given: dict[str, Any] = {}
-    if issubclass(REQUESTS[task], ClipRequest):
-        name = str(settings.values.get("clip", ""))
-        beside = (path.parent / Path(name).name, path.parent / "clip" / Path(name).name, Path(name))
-        found = clip or next((place for place in beside if name and place.exists()), None)
+    for field, _, spec in REQUESTS[task].declarations():
+        name = str(settings.values.get(field) or "") if spec.kind in FILES else ""
+        if not name:
+            continue
+        beside = (path.parent / Path(name).name, path.parent / field / Path(name).name, Path(name))
+        named = clip if field == "clip" else picture
+        found = named or next((place for place in beside if place.exists()), None)
         if found is None:
-            raise UserError(f"{path.name} was made from the clip {name!r}: put it beside the video, or give --clip.")
-        given["clip"] = str(found)
+            option = f"--{field.replace('_', '-')}"
+            raise UserError(f"{path.name} was made from {name!r}: put that beside the video, or give {option}.")
+        given[field] = str(found)
     job = build_job(task, given, model=model, settings=settings, lora_tags=False)
     return replace(job, weights=settings.weights)
 
@@ -114,6 +118,10 @@ def verify(path: Path, job: Job, models: Models, within: int = 0) -> Generator[E
 
 def compared(path: Path, video: Video, within: int) -> Verdict:
     """A video's file held against what its settings have made, in the same form: what encoding loses, both lose."""
+    import numpy as np  # late, with what reads clips
+
+    from text2video_zero.media.clips import whole_clip
+
     with tempfile.TemporaryDirectory() as folder:
         made, found = (whole_clip(file) for file in (video.save(Path(folder) / f"again{path.suffix.lower()}"), path))
     is_not = f"{path.name} is not what its settings make: "

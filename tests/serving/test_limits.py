@@ -55,7 +55,9 @@ class TestOfAJob:
     def test_the_owner_sets_them_by_name(self):
         assert Limits.read(["frames=8", "steps=20"]) == dataclasses.replace(Limits(), frames=8, steps=20)
         for wrong in ("frames", "frames=", "frames=0", "frames=-1", "frames=many", "__class__=1", "words=3"):
-            with pytest.raises(UserError, match=r"The limit '.*' is none: give one of frames, minute, neighbours"):
+            with pytest.raises(
+                UserError, match=r"The limit '.*' is none: give one of events, frames, minute, neighbours"
+            ):
                 Limits.read([wrong])
 
 
@@ -286,7 +288,7 @@ class TestOnAServer:
     def test_what_one_address_posts_fills_gradio_s_queue_for_nobody_else(self, address, tmp_path, monkeypatch):
         """Looks at clips are taken one by one; Gradio would take 256 of them from anybody."""
         looked = threading.Event()
-        monkeypatch.setattr("tabs.parts.clip_source.read_clip", lambda *_, **__: looked.wait(60) and refuse())
+        monkeypatch.setattr("tabs.parts.clip_source.reading", lambda *_, **__: looked.wait(60) and refuse())
         config = httpx.get(f"{address}config").json()
         look = next(one for one in config["dependencies"] if one["api_name"] == "show_used_part")
         with write_clip(tmp_path, "gif").open("rb") as clip:

@@ -28,6 +28,7 @@ from text2video_zero.media.settings import read_settings
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import EdgeRequest, Size, TextToVideoRequest
 from text2video_zero.sampling.decoding import encoded_frame
+from text2video_zero.sampling.kept_steps import KeptSteps
 from text2video_zero.sampling.motion.warp import forward_noise
 from text2video_zero.sampling.noise import frame_noise
 from text2video_zero.tasks.start_picture import start_latents
@@ -57,7 +58,7 @@ def start_of(request, pipeline):
     """The plan of a run, the x_0 of its picture, and the latents from which all frames go together."""
     request, clean = result_of(start_latents(request, pipeline))
     plan = motion_plan(request, pipeline)
-    run = ClipRun(request, pipeline, plan, text_guidance(request, pipeline), None, None, clean)
+    run = ClipRun(request, pipeline, plan, text_guidance(request, pipeline), None, None, KeptSteps(), clean)
     return plan, clean, result_of(run.start())
 
 
