@@ -144,7 +144,9 @@ def test_nor_without_settings_or_a_file(video, capsys, tmp_path):
 def test_the_clip_is_looked_for_beside_the_video(video, tmp_path):
     settings = {"task": "edge", "model": "toyland", "request": {"prompt": "a fox", "clip": "clip.gif", "seed": 3}}
     path = dataclasses.replace(video, settings=settings).save(tmp_path / "video.mp4")
-    with pytest.raises(UserError, match=r"video\.mp4 was made from 'clip\.gif': put that beside the video, or give --clip"):
+    with pytest.raises(
+        UserError, match=r"video\.mp4 was made from 'clip\.gif': put that beside the video, or give --clip"
+    ):
         job_again(path)
     clip = write_clip(tmp_path, "gif").rename(tmp_path / "clip.gif")
     assert job_again(path).request.clip == str(clip)

@@ -6,7 +6,7 @@ import asyncio
 import html
 import time
 from collections.abc import AsyncIterator, Generator  # noqa: TC003 - Gradio reads the annotations of its handlers
-from contextlib import closing
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ WEBCAM = {"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}}
 """What is asked of a camera; without asking, browsers record several million pixels and drop frames."""
 
 FILE, CAMERA, FOLDER = "file", "webcam", "folder"
+LOOKS_AT_ONCE = 4  # at clips; each holds a process that decodes
 QUIET_SECONDS = 0.5  # after which a page that waits for its clip is told that it still does
 
 
@@ -70,7 +71,7 @@ class ClipSource:
             self.preview,
             preprocess=False,
             trigger_mode="multiple",
-            **IN_TURN,
+            **{**IN_TURN, "concurrency_limit": LOOKS_AT_ONCE},
         )
 
 
@@ -110,6 +111,16 @@ def _recorded(recording: Any) -> tuple[Any, gr.Tabs]:
     return path_of(recording) or gr.skip(), gr.Tabs(selected=FILE)
 
 
+@contextmanager
+def _left(run: Generator[int | str, None, None]) -> Generator[Generator[int | str, None, None]]:
+    """Close a generator at the end; one that is amid a step in another thread is closed when the step is over."""
+    try:
+        yield run
+    finally:
+        with suppress(ValueError):  # it is running: nobody has it then, and it is collected
+            run.close()
+
+
 class UsedPart:
     """Shows on each page what of its clip a run would use: the last that was asked, which ends what was asked before.
 
@@ -132,7 +143,7 @@ class UsedPart:
         asked = self._asked[request.session_hash] = object()
         told = time.monotonic()
         try:
-            with closing(showing_used_part(first_frame, frames, fps, file, path)) as run:
+            with _left(showing_used_part(first_frame, frames, fps, file, path)) as run:
                 while not isinstance(made := await asyncio.to_thread(run.__next__), str):
                     if self._asked.get(request.session_hash) is not asked:
                         yield gr.skip()  # a generator without a word would empty the page
