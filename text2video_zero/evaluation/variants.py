@@ -16,7 +16,7 @@ import numpy as np
 
 from text2video_zero.errors import UserError
 from text2video_zero.requests import REQUESTS, Kind
-from text2video_zero.requests.presets import BALANCED, PAPER
+from text2video_zero.requests.presets import BALANCED, PAPER, PRESETS
 from text2video_zero.sampling.motion.camera import sample_positions
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def read_variant(text: str, task: str) -> SampledVariant:
         raise UserError(
             f"The variant {text!r} is not of the form 'NAME: field=value': write for example 'slow: fps=4'."
         )
-    preset = next((word for word in values.split() if word in {BALANCED, PAPER}), BALANCED)
+    preset = next((word for word in values.split() if word in PRESETS), BALANCED)
     return SampledVariant(name.strip(), preset, read_values([w for w in values.split() if w != preset], task))
 
 
