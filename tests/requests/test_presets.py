@@ -10,7 +10,7 @@ from text2video_zero.__main__ import build_parser, job_of
 from text2video_zero.errors import UserError
 from text2video_zero.job import build_job, defaults_of, preset_values
 from text2video_zero.requests import REQUESTS, FieldSpec
-from text2video_zero.requests.fields import BASICS, CLIP
+from text2video_zero.requests.fields import BASICS, CLIP, START
 from text2video_zero.requests.presets import BALANCED, BEST, DRAFT, PAPER, PRESETS, preset_fields
 
 # What is not of the method: what is asked for and of which model, what of the clip is seen, how the work is divided.
@@ -30,7 +30,7 @@ THE_PERSONS = {
 
 
 def of_the_method(name: str, spec: FieldSpec) -> bool:
-    return name == "speed" or (spec.section not in {BASICS, CLIP} and name not in THE_PERSONS)
+    return name == "speed" or (spec.section not in {BASICS, START, CLIP} and name not in THE_PERSONS)
 
 
 @pytest.mark.parametrize("task", REQUESTS)

@@ -19,8 +19,9 @@ from text2video_zero.errors import UserError
 SEED_LIMIT = 2**32
 LONGEST_TEXT = 5000  # letters; the words that a model takes are a small part of that
 # The groups of a form, in the order in which they are shown.
-SECTIONS = BASICS, CLIP, CONTROL, MOTION, CONSISTENCY, SAMPLING = (
+SECTIONS = BASICS, START, CLIP, CONTROL, MOTION, CONSISTENCY, SAMPLING = (
     "Basics",
+    "Begin with a picture",
     "Clip",
     "Control",
     "Motion",

@@ -13,6 +13,7 @@ from text2video_zero.requests.fields import (
     CONSISTENCY,
     SAMPLING,
     SEED_LIMIT,
+    START,
     Request,
     Size,
     choice,
@@ -154,7 +155,7 @@ class StartPictureRequest(VideoRequest):
     start_picture: str = picture(
         "Start picture",
         "A photo or drawing that comes to life: the first frame is drawn from it, and all others from there.",
-        section=BASICS,
+        section=START,
     )
     start_strength: float = decimal(
         0.4,
@@ -163,7 +164,7 @@ class StartPictureRequest(VideoRequest):
         "Redraw",
         "How much of the start picture is drawn anew: T, from which all frames are drawn, is this share of the model's "
         "timesteps (the nearest step), and the steps before it are left out. 1 leaves next to nothing of the picture.",
-        section=BASICS,
+        section=START,
         step=0.05,
     )
 
