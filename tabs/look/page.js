@@ -32,7 +32,8 @@
   let touched = null;
   for (const event of ["pointerdown", "keydown"]) on(event, (target) => (touched = target));
   const byHand = (video) => (video.closest?.(".in-step") ?? video.closest?.(".block"))?.contains(touched);
-  on("play", (video) => calm.matches && !byHand(video) && video.pause());
+  const unwanted = (video) => calm.matches && !byHand(video);
+  on("play", (video) => unwanted(video) && video.pause());
 
   // Gradio's footer says the names of its pictures twice.
   for (const picture of document.querySelectorAll("footer img")) picture.alt = "";
@@ -56,7 +57,9 @@
     for (const other of followers)
       if (other.readyState > 0 && apart(video, other) > TOLERANCE) other.currentTime = video.currentTime;
   };
-  on("play", (video) => others(video).forEach((other) => other.paused && other.play().catch(() => {})));
+  on("play", (video) => {
+    if (!unwanted(video)) others(video).forEach((other) => other.paused && other.play().catch(() => {}));
+  });
   on("pause", (video) => others(video).forEach((other) => other.pause()));
   on("ratechange", (video) => others(video).forEach((other) => (other.playbackRate = video.playbackRate)));
   on("seeking", (video) => align(video, others(video)));

@@ -52,6 +52,16 @@ def test_nothing_plays_by_itself_for_those_who_want_no_motion(browser, address):
         ".every((video) => video.readyState >= 1 && video.paused)",
         timeout=PATIENCE,
     )
+    # Nor do videos that play in step start one another again and again.
+    page.evaluate("() => { window.started = 0; document.addEventListener('play', () => window.started++, true); }")
+    page.wait_for_function(
+        """async () => {
+            const before = window.started;
+            for (let frame = 0; frame < 30; frame++) await new Promise(requestAnimationFrame);
+            return window.started === before;
+        }""",
+        timeout=PATIENCE,
+    )
     context.close()
 
 
