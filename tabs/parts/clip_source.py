@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs.form import IN_TURN, QUIETLY, file_widget, path_of, path_typed
+from tabs.form import QUIETLY, file_widget, path_of, path_typed
 from tabs.look import display
 from text2video_zero.errors import UserError
 from text2video_zero.media.clips import reading
@@ -71,7 +71,9 @@ class ClipSource:
             self.preview,
             preprocess=False,
             trigger_mode="multiple",
-            **{**IN_TURN, "concurrency_limit": LOOKS_AT_ONCE},
+            concurrency_limit=LOOKS_AT_ONCE,
+            show_progress="hidden",
+            api_visibility="private",
         )
 
 
