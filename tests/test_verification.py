@@ -87,10 +87,11 @@ def again(made, path, **changes):
     return Video(clip.frames, int(clip.fps), read_settings(made) | changes).save(path)
 
 
-def verified(path, model, capsys):
+def verified(path, model, capsys, *options):
     """The exit status, and the one line that is told."""
     capsys.readouterr()
-    status = cli.main(["verify", str(path), *(["--model", str(model)] if model else []), "--device", "cpu", "--quiet"])
+    named = ["--model", str(model)] if model else []
+    status = cli.main(["verify", str(path), *named, *options, "--device", "cpu", "--quiet"])
     printed = capsys.readouterr()
     said, silent = (printed.err, printed.out) if status == 2 else (printed.out, printed.err)
     assert silent == ""
@@ -152,3 +153,20 @@ def test_the_clip_is_looked_for_beside_the_video(video, tmp_path):
     assert job_again(path).request.clip == str(clip)
     elsewhere = clip.rename(tmp_path / "other.gif")
     assert job_again(path, elsewhere).request.clip == str(elsewhere)
+
+
+def test_another_start_picture_is_named_and_nothing_is_computed(made, tiny_checkpoint, capsys, tmp_path):
+    (tmp_path / "me.png").write_bytes(b"another one")
+    asked = {**read_settings(made)["request"], "start_picture": "me.png"}
+    path = again(made, tmp_path / "fox.mp4", request=asked, picture="0123456789")
+    status, told = verified(path, tiny_checkpoint, capsys)
+    assert status == 2
+    assert "the start picture is another one (" in told
+    assert told.rstrip().endswith("than fox.mp4 was made with (0123456789).")
+
+
+@pytest.mark.parametrize("within", ["-1", "256"])
+def test_levels_that_there_are_not_are_refused(made, tiny_checkpoint, capsys, within):
+    status, told = verified(made, tiny_checkpoint, capsys, "--within", within)
+    assert status == 2
+    assert f"Within is {within}: choose a number of levels from 0 to 255." in told

@@ -16,6 +16,7 @@ from text2video_zero import __version__, verification
 from text2video_zero.errors import UserError
 from text2video_zero.evaluation import command
 from text2video_zero.events import Finished, Notice, Progress
+from text2video_zero.generators import result_of
 from text2video_zero.job import NO_SETTINGS, Settings, build_job
 from text2video_zero.media.files import unique_path
 from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS
@@ -247,12 +248,9 @@ def verified(arguments: argparse.Namespace) -> Verdict:
     """Whether a video is what its settings make, telling how far it is; raises UserError where it cannot be told."""
     job = verification.job_again(arguments.file, arguments.clip, arguments.start_picture, arguments.model)
     with ProgressLine(sys.stderr, quiet=arguments.quiet) as line:
-        run = verification.verify(arguments.file, job, model_manager_of(arguments, line), arguments.within)
-        while True:
-            try:
-                line.tell(next(run))
-            except StopIteration as over:
-                return over.value
+        models = model_manager_of(arguments, line)
+        with closing(verification.verify(arguments.file, job, models, arguments.within)) as run:
+            return result_of(run, line.tell)
 
 
 def model_manager_of(arguments: argparse.Namespace, line: ProgressLine) -> ModelManager:

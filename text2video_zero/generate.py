@@ -27,6 +27,7 @@ from text2video_zero.models.files.fingerprints import stamp_of
 from text2video_zero.models.speeds import is_of_speed
 from text2video_zero.prompts.loras import what_was_left_out
 from text2video_zero.requests import ControlledRequest, FewStepRequest, InstructPix2PixRequest, TextToVideoRequest
+from text2video_zero.requests.fields import FILES
 from text2video_zero.sampling.decoding import decoded_frames
 from text2video_zero.sampling.guidance import negative_branch
 from text2video_zero.sampling.kept_steps import KeptSteps
@@ -135,6 +136,7 @@ def sample(
     request: VideoRequest, pipeline: Pipeline, detectors: Detectors | None = None, kept: KeptSteps | None = None
 ) -> Generator[Event, None, Sampled]:
     """Final latents of a request of any task; where steps of it were kept, it goes on from the last."""
+    kept = kept or KeptSteps()
     prompt = request.full_prompt if isinstance(request, ControlledRequest) else request.prompt
     story = request.storyboard if isinstance(request, TextToVideoRequest) else ""
     if left_out := what_was_left_out((prompt, story, request.negative_prompt), pipeline.checkpoint.adapters):
@@ -224,11 +226,11 @@ def settings(request: VideoRequest, pipeline: Pipeline, picture: str = "") -> di
     }
     made_by |= {name: value for name, value in told.items() if value}
     asked = request.to_dict()
-    for name, path in request.files.items():
-        if Path(path).is_absolute():
-            asked[name] = Path(path).name  # a file is shown to others, a home folder's name is not
-    if not asked.get("start_picture", True):
-        del asked["start_picture"]  # as if nobody had named one, which endpoints take
+    for name in (name for name, _, spec in request.declarations() if spec.kind in FILES):
+        if not asked[name]:
+            del asked[name]  # an endpoint takes a file or nothing, and no blank path
+        elif Path(asked[name]).is_absolute():
+            asked[name] = Path(asked[name]).name  # a video is shown to others, a home folder's name is not
     return made_by | {"request": asked}
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 Value = TypeVar("Value")
 
 
-def result_of(run: Generator[object, None, Value]) -> Value:
-    """Run a generator to its end with nobody watching; returns what it returns."""
+Item = TypeVar("Item")
+
+
+def result_of(run: Generator[Item, None, Value], tell: Callable[[Item], object] = lambda _: None) -> Value:
+    """Run a generator to its end; returns what it returns. Whoever watches is told what it yields."""
     while True:
         try:
-            next(run)
+            tell(next(run))
         except StopIteration as finished:
             return finished.value

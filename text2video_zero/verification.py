@@ -89,18 +89,27 @@ def job_again(path: Path, clip: Path | None = None, picture: Path | None = None,
             option = f"--{field.replace('_', '-')}"
             raise UserError(f"{path.name} was made from {name!r}: put that beside the video, or give {option}.")
         given[field] = str(found)
-    job = build_job(task, given, model=model, settings=settings, lora_tags=False)
-    return replace(job, weights=settings.weights)
+    settings = replace(settings, model=model or settings.model)  # the same model, in another place
+    return build_job(task, given, model=model, settings=settings, lora_tags=False)
 
 
 def verify(path: Path, job: Job, models: Models, within: int = 0) -> Generator[Event, None, Verdict]:
     """Make a video again and compare; tells how far it is.
 
     job: of `job_again`.  within: levels of 255 by which a frame's numbers may differ.
-    Raises UserError where it cannot be told: a model that cannot be had, or whose weights are others.
+    Raises UserError where it cannot be told: a model that cannot be had or whose weights are others, another picture.
     """
-    from text2video_zero.generate import generate  # torch takes seconds, which a mistake in the file is spared
+    if not 0 <= within <= 255:
+        raise UserError(f"Within is {within}: choose a number of levels from 0 to 255.")
+    # Torch takes seconds, which a mistake in the file is spared.
+    from text2video_zero.generate import generate
+    from text2video_zero.tasks.start_picture import picture_hash
 
+    if job.picture and (given := picture_hash(job.request)) != job.picture:
+        raise UserError(
+            f"It cannot be told: the start picture is another one ({given}) than {path.name} was made with "
+            f"({job.picture})."
+        )
     yield from models.fetch(job.checkpoint)
     with models.lend(job.checkpoint) as pipeline:
         if job.weights and job.weights != pipeline.weights:

@@ -22,6 +22,7 @@ from text2video_zero.foreground.attention_maps import (
 from text2video_zero.prompts.encoding import encoded_prompts
 from text2video_zero.requests import TextToVideoRequest
 from text2video_zero.sampling.guidance import TextGuidance
+from text2video_zero.sampling.kept_steps import KeptSteps
 from text2video_zero.tasks.text_to_video import sample_text_to_video
 
 PROMPT = "a red panda dancing in the snow"
@@ -299,7 +300,11 @@ class TestMasks:
 
 
 def told_before_the_first_step(request, pipeline):
-    return list(itertools.takewhile(lambda event: isinstance(event, Notice), sample_text_to_video(request, pipeline)))
+    return list(
+        itertools.takewhile(
+            lambda event: isinstance(event, Notice), sample_text_to_video(request, pipeline, KeptSteps())
+        )
+    )
 
 
 class TestWords:

@@ -322,7 +322,7 @@ class TestMistakes:
         assert "\n" not in str(told.value)
 
     def test_missing_clips_and_empty_folders(self, tmp_path):
-        with pytest.raises(UserError, match=r"There is no clip gone\.mp4: check the name\."):
+        with pytest.raises(UserError, match=r"There is no file gone\.mp4: check the name\."):
             probe(tmp_path / "gone.mp4")
         with pytest.raises(UserError, match=r"The folder .* holds no pictures"):
             probe(tmp_path)

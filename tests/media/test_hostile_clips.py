@@ -195,7 +195,7 @@ class TestDevices:
         os.mkfifo(tmp_path / "pipe.mp4")
         for path in (Path("/dev/zero"), tmp_path / "pipe.mp4"):
             for ask in (probe, read, file_hash):
-                with pytest.raises(UserError, match=rf"The clip {path.name} is no file: give an MP4"):
+                with pytest.raises(UserError, match=rf"{path.name} is no file: give an MP4"):
                     ask(path)
 
     def test_pipes_in_a_folder_are_no_pictures(self, tmp_path):
@@ -207,7 +207,7 @@ class TestDevices:
     @pytest.mark.parametrize("name", ["a" * 300 + ".mp4", "a\0b.mp4", "\ud800.mp4"])
     def test_names_that_no_file_has(self, name):
         for ask in (probe, file_hash):
-            with pytest.raises(UserError, match="There is no clip") as told:
+            with pytest.raises(UserError, match="There is no file") as told:
                 ask(Path(name))
             assert len(str(told.value).encode()) < 200
 

@@ -68,7 +68,7 @@ def test_a_draft_takes_the_speed_of_models_that_have_one_and_of_no_other():
         return values.get("speed"), values["sampler"], values["steps"], values["guidance_scale"]
 
     assert draft("text-to-video", "toyland") == ("4 steps", "LCM", 4, 1.0)
-    assert draft("pose", "sd-1.5") == ("LCM", "LCM", 8, 1.0)
+    assert draft("pose", "sd-1.5") == ("full quality", "DDIM", 8, 9.0)  # LCM's LoRA would be a download
     assert draft("text-to-video", "owner/name") == ("full quality", "DDIM", 20, 7.5)
     assert draft("instruct-pix2pix", "toyland")[0] is None
     job = build_job("text-to-video", {"prompt": "a fox"}, model="toyland", preset=DRAFT)

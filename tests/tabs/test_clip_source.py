@@ -67,7 +67,7 @@ def test_a_typed_path_is_read_as_on_the_command_line(tmp_path, monkeypatch):
     name = write_clip(tmp_path, "mp4").name
     for typed in (f"~/{name}", f' "{tmp_path / name}" ', f"'~/{name}'"):
         assert "Frames 2 to 7 are used" in show_used_part(2, 6, 8, None, typed)
-    assert "There is no clip" in show_used_part(2, 6, 8, None, "~nobody-of-that-name/clip.mp4")
+    assert "There is no file" in show_used_part(2, 6, 8, None, "~nobody-of-that-name/clip.mp4")
 
 
 @pytest.mark.parametrize("name", ["a.MTS", "a.VOB", "a.m2ts", "a.heic", "a.avif", "a.jfif", "a.mkv", "a.zip", "a.mp4"])

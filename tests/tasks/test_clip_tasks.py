@@ -214,7 +214,7 @@ class TestCommandLine:
     def test_a_missing_clip_is_told_in_one_line(self, tiny_editor, capsys):
         arguments = f"instruct-pix2pix --clip nowhere.mp4 --model {tiny_editor} --device cpu --prompt snow"
         assert main(arguments.split()) == 2
-        assert capsys.readouterr().err.strip().splitlines()[-1].startswith("There is no clip nowhere.mp4")
+        assert capsys.readouterr().err.strip().splitlines()[-1].startswith("There is no file nowhere.mp4")
 
 
 class TestSound:

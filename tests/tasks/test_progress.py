@@ -8,6 +8,7 @@ import torch
 from text2video_zero.events import Preview, Progress
 from text2video_zero.requests import Size, TextToVideoRequest
 from text2video_zero.sampling.denoising import ChunkDone
+from text2video_zero.sampling.kept_steps import KeptSteps
 from text2video_zero.tasks import progress, text_to_video
 from text2video_zero.tasks.progress import DECODE_COST, ProgressReporter
 
@@ -19,7 +20,7 @@ def loop(chunks):
 
 
 def chunks(steps, frames):
-    """Two chunks a step: the anchor alone, then the others."""
+    """Two chunks a step: one frame, then the rest."""
     for step in range(1, steps + 1):
         yield ChunkDone(step, steps, 1, None)
         yield ChunkDone(step, steps, frames - 1, torch.zeros(frames, 4, 8, 8))
@@ -66,6 +67,6 @@ def test_a_text_to_video_run_counts_all_its_evaluations_beforehand(pipeline, smo
 
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
         patch.setattr(text_to_video, "ProgressReporter", Recorded)
-        for _ in text_to_video.sample_text_to_video(request, pipeline):
+        for _ in text_to_video.sample_text_to_video(request, pipeline, KeptSteps()):
             pass
     assert reporters[0].done == reporters[0].evaluations > 0

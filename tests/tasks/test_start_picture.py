@@ -183,11 +183,11 @@ class TestHostile:
     def test_what_is_no_picture_is_refused_in_one_sentence(self, pipeline, tmp_path, content):
         path = tmp_path / "me.png"
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"The clip me\.png .*give an MP4"):
+        with pytest.raises(UserError, match=r"me\.png .*give an MP4"):
             sampled(order(path), pipeline)
 
     def test_one_that_is_not_there_is_named_before_anything_is_drawn(self, pipeline):
-        with pytest.raises(UserError, match=r"no clip gone\.png: check the name"):
+        with pytest.raises(UserError, match=r"no file gone\.png: check the name"):
             next(generate(order("gone.png"), pipeline))
 
 
@@ -223,7 +223,7 @@ class TestSettings:
         assert read_settings(tmp_path / "a.mp4")["request"]["start_picture"] == picture.name
         again = [*short, "--settings", "a.mp4", "--output", "b.mp4"]
         assert main(again) == 2
-        assert f"There is no clip {picture.name}: check the name." in capsys.readouterr().err
+        assert f"There is no file {picture.name}: check the name." in capsys.readouterr().err
         assert main([*again, "--start-picture", str(picture)]) == 0
         assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 

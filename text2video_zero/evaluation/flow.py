@@ -5,7 +5,6 @@ Frames are (f, h, w, 3) uint8 RGB; flows (h, w, 2) float32, x and y in pixels.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ import numpy as np
 from text2video_zero.errors import UserError
 from text2video_zero.evaluation import DIS, RAFT_LARGE, RAFT_SMALL
 from text2video_zero.media.flow import occluded, optical_flow
+from text2video_zero.models.files.pickled import UNREADABLE
 from text2video_zero.sampling.motion.camera import sample_positions
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Flows:
 
 @dataclass(frozen=True, eq=False)
 class Raft:
-    """RAFT (Teed and Deng 2020) as a flow, by torchvision's network, on the device and with the type that it has."""
+    """RAFT (Teed and Deng 2020) as a flow, by torchvision's network, on the CPU in float32."""
 
     network: nn.Module
 
@@ -98,7 +98,7 @@ def flow_of(name: str) -> Flow:
     network = build(weights=None).eval()
     try:
         network.load_state_dict(torch.load(path, "cpu", weights_only=True))
-    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError, EOFError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path.name} cannot be read as the weights of {name}: fetch it again.") from error
     return Raft(network)
 

@@ -52,7 +52,7 @@ def whiteness_table(frames: int, seeds: int = 32) -> str:
     ]
     for camera, speeds in CAMERA_PRESETS.items():
         path = replace(CameraPath(0, 0, 0, 0, reach=0.25), **speeds)
-        for resampling in ("smooth", "white"):
+        for resampling in ("nearest", "smooth", "white"):
             moved = list(starmap(_moved, ((path.pose(frame + 1), resampling, seeds) for frame in range(frames))))
             found = [whiteness for whiteness, _ in moved]
             worst = max(found, key=lambda whiteness: whiteness.lag)

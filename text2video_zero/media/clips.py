@@ -217,14 +217,12 @@ def _checked(path: Path) -> Path:
         kind = path.stat()
     except (OSError, ValueError) as error:  # ValueError: no file system has such a name
         if isinstance(error, PermissionError):
-            raise UserError(
-                f"The clip {path.name} cannot be read (permission is denied): copy it elsewhere."
-            ) from error
-        raise UserError(f"There is no clip {path.name[:NAME_SHOWN]}: check the name.") from error
+            raise UserError(f"{path.name} cannot be read (permission is denied): copy it elsewhere.") from error
+        raise UserError(f"There is no file {path.name[:NAME_SHOWN]}: check the name.") from error
     if not (stat.S_ISREG(kind.st_mode) or stat.S_ISDIR(kind.st_mode)):
-        raise UserError(f"The clip {path.name} is no file: give {FORMATS_TO_GIVE}.")
+        raise UserError(f"{path.name} is no file: give {FORMATS_TO_GIVE}.")
     if stat.S_ISREG(kind.st_mode) and not kind.st_size:
-        raise UserError(f"The clip {path.name} is empty: give {FORMATS_TO_GIVE}.")
+        raise UserError(f"{path.name} is empty: give {FORMATS_TO_GIVE}.")
     return path
 
 

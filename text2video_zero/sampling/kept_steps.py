@@ -27,7 +27,7 @@ LOG = logging.getLogger(__name__)
 
 FILE = "steps.safetensors"
 SECONDS_BETWEEN = 2.0
-"""How often steps are written down at most: one that takes longer is written each time, short runs never are."""
+"""Steps are written at most this often: a step that takes longer is written each time, a run that is shorter never."""
 
 _MADE_BY, _PARTS = "made_by", "parts"
 
@@ -118,12 +118,13 @@ class KeptSteps:
 
         is_last: whether the part is over. One that is not need not be kept in memory.
         """
-        is_due = self._folder is not None and time.monotonic() - self._written >= SECONDS_BETWEEN
-        if not is_due and not is_last:
+        if self._folder is None:
             return
-        observed = self._observer.memory() if self._observer is not None else {}
-        self._parts[str(self._part)] = dataclasses.replace(state, observed=observed)
-        if is_due and self._folder is not None:
+        is_due = time.monotonic() - self._written >= SECONDS_BETWEEN
+        if is_due or is_last:
+            observed = self._observer.memory() if self._observer is not None else {}
+            self._parts[str(self._part)] = dataclasses.replace(state, observed=observed)
+        if is_due:
             self._write(self._folder)
 
     def _read(self, path: Path) -> None:

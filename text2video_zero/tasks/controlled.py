@@ -39,11 +39,12 @@ def detect(request: ControlledRequest, detectors: Detectors, native_size: Size) 
     native_size: of the model, in pixels. A run of the same clip and settings at the same size finds the maps in
     the cache. Raises UserError when the clip cannot be read or a detector cannot be had.
     """
-    yield from _detected(request, detectors, native_size)
+    clip = yield from read(request, native_size)
+    yield from _detected(concrete(request, clip), clip, detectors)
 
 
 def sample_controlled(
-    request: ControlledRequest, pipeline: Pipeline, detectors: Detectors | None, kept: KeptSteps | None = None
+    request: ControlledRequest, pipeline: Pipeline, detectors: Detectors | None, kept: KeptSteps
 ) -> Generator[Event, None, Sampled]:
     """Latents of a pose, edge, depth or DreamBooth request, with its seed, size and length made concrete.
 
@@ -52,8 +53,9 @@ def sample_controlled(
     """
     if pipeline.controlnet is None:
         raise UserError(f"The model {name_of(pipeline.checkpoint)!r} comes without a ControlNet: choose another model.")
-    request, clip, maps = yield from _detected(request, detectors, pipeline.native_size)
-    request, picture = yield from start_latents(request, pipeline)
+    clip = yield from read(request, pipeline.native_size)
+    request, picture = yield from start_latents(concrete(request, clip), pipeline)
+    maps = yield from _detected(request, clip, detectors)
     components = pipeline.components
     schedule = schedule_of(request.sampler, request.steps, scheduler_told(components.scheduler, request.prediction))
     negative_prompt = negative_branch(request.negative_prompt, request.guidance_scale)
@@ -90,12 +92,8 @@ def sample_controlled(
         return Sampled((yield from progress.reported(loop, "Denoising")), request, sound_of(request, clip))
 
 
-def _detected(
-    request: ControlledRequest, detectors: Detectors | None, native_size: Size
-) -> Generator[Event, None, tuple[ControlledRequest, Clip, Frames]]:
-    """The request made concrete, its clip, and the control maps (f, h, w, 3) uint8 of the clip's frames."""
-    clip = yield from read(request, native_size)
-    request = concrete(request, clip)
+def _detected(request: ControlledRequest, clip: Clip, detectors: Detectors | None) -> Generator[Event, None, Frames]:
+    """The control maps (f, h, w, 3) uint8 of a clip's frames."""
     maps = yield from control_maps(request, clip, detectors)
     yield ControlMaps(maps)
-    return request, clip, maps
+    return maps

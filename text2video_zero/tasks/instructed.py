@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def sample_instructed(
-    request: InstructPix2PixRequest, pipeline: Pipeline, kept: KeptSteps | None = None
+    request: InstructPix2PixRequest, pipeline: Pipeline, kept: KeptSteps
 ) -> Generator[Event, None, Sampled]:
     """Latents of an Instruct-Pix2Pix request, with its seed, size and length made concrete.
 

@@ -18,7 +18,6 @@ from text2video_zero.requests.camera import BEGINNING, read_camera_keys
 from text2video_zero.requests.text_to_video import STEADY, read_storyboard
 from text2video_zero.sampling.denoising import Sampled, denoise, nothing_around
 from text2video_zero.sampling.guidance import StoryboardGuidance, TextGuidance, negative_branch
-from text2video_zero.sampling.kept_steps import KeptSteps
 from text2video_zero.sampling.motion.anchor import Anchor
 from text2video_zero.sampling.motion.camera import CameraPath, KeyedPath, ShakenPath
 from text2video_zero.sampling.motion.noise import NoisePath, NoiseScene
@@ -40,18 +39,18 @@ if TYPE_CHECKING:
     from text2video_zero.requests import TextToVideoRequest
     from text2video_zero.requests.camera import CameraPose
     from text2video_zero.sampling.denoising import ChunkContext, ChunkDone
+    from text2video_zero.sampling.kept_steps import KeptSteps
     from text2video_zero.sampling.schedule import Schedule
     from text2video_zero.sampling.solvers import StepNoise
 
 
 def sample_text_to_video(
-    request: TextToVideoRequest, pipeline: Pipeline, kept: KeptSteps | None = None
+    request: TextToVideoRequest, pipeline: Pipeline, kept: KeptSteps
 ) -> Generator[Event, None, Sampled]:
     """Latents of a text-to-video request, with its seed and size made concrete.
 
     kept: where the steps are kept, and from where the run goes on if some were.
     """
-    kept = kept or KeptSteps()
     request, picture = yield from start_latents(request.with_concrete_seed(), pipeline)
     request = dataclasses.replace(request, size=request.size or pipeline.native_size)
     components = pipeline.components
@@ -213,7 +212,7 @@ class ClipRun:
         return [(view.x, view.y) for view in self.views]
 
     def _step_noise(self, schedule: Schedule, frames: int) -> StepNoise:
-        """What a sampler of few steps adds to all frames; where the camera is steady, the noise moves along with it.
+        """What a sampler of few steps adds to all frames; with steady pans that noise moves with every camera.
 
         Noise that stays on the screen would draw anew, at each step, what the scene has carried away from under it.
         """
