@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import gradio as gr
 
     from model_manager import ModelManager
+    from serving.jobs import Runner
 
 HOUR, DAY = 3600, 24 * 3600
 QUEUE_LENGTH = 256  # of Gradio's events, most of which wait for nothing; jobs have a queue of their own
@@ -67,38 +68,52 @@ def main(argv: Sequence[str] | None = None) -> int:
 def serve(options: argparse.Namespace) -> None:
     """Put the page up, then import what is slow, then wait until the server is stopped."""
     shared = is_shared(options)
+    # Mistakes in these are told before anything is begun.
+    limits, hosts, proxies = Limits.read(options.limit or ()), known_hosts(options), trusted_proxies(options)
     free = options.any_model or not shared
     menu = ModelMenu(options.model, free=free, offer=None if free else offered_to_strangers(options))
+    auth = credentials(options)
     store = open_store(options.output_dir, shared=shared, keep_settings=not (shared or options.no_history))
-    runner = open_runner(options)
-    queue = open_queue(runner, store, Limits.read(options.limit or ()) if shared else None)
-    demo = build_app(queue, menu, shared=shared)
+    try:
+        runner = open_runner(options)
+        queue = open_queue(runner, store, limits if shared else None)
+        demo = build_app(queue, menu, shared=shared)
+        url = launched(demo, options, auth, launch_options(queue, store, hosts, proxies))
+        print(f"{TITLE} is ready at {url}", flush=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # `docker stop` ends it as Ctrl-C does
+        try:
+            runner.open()
+            queue.open()
+            demo.block_thread()
+        finally:
+            queue.close()
+            runner.close()
+    finally:
+        if shared and options.output_dir is None:  # strangers' videos, which nobody finds again
+            shutil.rmtree(store.folder, ignore_errors=True)
+
+
+def launched(
+    demo: gr.Blocks, options: argparse.Namespace, auth: list[tuple[str, str]] | None, others: dict[str, Any]
+) -> str:
+    """Serve the page, and return its address; raises UserError where the port cannot be had."""
     try:
         _, url, public_url = demo.launch(
             server_name=options.host,
             server_port=options.port,
             share=options.share,
-            auth=credentials(options),
+            auth=auth,
             run_history=False,  # the strip below the tabs has what was made
             prevent_thread_lock=True,
-            max_file_size=LARGEST_UPLOAD if shared else None,
-            **launch_options(queue, store, known_hosts(options), trusted_proxies(options)),
+            max_file_size=LARGEST_UPLOAD if is_shared(options) else None,
+            **others,
         )
     except OSError as error:
         raise UserError(f"Port {options.port} on {options.host} cannot be had: give another with --port.") from error
-    print(f"{TITLE} is ready at {public_url or url}", flush=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `docker stop` ends it as Ctrl-C does
-    try:
-        runner.open()
-        queue.open()
-        demo.block_thread()
-    finally:
-        queue.close()
-        if shared and options.output_dir is None:  # strangers' videos, which nobody finds again
-            shutil.rmtree(store.folder, ignore_errors=True)
+    return public_url or url
 
 
-def open_runner(options: argparse.Namespace) -> LocalRunner | RayRunner | ZeroGPURunner:
+def open_runner(options: argparse.Namespace) -> Runner:
     """Who computes: this process, workers, or a GPU that is borrowed for each job."""
     opening = functools.partial(open_models, options)
     if options.workers:
@@ -106,7 +121,7 @@ def open_runner(options: argparse.Namespace) -> LocalRunner | RayRunner | ZeroGP
     return ZeroGPURunner(opening, find_checkpoint(options.model)) if is_zero_gpu() else LocalRunner(opening)
 
 
-def open_queue(runner: LocalRunner | RayRunner | ZeroGPURunner, store: JobStore, limits: Limits | None) -> JobQueue:
+def open_queue(runner: Runner, store: JobStore, limits: Limits | None) -> JobQueue:
     """The queue of jobs; where others reach the page they have limits, and what nobody waits for any more is left."""
     patience = PATIENCE if limits else None
     if isinstance(runner, ZeroGPURunner):

@@ -14,22 +14,24 @@ from pathlib import Path
 from typing import Any
 
 LOCK = Path(__file__).resolve().parent.parent / "requirements.lock"
-SECONDS = 90  # for all of it
+SECONDS = 90  # for each step
 ASKING = ["--no-deps", "--disable-pip", "--progress-spinner", "off", "--format", "json", "--requirement", str(LOCK)]
 
 
 def asked() -> list[dict[str, Any]]:
-    """What pip-audit says of each package. Raises OSError, ValueError or SubprocessError where it cannot be asked."""
+    """What pip-audit says of each package; OSError, ValueError, KeyError or SubprocessError where it cannot be asked."""
+    if shutil.which("uvx"):
+        return _answer(["uvx", "pip-audit"])
     with tempfile.TemporaryDirectory() as folder:
-        if shutil.which("uvx"):
-            command = ["uvx", "pip-audit"]
-        else:
-            subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=SECONDS)  # noqa: S603
-            pip = [f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "pip-audit"]
-            subprocess.run(pip, check=True, timeout=SECONDS)  # noqa: S603
-            command = [f"{folder}/bin/pip-audit"]
-        told = subprocess.run([*command, *ASKING], capture_output=True, timeout=SECONDS, check=False)  # noqa: S603
-        return json.loads(told.stdout)["dependencies"]
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=SECONDS)  # noqa: S603
+        pip = [f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "pip-audit"]
+        subprocess.run(pip, check=True, timeout=SECONDS)  # noqa: S603
+        return _answer([f"{folder}/bin/pip-audit"])
+
+
+def _answer(command: list[str]) -> list[dict[str, Any]]:
+    told = subprocess.run([*command, *ASKING], capture_output=True, timeout=SECONDS, check=False)  # noqa: S603
+    return json.loads(told.stdout)["dependencies"]
 
 
 def main() -> None:

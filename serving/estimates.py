@@ -70,8 +70,18 @@ def _passes(request: VideoRequest) -> float:
     return passes * (1 + CONTROL_SHARE) if isinstance(request, ControlledRequest) else passes
 
 
+def pixels(job: Job) -> int:
+    """Of a frame; where a job does not say, those that its model is trained at."""
+    size = job.request.size
+    return size.width * size.height if size else own_pixels(job)
+
+
+def own_pixels(job: Job) -> int:
+    """Of the pictures that a job's model is trained at."""
+    return FAMILY_SIDES[family_of(job.checkpoint)] ** 2
+
+
 def _relative_cost(job: Job) -> float:
     """What a pass at the job's size costs, against one at the model's own."""
-    size = job.request.size
-    area = 1.0 if size is None else size.width * size.height / FAMILY_SIDES[family_of(job.checkpoint)] ** 2
+    area = 1.0 if job.request.size is None else pixels(job) / own_pixels(job)
     return area * (1 - ATTENTION_SHARE) + area**2 * ATTENTION_SHARE

@@ -31,6 +31,14 @@ class Runner(Protocol):
         """What jobs are computed on, "cpu", "cuda" or "mps"; blank while it is not known."""
         ...
 
+    def open(self) -> None:
+        """Get ready, which may take a while; raises UserError where nothing could be computed."""
+        ...
+
+    def close(self) -> None:
+        """Leave nothing behind; no job runs any more."""
+        ...
+
     def run(self, job: Job) -> Generator[Event]:
         """Run a job; closing the iterator stops it within one step and frees its slot."""
         ...

@@ -6,16 +6,19 @@ import asyncio
 import dataclasses
 import ipaddress
 import re
+import tempfile
 import threading
 import time
 from collections import Counter, OrderedDict, deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qs
 
 from starlette.responses import JSONResponse, PlainTextResponse
 
+from serving.estimates import pixels
 from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from text2video_zero.requests import VideoRequest
+    from text2video_zero.job import Job
 
 FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s/:,;()'\"]+/)*(?=[^\s/:,;()'\"])")
 """The folders of an absolute path; none of an address on the net, whose slashes follow a colon or a name."""
@@ -71,20 +74,19 @@ class Limits:
             limits = dataclasses.replace(limits, **{name: int(number)})
         return limits
 
-    def check(self, request: VideoRequest) -> None:
-        """Raise UserError where a request asks for more than a visitor may have."""
-        pixels = request.size.width * request.size.height if request.size else 0
-        played = request.frames * max(request.play_fps / request.fps, 1)
+    def check(self, job: Job) -> None:
+        """Raise UserError where a job asks for more than a visitor may have."""
+        request = job.request
         if request.frames > self.frames:
             raise UserError(f"Frames is {request.frames}, but a shared page draws at most {self.frames}: ask for less.")
-        if played > self.played:
+        if request.frames_played > self.played:
             raise UserError(
-                f"Play at {request.play_fps} makes {played:.0f} frames, but a shared page writes at most "
+                f"Play at {request.play_fps} makes {request.frames_played} frames, but a shared page writes at most "
                 f"{self.played}: play slower, or draw fewer."
             )
-        if pixels > self.pixels:
-            side = int(self.pixels**0.5)
-            raise UserError(f"Size is {request.size}, but a shared page draws at most {side}x{side} or as many pixels.")
+        if pixels(job) > self.pixels:
+            size, side = request.size or "the model's own", int(self.pixels**0.5)
+            raise UserError(f"Size is {size}, but a shared page draws at most {side}x{side} or as many pixels.")
         if request.steps > self.steps:
             raise UserError(f"Steps is {request.steps}, but a shared page takes at most {self.steps}: ask for fewer.")
 
@@ -224,8 +226,13 @@ class Door:
         return tries
 
 
-def without_folders(sentence: str) -> str:
-    """A sentence with the names of files alone where it has their paths."""
+def without_folders(sentence: str, known: Sequence[Path] = ()) -> str:
+    """A sentence with the names of files alone where it has their paths.
+
+    known: folders that may have blanks in their names, at which a path seems to end otherwise.
+    """
+    for folder in (*known, Path(tempfile.gettempdir()), Path.home(), Path.cwd()):
+        sentence = sentence.replace(f"{folder}/", "/")
     return FOLDERS.sub("", sentence)
 
 
@@ -259,4 +266,8 @@ def _listening_session(scope: Scope) -> str:
     path: str = scope["path"]  # a proxy may have put something before it
     if path.endswith("/queue/data"):
         return parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
-    return path.rsplit("/", 1)[1] if "/gradio_api/call/" in path else ""
+    if "/gradio_api/call/" not in path:
+        return ""
+    event_id = path.rsplit("/", 1)[1]  # whose session is the caller's own, or goes by the same name
+    event = scope["app"].get_blocks()._queue.event_ids_to_events.get(event_id)  # noqa: SLF001
+    return (event and event.session_hash) or event_id

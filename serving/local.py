@@ -49,6 +49,9 @@ class LocalRunner:
         with self._lock:
             self._manager()
 
+    def close(self) -> None:
+        """Nothing: the models end with this process."""
+
     def describe_device(self) -> str:
         """The device that jobs run on; waits while it is being opened."""
         self._opened.wait(OPENING_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from text2video_zero.models.vocabulary import Vocabulary
 from text2video_zero.requests import InstructPix2PixRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from text2video_zero.models.checkpoints import Checkpoint
     from text2video_zero.models.hub import Hub
@@ -41,7 +42,13 @@ class Offer:
 
     def takes(self, model: KnownModel) -> bool:
         """Whether a model is named or here."""
-        return model.name in self.named or not self._lacking(model.checkpoint)
+        return model.name in self._taken
+
+    @cached_property
+    def _taken(self) -> frozenset[str]:
+        """The names of those that are; looked up once, for all menus."""
+        known = {**KNOWN_MODELS, **DREAMBOOTH_STYLES}
+        return self.named | {name for name, model in known.items() if not self._lacking(model.checkpoint)}
 
     def check(self, model: str, checkpoint: Checkpoint) -> None:
         """Raise UserError where a job with a model would download what its owner did not offer."""
@@ -53,14 +60,12 @@ class Offer:
 
     def _lacking(self, checkpoint: Checkpoint) -> list[str]:
         """What of a checkpoint would be downloaded."""
-        base, *others = checkpoint.places
-        homes = [(checkpoint.source, checkpoint.revision)]
-        homes += [(mirror.source, mirror.revision) for mirror in mirrors_of(checkpoint)]
-        lacking = [] if any(map(self._is_here, homes)) else [base]
-        parts: list[tuple[str, str | None]] = [(other, None) for other in others]
+        own, *others = checkpoint.parts
+        homes = [own, *((mirror.source, mirror.revision) for mirror in mirrors_of(checkpoint))]
         if checkpoint.controlnet:
-            parts.append((checkpoint.controlnet, checkpoint.controlnet_revision))
-        return lacking + [part[0] for part in parts if not self._is_here(part)]
+            others.append((checkpoint.controlnet, checkpoint.controlnet_revision))
+        lacking = [] if any(map(self._is_here, homes)) else [own[0]]
+        return lacking + [part[0] for part in others if not self._is_here(part)]
 
     def _is_here(self, place: tuple[str, str | None]) -> bool:
         return Path(place[0]).exists() or self.hub.is_here(*place)
@@ -85,14 +90,16 @@ class ModelMenu:
     offer: Offer | None = None
 
     def __post_init__(self) -> None:
-        if self.offer is not None:
-            # The record is frozen for everybody else.
-            object.__setattr__(self, "models", tuple(filter(self.offer.takes, self.models)))
+        # The record is frozen for everybody else.
+        object.__setattr__(self, "models", self._taken(self.models))
         self.check(self.default)
+
+    def _taken(self, models: Iterable[KnownModel]) -> tuple[KnownModel, ...]:
+        return tuple(model for model in models if self.offer is None or self.offer.takes(model))
 
     def of_task(self, task: str) -> ModelMenu:
         """The menu of another task: of the known models those that can do it, and a first one among them."""
-        models = tuple(model for model in offered_models(task) if self.offer is None or self.offer.takes(model))
+        models = self._taken(offered_models(task))
         known = self._known(self.default)
         if known is None:
             default = self.default

@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from serving.limits import Limits
 from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:
@@ -85,7 +87,7 @@ def _add_flags_for_others(parser: argparse.ArgumentParser) -> None:
         "--limit",
         action="append",
         metavar="NAME=NUMBER",
-        help="of a visitor to a shared page: waiting, minute, frames, played, pixels, steps, seconds; may be repeated",
+        help=f"of a visitor to a shared page: {', '.join(one.name for one in fields(Limits))}; may be repeated",
     )
     parser.add_argument(
         "--offer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import dataclasses
 import logging
 import os
@@ -122,7 +123,7 @@ class JobQueue:
         self._asked = Asked()
         self._round = 0
         self._entries: dict[str, Entry] = {}  # by the job's id, in the order in which they were asked for
-        self._waiting: list[Entry] = []
+        self._waiting: list[Entry] = []  # in the order in which they are made
         self._changed = threading.Condition()
         self._workers: list[threading.Thread] = []
         self._closed = False
@@ -157,7 +158,7 @@ class JobQueue:
     def submit(self, job: Job, owner: str = "", forms: tuple[str, ...] = tuple(FORMS), *, address: str = "") -> Entry:
         """Put a job into the queue; raises UserError where it is too large, or no room for it, here or on the disk."""
         if self.limits:
-            self.limits.check(job.request)
+            self.limits.check(job)
         self._check_room(owner, address)
         entry = Entry(self._store.add(job, owner), forms, address=address)
         try:
@@ -165,8 +166,9 @@ class JobQueue:
                 self._check_room(owner, address)  # while the clip was copied, others came
                 entry.lock = entry.folder.claim()
                 self._entries[job.id] = entry
-                self._asked.note(owner)
-                self._asked.note(address)
+                if self.limits:
+                    self._asked.note(owner)
+                    self._asked.note(address)
                 self._line_up(entry)
         except UserError:
             self._store.remove(entry.folder)
@@ -175,11 +177,11 @@ class JobQueue:
 
     def _check_room(self, owner: str, address: str) -> None:
         if self.room(owner, address) < 1:
-            raise UserError("The queue is full: wait until some of the videos in it are made.")
+            raise UserError("The queue takes no more of yours now: wait a minute, or until some videos are made.")
 
     def told(self, sentence: str) -> str:
         """A sentence as people may read it: strangers learn no folder of this machine."""
-        return without_folders(sentence) if self.limits else sentence
+        return without_folders(sentence, [self._store.folder.resolve()]) if self.limits else sentence
 
     def room(self, owner: str, address: str = "") -> int:
         """How many more jobs the queue takes now of an owner, who asks from an address."""
@@ -210,7 +212,7 @@ class JobQueue:
         """How many jobs come before one that waits, those that run counted."""
         with self._changed:
             running = sum(isinstance(other.standing.state, Running | Stopping) for other in self._entries.values())
-            return running + (self._in_turn().index(entry) if entry in self._waiting else 0)
+            return running + (self._waiting.index(entry) if entry in self._waiting else 0)
 
     def stop(self, entry: Entry) -> None:
         """Take a job out of the queue, or stop it within a step."""
@@ -273,12 +275,8 @@ class JobQueue:
         """Let a job wait for its turn, one round after the latest of its visitor (start-time fair queueing)."""
         unfinished = (other for other in self._entries.values() if other is not entry and not other.standing.is_over)
         entry.turn = max([self._round, *(other.turn + 1 for other in unfinished if other.visitor == entry.visitor)])
-        self._waiting.append(entry)
+        bisect.insort(self._waiting, entry, key=lambda waiting: waiting.turn)
         self._changed.notify()
-
-    def _in_turn(self) -> list[Entry]:
-        """What waits, in the order in which it is made."""
-        return sorted(self._waiting, key=lambda entry: entry.turn)
 
     def _is_forsaken(self, entry: Entry) -> bool:
         """Whether nobody has waited for a job for longer than this queue is patient."""
@@ -299,8 +297,7 @@ class JobQueue:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if self._closed:
                 return None
-            entry = self._in_turn()[0]
-            self._waiting.remove(entry)
+            entry = self._waiting.pop(0)
             self._round = entry.turn
             entry.standing = dataclasses.replace(entry.standing, state=Running(Progress("Starting", 0, 1)))
             return entry

@@ -2,18 +2,18 @@
 
 Ray is an extra (`pip install ".[ray]"`) and imported only where workers are asked for. A worker is an actor that is
 leased to one job at a time and asked for one event after the other. Nothing ever waits on an actor, so a job is
-stopped as it is in this process: whoever asked does not ask again, and closes. Events and videos come as bytes, and
-a clip goes as bytes: other machines see other disks.
+stopped as it is in this process: whoever asked does not ask again, and closes. Events and videos come as bytes, clips
+and pictures go as bytes, and steps are not kept: other machines see other disks.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import re
 import signal
 import socket
-import tempfile
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,14 +24,16 @@ from serving.jobs import Refusal
 from text2video_zero import __version__
 from text2video_zero.errors import UserError
 from text2video_zero.events import Notice, Progress
-from text2video_zero.requests.video import ClipRequest
+from text2video_zero.media.files import program_s_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping
 
     from model_manager import ModelManager
     from text2video_zero.events import Event
     from text2video_zero.job import Job
+
+LOG = logging.getLogger(__name__)
 
 MOST_TRIES = 3
 """Workers that may be lost with one job: one that fills the memory would bring down each in turn."""
@@ -80,7 +82,7 @@ class Worker:
         self._open_models = open_models
         self._models: ModelManager | None = None
         self._events: Generator[Event] | None = None
-        self._clip: tempfile.TemporaryDirectory[str] | None = None
+        self._remove_files: Callable[[], None] | None = None
 
     def open(self) -> Facts | Refusal:
         """Make the model manager, if it is not there, and forget what the worker was at."""
@@ -91,16 +93,20 @@ class Worker:
             return Refusal(str(error))
         return Facts(self._models.device.type, self._models.describe_device(), __version__)
 
-    def begin(self, job: Job, clip: bytes | None) -> None:
-        """Take a job on, with its clip, if it has one; nothing is computed yet."""
+    def begin(self, job: Job, files: Mapping[str, bytes]) -> None:
+        """Take a job on, with the files that the person brought, by their fields; nothing is computed yet."""
         from text2video_zero.generate import run_job
 
         self.close()
-        if clip is not None and isinstance(job.request, ClipRequest):
-            self._clip = tempfile.TemporaryDirectory(prefix="text2video-zero-")
-            path = Path(self._clip.name) / Path(job.request.clip).name
-            path.write_bytes(clip)
-            job = replace(job, request=replace(job.request, clip=str(path)))
+        if files:
+            folder, self._remove_files = program_s_folder("text2video-zero-brought-")
+            brought: dict[str, Any] = {}
+            for field, content in files.items():
+                path = folder / field / Path(job.request.files[field]).name
+                path.parent.mkdir()
+                path.write_bytes(content)
+                brought[field] = str(path)
+            job = replace(job, request=replace(job.request, **brought))
         if self._models is None:
             raise RuntimeError("a worker is opened before it is given a job")
         self._events = run_job(job, self._models)
@@ -116,11 +122,11 @@ class Worker:
 
     def close(self) -> None:
         """Leave the job; what it has changed in the models is as before."""
-        events, clip, self._events, self._clip = self._events, self._clip, None, None
+        events, remove, self._events, self._remove_files = self._events, self._remove_files, None, None
         if events is not None:
             events.close()
-        if clip is not None:
-            clip.cleanup()
+        if remove is not None:
+            remove()
 
 
 class RayRunner:
@@ -134,15 +140,16 @@ class RayRunner:
         open_models: makes the model manager of a worker; it must pickle.
         gpus: whether a worker takes a GPU, where there are any.
         """
-        if not re.fullmatch(r"local:[1-9]\d*|ray://.+", workers):
+        if (asked := re.fullmatch(r"local:([1-9]\d*)|ray://.+", workers)) is None:
             raise UserError(f"--workers is {workers!r}: write local:2 for two here, or ray://host:10001 for a cluster.")
         self._asked = workers
+        self._here = int(asked[1] or 0)  # processes on this machine; none on a cluster
         self._open_models = open_models
         self._gpus = gpus
         self._facts: Facts | None = None
         self._opened = threading.Event()
         self._closed = threading.Event()
-        self._count = 0
+        self._count = self._left_out = 0
         self._awaiting: list[threading.Thread] = []
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Facts | Refusal] = queue.SimpleQueue()
@@ -166,21 +173,20 @@ class RayRunner:
 
     def open(self) -> None:
         """Start the workers, and wait until the first is ready; raises UserError where none can be had."""
-        if self._asked.startswith("ray:") and (Path.home() / AUTHENTICATION).exists():
+        if not self._here and (Path.home() / AUTHENTICATION).exists():
             os.environ.setdefault("RAY_AUTH_MODE", "token")
         ray = _imported_ray()
         cluster = self._started(ray)
-        here = self._asked.startswith("local:")
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         cards = int(cluster.get("GPU", 0)) if self._gpus else 0
-        self._count = int(self._asked.removeprefix("local:")) if here else (cards or len(machines))
+        self._count = self._here or cards or len(machines)
         if 0 < cards < self._count:
             raise UserError(f"--workers is {self._asked!r}, but there are {cards} GPUs here: ask for as many workers.")
         if self._count == 0:
             raise UserError(f"The cluster at {self._asked} has neither a GPU nor a CPU to give.")
         # A worker without a GPU computes with as many cores as it has been given.
         cores = 1 if cards or not machines else int(min(machine["CPU"] for machine in machines))
-        cores = max(1, cores // self._count) if here else cores
+        cores = max(1, cores // self._count) if self._here else cores
         actor = ray.remote(Worker).options(
             num_gpus=1 if cards else 0, num_cpus=cores, max_restarts=-1, scheduling_strategy="SPREAD"
         )
@@ -199,11 +205,11 @@ class RayRunner:
     def run(self, job: Job) -> Generator[Event]:
         """Lease a worker, and run the job on it; on another from its beginning, if the worker is lost."""
         ray = _imported_ray()
-        clip = _clip_of(job)
+        files, job = _files_of(job), replace(job, kept_in=None)
         for _ in range(MOST_TRIES):
             worker = yield from self._leased()
             try:
-                yield from _told(ray, worker, job, clip)
+                yield from _told(ray, worker, job, files)
             except ray.exceptions.RayTaskError:
                 raise  # a bug, with the traceback of the worker
             except (ray.exceptions.RayError, ConnectionError) as error:
@@ -224,6 +230,8 @@ class RayRunner:
             try:
                 return self._free.get(timeout=LOOK_AGAIN_SECONDS)
             except queue.Empty:
+                if self._left_out == self._count:
+                    raise UserError("No worker can compute any more: the server's log says why.") from None
                 yield Progress("Waiting for a worker", 0, 1)
 
     def _give_back(self, worker: Any) -> None:
@@ -245,8 +253,11 @@ class RayRunner:
                 continue
             if self._facts is None:
                 self._answers.put(answer)
-            if isinstance(answer, Facts):
+            if isinstance(answer, Facts) and answer.version == __version__:
                 self._free.put(worker)
+            else:
+                LOG.warning("A worker is left out: %s", answer)
+                self._left_out += 1
             return
 
     def _first_answer(self) -> Facts:
@@ -267,8 +278,8 @@ class RayRunner:
         """Start Ray here or reach its cluster, whose resources are returned; raises UserError."""
         before = signal.getsignal(signal.SIGTERM)
         try:
-            if self._asked.startswith("local:"):
-                _start_here(ray, int(self._asked.removeprefix("local:")))
+            if self._here:
+                _start_here(ray, self._here)
             else:
                 _knock(self._asked)
                 ray.init(self._asked)
@@ -284,23 +295,25 @@ class RayRunner:
                 signal.signal(signal.SIGTERM, before)  # Ray's own would end this program in the middle of things
 
 
-def _told(ray: Any, worker: Any, job: Job, clip: bytes | None) -> Generator[Event]:
+def _told(ray: Any, worker: Any, job: Job, files: Mapping[str, bytes]) -> Generator[Event]:
     """A job's events from the worker that it is given to."""
-    ray.get(worker.begin.remote(job, clip))
+    ray.get(worker.begin.remote(job, files))
     while not isinstance(event := ray.get(worker.next_event.remote()), Ended):
         if isinstance(event, Refusal):
             raise UserError(event.sentence)
         yield event
 
 
-def _clip_of(job: Job) -> bytes | None:
-    """The clip of a job, to be sent along; raises UserError where it cannot be."""
-    if not isinstance(job.request, ClipRequest):
-        return None
-    path = Path(job.request.clip)
-    if path.is_dir():
-        raise UserError(f"The clip {path.name} is a folder, which cannot be sent to workers: pack it into a .zip file.")
-    return path.read_bytes() if path.is_file() else None
+def _files_of(job: Job) -> dict[str, bytes]:
+    """What the person brought, by its field, to be sent along; raises UserError where it cannot be."""
+    found: dict[str, bytes] = {}
+    for field, name in job.request.files.items():
+        path = Path(name)
+        if path.is_dir():
+            raise UserError(f"{path.name} is a folder, which cannot be sent to workers: pack it into a .zip file.")
+        if path.is_file():
+            found[field] = path.read_bytes()
+    return found
 
 
 def _knock(address: str) -> None:

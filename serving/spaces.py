@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from serving.estimates import Pace
 from serving.jobs import Refusal
 from serving.queue import JobQueue
-from serving.store import FORMS
 from text2video_zero.errors import UserError
 from text2video_zero.events import Progress
 
@@ -119,6 +118,9 @@ class ZeroGPURunner:
     def open(self) -> None:
         """Nothing: the models are there since the beginning."""
 
+    def close(self) -> None:
+        """Nothing: a call that borrows a GPU ends with its job."""
+
     def seconds(self, job: Job) -> int:
         """How long a job may have the GPU: by its frames, steps and size, and by how long others took."""
         return round(BEGINNING_SECONDS + MARGIN * (self.pace.estimate(job, self.kind) or 60.0))
@@ -174,14 +176,14 @@ class VisitorsQueue(JobQueue):
         super().__init__(runner, store, runner.pace, patience=patience, limits=limits)
         self._contexts: dict[str, contextvars.Context] = {}  # by the job's id
 
-    def submit(self, job: Job, owner: str = "", forms: tuple[str, ...] = tuple(FORMS), *, address: str = "") -> Entry:
-        """Put a job at the end of the queue, see `JobQueue.submit`; called while the visitor's request is answered."""
-        for job_id in list(self._contexts):
-            if (earlier := self._entries.get(job_id)) is None or earlier.standing.is_over:
-                self._contexts.pop(job_id, None)
-        self._contexts[job.id] = contextvars.copy_context()
-        return super().submit(job, owner, forms, address=address)
+    def _line_up(self, entry: Entry) -> None:
+        # Whoever asks for a job, or lets it go on, is answered meanwhile, in the context of her request.
+        self._contexts[entry.job.id] = contextvars.copy_context()
+        super()._line_up(entry)
+
+    def _release(self, entry: Entry) -> None:
+        self._contexts.pop(entry.job.id, None)
+        super()._release(entry)
 
     def _run(self, entry: Entry) -> bool:
-        context = self._contexts.pop(entry.job.id, None) or contextvars.Context()
-        return context.run(super()._run, entry)
+        return self._contexts[entry.job.id].run(super()._run, entry)

@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from serving.estimates import pixels
 from serving.jobs import Done, Failed, Guide, Interrupted, Queued, Standing, Stopped, Stored
 from text2video_zero.errors import UserError
-from text2video_zero.events import ControlMaps, Notice
+from text2video_zero.events import MB, ControlMaps, Notice
 from text2video_zero.job import Job
 from text2video_zero.media.files import readable_errors, remove_unfinished, renamed_when_whole
 from text2video_zero.media.video import Video, check_destination, save_or_keep_frames
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
-from text2video_zero.models.native_size import FAMILY_SIDES
-from text2video_zero.models.selection import family_of
 from text2video_zero.requests import REQUESTS
 
 if TYPE_CHECKING:
@@ -42,7 +41,6 @@ FOLDER_NAME = re.compile(rf"(?:{'|'.join(REQUESTS)})-\d{{8}}-\d{{6}}-[0-9a-f]{{3
 UNREADY_NAME = re.compile(r"\.[0-9a-f]{32}")  # of a folder that is being made
 HOUR = 3600
 REQUEST, STATE, SETTINGS, POSTER = "request.json", "state.json", "settings.json", "poster.jpg"
-MB = 1e6
 STEPS = "steps"  # folder of what an unfinished job goes on from
 POSTER_SIDE = 256  # pixels of the longer side
 ENDS: dict[str, type[Done | Failed | Stopped]] = {"done": Done, "failed": Failed, "stopped": Stopped}
@@ -146,8 +144,13 @@ class JobFolder:
         return Standing(
             state=end(**facts) if end else Interrupted(),
             guide=Guide(guides[0]) if guides else None,
-            stored=Stored(files, _read_json(self.path / SETTINGS)) if PLAYABLE in files else None,
+            stored=Stored(files, self._settings()) if PLAYABLE in files else None,
         )
+
+    def _settings(self) -> dict[str, Any]:
+        """How the video was made; nothing where that was not kept."""
+        path = self.path / SETTINGS
+        return _read_json(path) if path.is_file() else {}
 
     def claim(self) -> int | None:
         """Lock the job against other programs; None where one has it. The lock goes with the descriptor."""
@@ -183,10 +186,10 @@ class JobStore:
     def add(self, job: Job, owner: str = "") -> JobFolder:
         """A folder for a new job, whole from the first moment, with copies of clip and picture, if they are files."""
         self.remove_old()
-        check_space(job, self.folder)
         name = f"{job.request.task}-{time.strftime('%Y%m%d-%H%M%S')}-{job.id}"
         path, unready, began = self.folder / name, self.folder / f".{job.id}", time.time()
         with readable_errors(path):
+            check_space(job, self.folder)
             try:
                 unready.mkdir()
                 job = _with_own_files(job, unready, path.resolve())
@@ -237,10 +240,7 @@ class JobStore:
 
 def check_space(job: Job, folder: Path) -> None:
     """Raise UserError where a disk has less room than a job's frames take, in the folder and until they are saved."""
-    request = job.request
-    size = request.size
-    pixels = size.width * size.height if size else FAMILY_SIDES[family_of(job.checkpoint)] ** 2
-    needed = int(request.frames * max(request.play_fps / request.fps, 1) * pixels * 3)
+    needed = job.request.frames_played * pixels(job) * 3
     for place in (folder, Path(tempfile.gettempdir())):
         free = shutil.disk_usage(place).free
         if free < needed:

@@ -179,7 +179,7 @@ class Run:
         if not isinstance(each, int) or not 1 <= each <= MOST_OF_EACH:
             raise UserError(f"Videos of each is {each!r}: give a whole number from 1 to {MOST_OF_EACH}.")
         prompts = [values["prompt"], *(line for line in more if line.strip())]
-        if len(prompts) * each > room:
+        if len(prompts) * each > room > 0:  # where there is none at all, the queue says why
             raise UserError(f"These are {len(prompts) * each} videos, and the queue takes {room} now: ask for fewer.")
         seed = values["seed"]
         seeds = [seed + number if isinstance(seed, int) and seed >= 0 else seed for number in range(each)]

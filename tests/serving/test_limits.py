@@ -27,6 +27,7 @@ from text2video_zero.job import Job
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import TextToVideoRequest
 
+SOME_MODEL = Checkpoint("owner/name")
 SHORT = TextToVideoRequest(prompt="a fox", frames=2, steps=4, seed=3)
 ENDPOINT = "/text-to-video"
 
@@ -46,12 +47,16 @@ class TestOfAJob:
     )
     def test_what_is_too_much_is_told_with_the_value_and_the_most(self, asked, sentence):
         with pytest.raises(UserError) as told:
-            Limits().check(dataclasses.replace(SHORT, **asked))
+            Limits().check(Job(dataclasses.replace(SHORT, **asked), SOME_MODEL))
         assert sentence in str(told.value)
 
     @pytest.mark.parametrize("asked", [{}, {"frames": 128}, {"size": "1152x896"}, {"size": "1344x768"}, {"steps": 100}])
     def test_what_is_usual_passes(self, asked):
-        Limits().check(dataclasses.replace(SHORT, **asked))
+        Limits().check(Job(dataclasses.replace(SHORT, **asked), SOME_MODEL))
+
+    def test_a_model_s_own_size_counts_where_none_is_given(self):
+        with pytest.raises(UserError, match="Size is the model's own, but a shared page draws at most 256x256"):
+            Limits(pixels=256 * 256).check(Job(dataclasses.replace(SHORT, size=None), SOME_MODEL))
 
     def test_the_owner_sets_them_by_name(self):
         assert Limits.read(["frames=8", "steps=20"]) == dataclasses.replace(Limits(), frames=8, steps=20)
@@ -86,7 +91,7 @@ class TestOfAVisitor:
         queue = queue_with(waiting=2, neighbours=2)
         for session in ("ann", "ann", "bob"):
             queue.submit(job(), session, address="198.51.100.7")
-        with pytest.raises(UserError, match="The queue is full: wait"):
+        with pytest.raises(UserError, match="The queue takes no more of yours now: wait a minute"):
             queue.submit(job(), "ann", address="203.0.113.9")
         assert queue.room("another name", "198.51.100.7") == 1
         queue.submit(job(), "another name", address="198.51.100.7")

@@ -184,11 +184,11 @@ def test_each_owner_finds_her_own_jobs_alone(queue, job):
 def test_the_queue_has_an_end_for_one_visitor_and_for_all(queue, job, monkeypatch):
     queue.limits = Limits(waiting=1)
     queue.submit(job(), "ann")
-    with pytest.raises(UserError, match="The queue is full: wait"):
+    with pytest.raises(UserError, match="The queue takes no more of yours now: wait a minute"):
         queue.submit(job(), "ann")
     queue.submit(job(), "bob")
     monkeypatch.setattr(queue_module, "MOST_UNFINISHED", 2)
-    with pytest.raises(UserError, match="The queue is full: wait"):
+    with pytest.raises(UserError, match="The queue takes no more of yours now: wait a minute"):
         queue.submit(job())
 
 

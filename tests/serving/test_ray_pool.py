@@ -81,28 +81,30 @@ class TestWithoutACluster:
         with pytest.raises(UserError, match=rf"Ray cannot be had at ray://127\.0\.0\.1:{port} \(.*refused\): see that"):
             RayRunner(f"ray://127.0.0.1:{port}", OPEN_MODELS).open()
 
-    def test_a_worker_reads_a_clip_from_the_bytes_that_came_with_it(self, orders):
+    def test_a_worker_reads_clip_and_picture_from_the_bytes_that_came_with_them(self, orders, tmp_path, monkeypatch):
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
         checkpoint, request = orders["pose"]
         clip = Path(request.clip).read_bytes()
-        elsewhere = dataclasses.replace(request, clip="/on/another/machine/clip.gif")
+        names = {"clip": "clip.gif", "start_picture": "me.gif"}
+        elsewhere = {field: f"/on/another/machine/{name}" for field, name in names.items()}
         worker = Worker(OPEN_MODELS)
         worker.open()
-        worker.begin(Job(elsewhere, checkpoint), clip)
+        worker.begin(Job(dataclasses.replace(request, **elsewhere), checkpoint), dict.fromkeys(names, clip))
         *_, finished = events_of(worker)
-        assert finished.video.settings["request"]["clip"] == "clip.gif"
-        folder = Path(worker._clip.name)
+        assert names.items() <= finished.video.settings["request"].items()
+        assert sorted(path.name for path in tmp_path.glob("*brought*/*/*")) == ["clip.gif", "me.gif"]
         worker.close()
-        assert not folder.exists()
+        assert not list(tmp_path.glob("*brought*"))
 
     def test_a_mistake_is_a_value_and_the_worker_goes_on(self, job, tmp_path):
         worker = Worker(OPEN_MODELS)
         worker.open()
-        worker.begin(Job(SHORT, Checkpoint(str(tmp_path / "missing"))), None)
+        worker.begin(Job(SHORT, Checkpoint(str(tmp_path / "missing"))), {})
         assert isinstance(events_of(worker)[-1], Refusal)
-        worker.begin(job(), None)
+        worker.begin(job(), {})
         assert isinstance(events_of(worker)[-1], Finished)
         with pytest.raises(RuntimeError, match="opened before"):
-            Worker(OPEN_MODELS).begin(job(), None)
+            Worker(OPEN_MODELS).begin(job(), {})
 
     def test_a_device_that_cannot_be_had_is_told_in_its_own_sentence(self):
         answer = Worker(functools.partial(ModelManager, "cuda:77")).open()

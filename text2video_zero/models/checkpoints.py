@@ -62,10 +62,16 @@ class Checkpoint:
         return replace(self, controlnet=None, controlnet_revision=None)
 
     @property
+    def parts(self) -> tuple[tuple[str, str | None], ...]:
+        """All that its base is read from, the model itself first: folders, files and Hub ids, and their revisions."""
+        own = ((self.source, self.revision), (self.unet, self.unet_revision), (self.text_encoder, None))
+        added = ((adapter.source, adapter.revision) for adapter in self.adapters)
+        return tuple((source, revision) for source, revision in (*own, *added) if source)
+
+    @property
     def places(self) -> tuple[str, ...]:
-        """All that its base is read from: folders, files and Hub ids, the model itself first."""
-        parts = (self.source, self.unet, self.text_encoder, *(adapter.source for adapter in self.adapters))
-        return tuple(part for part in parts if part)
+        """The same without revisions."""
+        return tuple(source for source, _ in self.parts)
 
     @property
     def controlnet_key(self) -> tuple[str | None, str | None]:

@@ -124,6 +124,11 @@ class VideoRequest(Request):
         return dataclasses.replace(self, seed=secrets.randbelow(SEED_LIMIT))
 
     @property
+    def frames_played(self) -> int:
+        """Frames of the finished video, those in between counted; no fewer than are drawn."""
+        return max(self.frames, round(self.frames * self.play_fps / self.fps))
+
+    @property
     def concrete_size(self) -> Size:
         """The size of a request that is being run, which its task settled before anything else.
 

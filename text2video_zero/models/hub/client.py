@@ -42,6 +42,7 @@ from text2video_zero.errors import UserError
 from text2video_zero.events import GB, Progress
 from text2video_zero.generators import result_of
 from text2video_zero.models.catalogue import known_name
+from text2video_zero.models.checkpoints import file_on_hub
 from text2video_zero.models.hub.download import downloaded
 from text2video_zero.models.hub.files import TEXT_SUFFIXES, needed_files
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
     from huggingface_hub.hf_api import ModelInfo
 
+    from text2video_zero.models.checkpoints import FileOnHub
     from text2video_zero.models.hub.files import Pick
 
     _Bar = tqdm_asyncio[Any]  # generic in its stubs alone
@@ -105,8 +107,18 @@ class Hub:
             return self._cached(source, revision, pick, error)
 
     def is_here(self, source: str, revision: str | None = None) -> bool:
-        """Whether the model could be used without a network."""
+        """Whether the model, or the file of one, could be used without a network."""
+        if file := file_on_hub(source):
+            return self.local_file(file, revision) is not None
         return self.local_folder(source, revision) is not None
+
+    def local_file(self, file: FileOnHub, revision: str | None = None) -> Path | None:
+        """A file that was downloaded before, without asking the network; None if it was not."""
+        try:
+            found = try_to_load_from_cache(file.repository, file.name, cache_dir=self.cache, revision=revision)
+        except HFValidationError:
+            return None
+        return Path(found) if isinstance(found, str) else None
 
     def local_folder(self, source: str, revision: str | None = None) -> Path | None:
         """The folder of a model that was downloaded before, without asking the network; None if it was not."""
