@@ -19,7 +19,7 @@ ASKING = ["--no-deps", "--disable-pip", "--progress-spinner", "off", "--format",
 
 
 def asked() -> list[dict[str, Any]]:
-    """What pip-audit says of each package; OSError, ValueError, KeyError or SubprocessError where it cannot be asked."""
+    """What pip-audit says of each package; raises OSError, ValueError, KeyError or SubprocessError."""
     if shutil.which("uvx"):
         return _answer(["uvx", "pip-audit"])
     with tempfile.TemporaryDirectory() as folder:

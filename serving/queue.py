@@ -36,6 +36,13 @@ MOST_UNFINISHED = 200
 LOOK_AGAIN_SECONDS = 0.1
 """How often somebody who watches a job looks whether there is news."""
 
+PROGRESS_SECONDS = 0.5
+"""How often somebody who watches a job is told how far it is.
+
+A page that gets more news than it can draw falls behind without end: it still shows steps of a job that was stopped
+long ago, over the video of the next one.
+"""
+
 
 def complete(
     job: Job, runner: Runner, folder: JobFolder, forms: tuple[str, ...] = tuple(FORMS)
@@ -245,16 +252,20 @@ class JobQueue:
     ) -> AsyncGenerator[tuple[Standing, int]]:
         """How a job stands and how many come before it, whenever either changes, until it is over.
 
+        What a job is at comes at once; how far it is, and its previews, at most each `PROGRESS_SECONDS`.
+
         wanted: asked again and again; it ends earlier when nobody wants the news any longer.
         """
-        shown = None
+        shown, gist, shown_at = None, None, 0.0
         with self.awaited([entry]):
             while wanted():
                 standing = entry.standing
-                now = standing, self.place(entry) if isinstance(standing.state, Queued) else 0
-                if shown is None or now[0] is not shown[0] or now[1] != shown[1]:
-                    yield now
-                    shown = now
+                place = self.place(entry) if isinstance(standing.state, Queued) else 0
+                now = type(standing.state), standing.notes, standing.guide, standing.stored, place
+                is_due = standing is not shown and time.monotonic() - shown_at >= PROGRESS_SECONDS
+                if is_due or now != gist:
+                    yield standing, place
+                    shown, gist, shown_at = standing, now, time.monotonic()
                 if standing.is_over:
                     return
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +18,28 @@ from serving.local import LocalRunner
 from serving.menu import ModelMenu
 from serving.queue import JobQueue
 from serving.store import JobStore
+from text2video_zero.events import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
+
+    from text2video_zero.events import Event
+    from text2video_zero.job import Job
 
 TINY_PACE = Pace({"sd1": 1e-4})
 """Tiny models have the shape of Stable Diffusion 1.x, and a thousandth of its work."""
+
+
+class UnhurriedRunner(LocalRunner):
+    """A computer that takes its time over each step: a job that a test looks at lasts, however slow the page is."""
+
+    seconds_a_step = 0.0
+
+    def run(self, job: Job) -> Generator[Event]:
+        for event in super().run(job):
+            yield event
+            if isinstance(event, Progress):
+                time.sleep(self.seconds_a_step)
 
 
 @contextmanager
@@ -35,17 +52,20 @@ def served(
     patience: float | None = None,
     auth: list[tuple[str, str]] | None = None,
     queues: list[JobQueue] | None = None,
+    seconds_a_step: float = 0.0,
 ) -> Iterator[str]:
     """Serve the app with a known model or a checkpoint as its default one; yields the address.
 
     shared: as for people who do not know one another; a model can then be chosen from the list alone.
     limits, patience: of the queue.  auth: names and passwords.  queues: takes the queue, for those who look in.
+    seconds_a_step: that each step takes longer than it would.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     from app import build_app, launch_options
 
     store = JobStore(folder)
-    runner = LocalRunner(lambda: ModelManager("cpu"))
+    runner = UnhurriedRunner(lambda: ModelManager("cpu"))
+    runner.seconds_a_step = seconds_a_step
     queue = JobQueue(runner, store, TINY_PACE, patience=patience, limits=limits)
     if queues is not None:
         queues.append(queue)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import secrets
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from serving import queue as queue_module
 from serving.jobs import Done, Failed, Interrupted, Queued, Running, Stopped, Stopping
 from serving.limits import Limits
 from serving.local import LocalRunner
-from serving.queue import JobQueue
+from serving.queue import PROGRESS_SECONDS, JobQueue
 from serving.store import JobStore
 from tests.media.clip_files import CASES, hung_decoder
 from text2video_zero.errors import UserError
@@ -113,6 +115,24 @@ def test_stop_is_heard_while_a_clip_that_takes_long_is_opened(queue, tiny_checkp
         state = asyncio.run(stopped(queue.submit(Job(request, checkpoint, maps_only=maps_only))))
         assert isinstance(state, Stopped)
         assert decoder.poll() is not None
+
+
+def test_a_page_gets_no_more_news_than_it_can_draw_and_a_stop_at_once(queue, job):
+    async def news(entry):
+        seen = []
+        async for standing, _ in queue.watched(entry):
+            seen.append((time.monotonic(), standing))
+            if sum(isinstance(standing.state, Running) for _, standing in seen) == 5:
+                queue.stop(entry)
+        return seen
+
+    queue.open()
+    seen = asyncio.run(news(queue.submit(job(LONG))))
+    assert isinstance(seen[-1][1].state, Stopped)
+    running = [(at, standing) for at, standing in seen if isinstance(standing.state, Running)]
+    plain = [(b, a) for a, b in itertools.pairwise(running) if a[1].notes == b[1].notes]
+    assert len(plain) >= 3
+    assert all(later[0] - before[0] >= PROGRESS_SECONDS for later, before in plain)
 
 
 def test_a_job_goes_from_the_queue_to_its_video_with_nobody_watching(queue, job):

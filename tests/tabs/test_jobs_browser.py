@@ -21,7 +21,7 @@ def browser():
 
 @pytest.fixture
 def address(tiny_checkpoint, tmp_path):
-    with served(tiny_checkpoint, tmp_path) as url:
+    with served(tiny_checkpoint, tmp_path, seconds_a_step=0.1) as url:
         yield url
 
 
@@ -46,7 +46,7 @@ def tell(page, text):
 
 def test_a_reload_in_mid_run_finds_the_run_again_and_what_it_made(browser, address):
     with opened(browser, address, width=1280, height=900) as page:
-        ask(page, "a fox", steps=400)
+        ask(page, "a fox", steps=900)
         page.locator(f"{TASK}-display .display-preview img").wait_for()
         page.reload()
         page.locator(f"{TASK}-display .display-preview img").wait_for()

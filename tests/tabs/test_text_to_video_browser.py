@@ -86,7 +86,7 @@ def test_every_form_of_the_video_can_be_downloaded_and_its_seed_used_again(page)
 
 
 def test_stop_keeps_the_last_preview_and_the_next_run_works(page):
-    ask(page, prompt="a fox", frames=8, steps=100)
+    ask(page, prompt="a fox", frames=8, steps=900)
     page.locator(".display-preview img").first.wait_for(state="attached")
     page.locator(f"{TASK}-stop").click()
     sync_api.expect(page.locator(f"{TASK}-status")).to_have_text("Stopped.", timeout=PATIENCE)
