@@ -1,17 +1,26 @@
-"""Many visitors: nothing grows with those who came."""
+"""Many visitors, for a while: nothing grows with those who came, and nobody's job is lost or another's."""
 
 from __future__ import annotations
 
+import statistics
+import threading
+import time
+from pathlib import Path
+
 import httpx
+import numpy as np
 import psutil
 import pytest
 from gradio_client import Client
+from gradio_client.exceptions import AppError
 
 from tests.served import program
 
 ENDPOINT = "/text-to-video"
 SESSIONS, WARM = 500, 20
 MOST_GROWTH = 50e6  # bytes
+VISITORS, SECONDS = 6, 60
+MOODS = {"made": 0.6, "stopped": 0.2, "left": 0.2}
 
 
 class Page:
@@ -60,3 +69,86 @@ def test_five_hundred_sessions_add_no_fifty_megabytes(tmp_path, record_property)
     record_property("megabytes", grown / 1e6)
     print(f"{SESSIONS} sessions added {grown / 1e6:.0f} MB to {before / 1e6:.0f}")  # noqa: T201 - a measurement
     assert grown < MOST_GROWTH
+
+
+class Visitor(threading.Thread):
+    """Somebody who asks for videos, loses patience, and goes away in the middle, until it is time."""
+
+    def __init__(self, address, number, folder):
+        super().__init__(daemon=True)
+        self.address, self.number = address, number
+        self.headers = {"X-Forwarded-For": f"198.51.100.{number}"}
+        self.client = Client(address, verbose=False, download_files=str(folder), headers=self.headers)
+        self.random, self.wrong, self.met = np.random.default_rng(number), [], dict.fromkeys(MOODS, 0)
+
+    def walk(self, expected, until):
+        self.expected, self.until = expected, until
+        self.start()
+
+    def run(self):
+        try:
+            while time.monotonic() < self.until:
+                mood = self.random.choice(list(MOODS), p=list(MOODS.values()))
+                getattr(self, mood)()
+                self.met[mood] += 1
+        except (AppError, httpx.HTTPError, AssertionError) as error:
+            self.wrong.append(error)
+
+    def video(self, seed):
+        video, told, _ = self.client.predict(prompt="a fox", frames=2, steps=4, seed=seed, api_name=ENDPOINT)
+        assert told == seed
+        return Path(video).read_bytes()
+
+    def made(self):
+        seed = int(self.random.choice(list(self.expected)))
+        assert self.video(seed) == self.expected[seed], seed
+
+    def stopped(self):
+        job = self.client.submit(prompt="a cat", frames=8, steps=60, seed=1, api_name=ENDPOINT)
+        next(iter(job))
+        time.sleep(self.random.random())
+        job.cancel()
+
+    def left(self):
+        """As a browser that is closed: the connection goes, and nobody says why."""
+        session = f"{self.number} {self.random.random()}"
+        config = httpx.get(f"{self.address}config").json()
+        made = next(entry for entry in config["dependencies"] if entry["api_name"] == ENDPOINT[1:])
+        parameters = httpx.get(f"{self.address}gradio_api/info").json()["named_endpoints"][ENDPOINT]["parameters"]
+        asked = {"prompt": "a panda", "frames": 8, "steps": 60, "model": "toyland"}
+        data = [asked.get(one["parameter_name"], one.get("parameter_default")) for one in parameters]
+        body = {"fn_index": made["id"], "data": data, "session_hash": session}
+        assert httpx.post(f"{self.address}gradio_api/queue/join", json=body, headers=self.headers).status_code == 200
+        with httpx.stream("GET", f"{self.address}gradio_api/queue/data", params={"session_hash": session}) as news:
+            next(news.iter_lines())
+
+
+@pytest.mark.slow
+def test_visitors_who_stop_and_leave_for_a_minute_lose_no_job_and_leave_nothing(tmp_path):
+    flags = ("--limit", "minute=10000", "--trust-proxy", "127.0.0.1")
+    with program(tmp_path, *flags, SPACE_ID="someone/space") as (process, address):
+        visitors = [Visitor(address, number, tmp_path / f"visitor {number}") for number in range(1, VISITORS + 1)]
+        expected = {seed: visitors[seed].video(seed) for seed in range(3)}
+        assert len(set(expected.values())) == 3
+        server = psutil.Process(process.pid)
+        threads, children = server.num_threads(), len(server.children())
+        until, memory = time.monotonic() + SECONDS, []
+        for visitor in visitors:
+            visitor.walk(expected, until)
+        while any(visitor.is_alive() for visitor in visitors):
+            memory.append(server.memory_info().rss)
+            time.sleep(0.5)
+        assert [visitor.wrong for visitor in visitors] == [[]] * VISITORS
+        met = {mood: sum(visitor.met[mood] for visitor in visitors) for mood in MOODS}
+        assert min(met.values()) > 0, met
+        deadline = time.monotonic() + 120
+        while server.cpu_percent(interval=1) > 20:  # nobody waits for a video any more, and none is made
+            assert time.monotonic() < deadline
+        half, quarter = len(memory) // 2, len(memory) // 4
+        third, last = (statistics.median(part) for part in (memory[half:-quarter], memory[-quarter:]))
+        assert last < 1.05 * third
+        assert len(server.children()) <= children
+        assert server.num_threads() <= threads + 8  # the server's own pools keep some for the next
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+        assert [path for path in tmp_path.iterdir() if path.name.startswith("text2video-zero")] == []
