@@ -30,16 +30,23 @@ TINY_PACE = Pace({"sd1": 1e-4})
 """Tiny models have the shape of Stable Diffusion 1.x, and a thousandth of its work."""
 
 
+def on_the_cpu() -> ModelManager:
+    """Where the tests' models run."""
+    return ModelManager("cpu")
+
+
 class UnhurriedRunner(LocalRunner):
     """A computer that takes its time over each step: a job that a test looks at lasts, however slow the page is."""
 
-    seconds_a_step = 0.0
+    def __init__(self, seconds_a_step: float) -> None:
+        super().__init__(on_the_cpu)
+        self._seconds = seconds_a_step
 
     def run(self, job: Job) -> Generator[Event]:
         for event in super().run(job):
             yield event
             if isinstance(event, Progress):
-                time.sleep(self.seconds_a_step)
+                time.sleep(self._seconds)
 
 
 @contextmanager
@@ -52,20 +59,19 @@ def served(
     patience: float | None = None,
     auth: list[tuple[str, str]] | None = None,
     queues: list[JobQueue] | None = None,
-    seconds_a_step: float = 0.0,
+    runner: LocalRunner | None = None,
 ) -> Iterator[str]:
     """Serve the app with a known model or a checkpoint as its default one; yields the address.
 
     shared: as for people who do not know one another; a model can then be chosen from the list alone.
     limits, patience: of the queue.  auth: names and passwords.  queues: takes the queue, for those who look in.
-    seconds_a_step: that each step takes longer than it would.
+    runner: of its own.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     from app import build_app, launch_options
 
     store = JobStore(folder)
-    runner = UnhurriedRunner(lambda: ModelManager("cpu"))
-    runner.seconds_a_step = seconds_a_step
+    runner = runner or LocalRunner(on_the_cpu)
     queue = JobQueue(runner, store, TINY_PACE, patience=patience, limits=limits)
     if queues is not None:
         queues.append(queue)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.browsing import NEEDS_CHROMIUM, chromium, keep, opened, playing, sync_api
-from tests.served import served
+from tests.served import UnhurriedRunner, served
 
 pytestmark = NEEDS_CHROMIUM
 
@@ -21,7 +21,7 @@ def browser():
 
 @pytest.fixture
 def address(tiny_checkpoint, tmp_path):
-    with served(tiny_checkpoint, tmp_path, seconds_a_step=0.1) as url:
+    with served(tiny_checkpoint, tmp_path, runner=UnhurriedRunner(0.1)) as url:
         yield url
 
 
