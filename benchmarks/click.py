@@ -73,7 +73,7 @@ def stages(page: Any, runner: TimedRunner) -> dict[str, float]:
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.click", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.click", description="Time what a person waits for.")
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     runner = TimedRunner()
