@@ -233,7 +233,7 @@ class ModelManager:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads weights into the CPU's memory: from folders and single files, always safetensors.
+    """Reads weights into the CPU's memory: from folders and single files, pickles among them as plain tensors alone.
 
     sources: finds them on this machine.  dtype: of the networks that sample; detectors are float32.
     order: of the weights of networks with convolutions.  compiled: whether those that sample are.

@@ -86,6 +86,16 @@ class TestOptions:
             "guidance_scale": 7,
         }
 
+    def test_a_path_may_begin_at_home(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert parsed("--start-picture=~/fox.png") == {"start_picture": str(tmp_path / "fox.png")}
+        assert parsed("--start-picture", "") == {"start_picture": ""}
+        arguments = cli.build_parser().parse_args([TASK, "--output=~/fox.mp4", "--settings=~/old.mp4"])
+        assert (arguments.output, arguments.settings) == (tmp_path / "fox.mp4", tmp_path / "old.mp4")
+        arguments = cli.build_parser().parse_args(["verify", "~/fox.mp4", "--clip=~nobody-of-that-name/fox.mp4"])
+        assert arguments.file == tmp_path / "fox.mp4"
+        assert arguments.clip == Path("~nobody-of-that-name/fox.mp4")
+
     def test_known_models_are_listed_without_a_task(self, capsys):
         for argv in (["--list-models"], [TASK, "--list-models"]):
             with pytest.raises(SystemExit) as stopped:

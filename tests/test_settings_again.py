@@ -71,6 +71,11 @@ class TestSettings:
         other = build_job("edge", given, controlnet="mine/edges", settings=lost)
         assert other.checkpoint.controlnet == "mine/edges"
 
+    @pytest.mark.parametrize("name", ["~nobody-of-that-name/edges@v2", "x" * 300 + "@v2", "bad\0name"])
+    def test_a_controlnet_that_no_file_can_be_is_told(self, name, made):
+        with pytest.raises(UserError, match="is none that a file can have"):
+            Settings.read(made(model="toyland", controlnet=name), "edge").usable_controlnet("controlnet-edge")
+
     def test_they_record_what_a_video_was_made_with(self, manager, tiny_checkpoint, tiny_controlnets):
         source = str(tiny_checkpoint)
         with manager.lend(Checkpoint(source, controlnet=str(tiny_controlnets["edge"]))) as pipeline:

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from tests.example_files import write_clip
+from tests.media.clip_files import hung_decoder
 from text2video_zero import __main__ as cli
 from text2video_zero.errors import UserError
+from text2video_zero.events import Progress
+from text2video_zero.generators import result_of
 from text2video_zero.media.clips import whole_clip
 from text2video_zero.media.settings import read_settings
 from text2video_zero.media.video import FORMATS, Video
@@ -24,6 +27,10 @@ def video():
     return Video(frames, 8, SETTINGS)
 
 
+def verdict_on(path, video, within):
+    return result_of(compared(path, video, within))
+
+
 def with_frames(video, frames):
     return dataclasses.replace(video, frames=frames)
 
@@ -31,7 +38,7 @@ def with_frames(video, frames):
 @pytest.mark.parametrize("form", FORMATS)
 def test_what_encoding_loses_is_no_difference(video, form, tmp_path):
     path = video.save(tmp_path / f"video{form}")
-    verdict = compared(path, video, 0)
+    verdict = verdict_on(path, video, 0)
     assert verdict.sentence == f"video{form} is what its settings make: all 3 frames are equal bit for bit."
     assert verdict.holds
 
@@ -40,7 +47,7 @@ def test_what_encoding_loses_is_no_difference(video, form, tmp_path):
 def test_a_square_painted_into_a_frame_is_found(video, form, tmp_path):
     frames = video.frames.copy()
     frames[1, 16:32, 16:32] = 255 - frames[1, 16:32, 16:32]
-    verdict = compared(with_frames(video, frames).save(tmp_path / f"video{form}"), video, 8)
+    verdict = verdict_on(with_frames(video, frames).save(tmp_path / f"video{form}"), video, 8)
     assert not verdict.holds
     assert f"video{form} is not what its settings make: they differ from frame " in verdict.sentence
     assert "It was made by version 0.0.1, this is " in verdict.sentence
@@ -52,9 +59,16 @@ def test_a_small_difference_is_told_and_is_for_the_person_to_allow(video, tmp_pa
     frames = video.frames.copy()
     frames[2, 0, 0] = [level - 3 if level > 128 else level + 3 for level in frames[2, 0, 0].tolist()]
     path = with_frames(video, frames).save(tmp_path / "video.zip")
-    assert compared(path, video, 3).sentence.endswith("all 3 frames are equal within 3 of 255.")
-    assert compared(path, video, 3).holds
-    assert not compared(path, video, 2).holds
+    assert verdict_on(path, video, 3).sentence.endswith("all 3 frames are equal within 3 of 255.")
+    assert verdict_on(path, video, 3).holds
+    assert not verdict_on(path, video, 2).holds
+
+
+def test_comparing_can_be_stopped(video, tmp_path):
+    with hung_decoder():
+        begun = compared(video.save(tmp_path / "video.mp4"), video, 0)
+        assert [next(begun) for _ in range(3)] == [Progress("Comparing", 0, 1)] * 3
+        begun.close()
 
 
 @pytest.mark.parametrize(
@@ -66,7 +80,7 @@ def test_a_small_difference_is_told_and_is_for_the_person_to_allow(video, tmp_pa
     ],
 )
 def test_other_frames_sizes_and_speeds_are_told(video, change, told, tmp_path):
-    verdict = compared(change(video).save(tmp_path / "video.mp4"), video, 0)
+    verdict = verdict_on(change(video).save(tmp_path / "video.mp4"), video, 0)
     assert told in verdict.sentence
     assert not verdict.holds
 
@@ -83,7 +97,7 @@ def made(tmp_path_factory, tiny_checkpoint):
 
 def again(made, path, **changes):
     """The same pictures with other settings in the file."""
-    clip = whole_clip(made)
+    clip = result_of(whole_clip(made))
     return Video(clip.frames, int(clip.fps), read_settings(made) | changes).save(path)
 
 

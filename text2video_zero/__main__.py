@@ -7,6 +7,7 @@ not what its settings make, 2 something that the person can put right, told in o
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +19,7 @@ from text2video_zero.evaluation import command
 from text2video_zero.events import Finished, Notice, Progress
 from text2video_zero.generators import result_of
 from text2video_zero.job import NO_SETTINGS, Settings, build_job
-from text2video_zero.media.files import unique_path
+from text2video_zero.media.files import typed_path, unique_path
 from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS
 from text2video_zero.requests import REQUESTS, ControlledRequest, Kind
 from text2video_zero.requests.fields import FILES
@@ -300,14 +301,14 @@ def _add_run_options(parser: argparse.ArgumentParser, request_type: type[Request
     group.add_argument(
         "--output",
         metavar="FILE",
-        type=Path,
+        type=typed_path,
         help=f"the video: .mp4, .gif, or .zip of PNG frames; default a new name in {OUTPUTS}/",
     )
-    group.add_argument("--frames-dir", metavar="DIR", type=Path, help="write the frames as PNG files too")
+    group.add_argument("--frames-dir", metavar="DIR", type=typed_path, help="write the frames as PNG files too")
     group.add_argument(
         "--settings",
         metavar="FILE",
-        type=Path,
+        type=typed_path,
         help="take the settings of an earlier video or of a .json file; options given here go before them",
     )
 
@@ -336,6 +337,8 @@ def _add_fields(parser: argparse.ArgumentParser, request_type: type[Request]) ->
             kind = {"action": argparse.BooleanOptionalAction}
         if spec.kind in {Kind.INTEGER, Kind.DECIMAL}:
             kind["type"] = _number
+        if spec.kind in FILES:
+            kind["type"] = os.path.expanduser  # no shell puts the home folder in behind an equals sign
         groups[spec.section].add_argument(
             f"--{name.replace('_', '-')}",
             dest=f"{FIELD}{name}",

@@ -1,4 +1,7 @@
-"""Mistakes of the user, kept apart from bugs."""
+"""Mistakes of the user and shortages of the machine, kept apart from bugs."""
+
+# What RuntimeErrors say that are a shortage of memory; only CUDA has an exception of its own.
+SHORTAGES = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 class UserError(Exception):
@@ -12,3 +15,12 @@ class UserError(Exception):
     def __init__(self, message: str) -> None:
         # Half a character of UTF-16, which a name or a broken client may hold, fits into no answer of a server.
         super().__init__(message.encode(errors="replace").decode())
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether this is a device, or the machine, that has no more memory to give."""
+    import torch  # late: this module is everybody's, and torch takes seconds
+
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in SHORTAGES)
+    )

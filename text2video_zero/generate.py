@@ -84,6 +84,7 @@ def run_job(job: Job, models: Models) -> Generator[Event]:
             raise TypeError(f"{job.request.task} has no control maps to end with")
         yield from detect(job.request, models, models.native_size(job.checkpoint))
         return
+    given = (yield from picture_hash(job.request)) if job.picture else None
     yield from models.fetch(job.checkpoint)
     if not models.is_loaded(job.checkpoint):
         if models.compiled:
@@ -91,14 +92,14 @@ def run_job(job: Job, models: Models) -> Generator[Event]:
         yield Progress(f"Loading {known_name(job.checkpoint.source)}", 0, 1)
     with (
         models.lend(job.checkpoint) as pipeline,
-        closing(generate(job.request, pipeline, models, job.kept_in)) as events,
+        closing(generate(job.request, pipeline, models, job.kept_in, given)) as events,
     ):
         if job.weights and job.weights != pipeline.weights:
             yield Notice(
                 f"The weights of {known_name(job.checkpoint.source)} are others ({pipeline.weights}) than those of the "
                 f"settings ({job.weights}): the video will be another."
             )
-        if job.picture and job.picture != (given := picture_hash(job.request)):
+        if job.picture and job.picture != given:
             yield Notice(
                 f"The start picture is another one ({given or 'none'}) than that of the settings ({job.picture}): the "
                 "video will be another."
@@ -108,19 +109,24 @@ def run_job(job: Job, models: Models) -> Generator[Event]:
 
 @torch.inference_mode()
 def generate(
-    request: VideoRequest, pipeline: Pipeline, detectors: Detectors | None = None, kept_in: Path | None = None
+    request: VideoRequest,
+    pipeline: Pipeline,
+    detectors: Detectors | None = None,
+    kept_in: Path | None = None,
+    picture: str | None = None,
 ) -> Generator[Event]:
     """Run a request and yield what happens; the last event is Finished.
 
     detectors: who makes control maps possible, the model manager; needed where a clip is to be turned into them.
     kept_in: folder where the steps are kept, for whoever runs the same request again after this run was cut off.
+    picture: the start picture's `picture_hash`, for whoever has asked for it; None has it asked here.
 
     Closing the iterator stops before the next chunk and leaves no trace in the pipeline. Raises UserError
     before sampling when the request does not fit the model or no video could be written, and after it when the
     pipeline's safety checker blocks a frame.
     """
     probe_encoder()
-    made_of = picture_hash(request)
+    made_of = (yield from picture_hash(request)) if picture is None else picture
     request = request.with_concrete_seed()
     kept = KeptSteps(kept_in, made_with(request, pipeline, made_of), pipeline.device)
     if kept.told:

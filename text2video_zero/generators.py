@@ -11,6 +11,7 @@ Value = TypeVar("Value")
 
 
 Item = TypeVar("Item")
+Told = TypeVar("Told")
 
 
 def result_of(run: Generator[Item, None, Value], tell: Callable[[Item], object] = lambda _: None) -> Value:
@@ -20,3 +21,13 @@ def result_of(run: Generator[Item, None, Value], tell: Callable[[Item], object] 
             tell(next(run))
         except StopIteration as finished:
             return finished.value
+
+
+def told(run: Generator[Item, None, Value], tell: Callable[[Item], Told]) -> Generator[Told, None, Value]:
+    """A generator in other words: it yields what `tell` makes of what it yielded, and returns what it returned."""
+    while True:
+        try:
+            item = next(run)
+        except StopIteration as finished:
+            return finished.value
+        yield tell(item)

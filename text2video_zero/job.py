@@ -115,7 +115,7 @@ class Settings:
         if self.controlnet is None or (usual is not None and self.controlnet == short_name(usual)):
             return usual
         local = next((path for path in MODELS_FOLDER.glob("*") if short_name(str(path)) == self.controlnet), None)
-        if local is None and not HUB_ID.fullmatch(at_revision(self.controlnet)[0]):
+        if local is None and not HUB_ID.fullmatch(at_revision(checked_name(self.controlnet))[0]):
             raise UserError(
                 f"{self.file} was made with the ControlNet {self.controlnet!r}, which is not here: put it into "
                 "models/, or name another one."

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from text2video_zero import __version__
 from text2video_zero.errors import UserError
-from text2video_zero.events import Finished
+from text2video_zero.events import Finished, Progress
+from text2video_zero.generators import told
 from text2video_zero.job import Settings, build_job
-from text2video_zero.media.files import listed
+from text2video_zero.media.files import listed, typed_path
 from text2video_zero.media.settings import read_settings
 from text2video_zero.models.catalogue import known_name
 from text2video_zero.requests import REQUESTS
@@ -43,11 +44,18 @@ class Verdict:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What can be said to the command."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="a video that this app has saved: .mp4, .gif or .zip")
     parser.add_argument(
-        "--clip", metavar="FILE", type=Path, help="the clip that it was made from; default one of its name beside it"
+        "file", metavar="FILE", type=typed_path, help="a video that this app has saved: .mp4, .gif or .zip"
     )
-    parser.add_argument("--start-picture", metavar="FILE", type=Path, help="likewise the picture that it began with")
+    parser.add_argument(
+        "--clip",
+        metavar="FILE",
+        type=typed_path,
+        help="the clip that it was made from; default one of its name beside it",
+    )
+    parser.add_argument(
+        "--start-picture", metavar="FILE", type=typed_path, help="likewise the picture that it began with"
+    )
     parser.add_argument(
         "--model",
         metavar="NAME",
@@ -105,7 +113,8 @@ def verify(path: Path, job: Job, models: Models, within: int = 0) -> Generator[E
     from text2video_zero.generate import generate
     from text2video_zero.tasks.start_picture import picture_hash
 
-    if job.picture and (given := picture_hash(job.request)) != job.picture:
+    given = yield from picture_hash(job.request)
+    if job.picture and given != job.picture:
         raise UserError(
             f"It cannot be told: the start picture is another one ({given}) than {path.name} was made with "
             f"({job.picture})."
@@ -117,22 +126,27 @@ def verify(path: Path, job: Job, models: Models, within: int = 0) -> Generator[E
                 f"It cannot be told: the weights of {known_name(job.checkpoint.source)} have changed, they are "
                 f"{pipeline.weights} and {path.name} was made with {job.weights}."
             )
-        with closing(generate(job.request, pipeline, models)) as events:
+        with closing(generate(job.request, pipeline, models, picture=given)) as events:
             for event in events:
                 yield event
                 if isinstance(event, Finished):
-                    return compared(path, event.video, within)
+                    return (yield from compared(path, event.video, within))
     raise RuntimeError("the run ended without a video")
 
 
-def compared(path: Path, video: Video, within: int) -> Verdict:
-    """A video's file held against what its settings have made, in the same form: what encoding loses, both lose."""
+def compared(path: Path, video: Video, within: int) -> Generator[Progress, None, Verdict]:
+    """A video's file held against what its settings have made, in the same form: what encoding loses, both lose.
+
+    Yields now and then while the two are read.
+    """
     import numpy as np  # late, with what reads clips
 
     from text2video_zero.media.clips import whole_clip
 
     with tempfile.TemporaryDirectory() as folder:
-        made, found = (whole_clip(file) for file in (video.save(Path(folder) / f"again{path.suffix.lower()}"), path))
+        reading = Progress("Comparing", 0, 1)
+        made = yield from told(whole_clip(video.save(Path(folder) / f"again{path.suffix.lower()}")), lambda _: reading)
+        found = yield from told(whole_clip(path), lambda _: reading)
     is_not = f"{path.name} is not what its settings make: "
     shapes = [f"{len(clip.frames)} frames of {clip.size} at {clip.fps:.4g} per second" for clip in (found, made)]
     if shapes[0] != shapes[1]:
@@ -142,8 +156,8 @@ def compared(path: Path, video: Video, within: int) -> Verdict:
     ]
     if max(furthest) <= within:
         closeness = f"within {max(furthest)} of 255" if max(furthest) else "bit for bit"
-        told = f"all {len(furthest)} frames are equal {closeness}"
-        return Verdict(f"{path.name} is what its settings make: {told}.", holds=True)
+        equal = f"all {len(furthest)} frames are equal {closeness}"
+        return Verdict(f"{path.name} is what its settings make: {equal}.", holds=True)
     first = next(number for number, distance in enumerate(furthest) if distance > within)
     version = read_settings(path).get("version")
     other = f" It was made by version {version}, this is {__version__}." if version and version != __version__ else ""

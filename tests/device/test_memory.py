@@ -11,9 +11,9 @@ import torch
 from diffusers.hooks.group_offloading import _is_group_offload_enabled
 
 from tests.runs import sampled
-from text2video_zero.device.memory import ran_out_of_memory, shortage_in_one_sentence
+from text2video_zero.device.memory import shortage_in_one_sentence
 from text2video_zero.device.offload import Placement
-from text2video_zero.errors import UserError
+from text2video_zero.errors import UserError, ran_out_of_memory
 from text2video_zero.generate import generate
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import EdgeRequest, InstructPix2PixRequest, Size, TextToVideoRequest

@@ -1,12 +1,15 @@
 """Names of files: readable, never the same twice, and never a path."""
 
+import errno
 import re
+import tempfile
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from text2video_zero.media.files import slug, unique_path
+from text2video_zero.media import files
+from text2video_zero.media.files import program_s_folder, slug, unique_path
 
 
 class TestNames:
@@ -27,3 +30,18 @@ class TestNames:
         assert slug("../../etc/passwd") == "etc-passwd"
         assert slug("漢字 のパンダ") == "漢字-のパンダ"
         assert slug("!?") == "video"
+
+
+def test_where_no_folder_can_be_locked_each_program_has_its_own(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    mine, remove = program_s_folder("mine-")
+    other, remove_other = program_s_folder("mine-")
+    assert mine.is_dir()
+    assert other.is_dir()
+    remove()
+    remove_other()
+    assert list(tmp_path.iterdir()) == []

@@ -93,6 +93,29 @@ class TestSettings:
         with pytest.raises(UserError, match="larger than settings"):
             read_settings(tmp_path / "bomb.zip")
 
+    @pytest.mark.parametrize(
+        ("method", "locked"), [(zipfile.ZIP_STORED, True), *((method, False) for method in (8, 9, 12, 14, 97))]
+    )
+    def test_a_zip_that_is_packed_otherwise_than_it_says_is_the_persons(self, method, locked, tmp_path):
+        """Locked by a password, of a method that is not known here, or no such thing behind its header."""
+        path = tmp_path / "packed.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("settings.json", b"\x05\x00" * 40)
+        content = bytearray(path.read_bytes())
+        for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            place = content.index(signature) + flags
+            content[place : place + 4] = bytes([locked, 0, method, 0])
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"packed\.zip cannot be read as settings \(.*\): choose"):
+            read_settings(path)
+
+    @pytest.mark.parametrize("limit", [1000, 3000])
+    def test_a_gif_that_would_swell_is_not_opened(self, limit, tmp_path, monkeypatch):
+        Image.new("L", (64, 64)).save(tmp_path / "vast.gif")
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(UserError, match=r"vast\.gif cannot be read as settings \(it is larger than any video"):
+            read_settings(tmp_path / "vast.gif")
+
     def test_absent_files_and_other_kinds(self, tmp_path):
         with pytest.raises(UserError, match="There is no file"):
             read_settings(tmp_path / "absent.mp4")

@@ -39,9 +39,13 @@ def test_blank_lines_say_nothing():
     assert read_adapters(["", "owner/a", "  ", "owner/b:0.5"]) == (Adapter("owner/a"), Adapter("owner/b", 0.5))
 
 
-@given(st.integers(-1000, 1000), st.sampled_from([None, "main", "v1.0"]))
-def test_what_is_written_is_read_again(hundredths, revision):
-    adapter = Adapter("owner/name", GREATEST_WEIGHT * hundredths / 1000, revision)
+@given(
+    st.sampled_from(["owner/name", "owner/files/two.safetensors"]),
+    st.integers(-1000, 1000),
+    st.sampled_from([None, "main", "v1.0"]),
+)
+def test_what_is_written_is_read_again(source, hundredths, revision):
+    adapter = Adapter(source, GREATEST_WEIGHT * hundredths / 1000, revision)
     assert read_adapter(written(adapter)) == adapter
 
 

@@ -251,6 +251,14 @@ class TestInversions:
         inversions = Inversions(folder)
         assert list(inversions.named_in("a fox, INKSTYLE, <cat-toy>")) == ["inkstyle", "cat-toy"]
         assert not inversions.named_in("an inkstyles fox in old-styles and inkstyle-like colours")
+
+    def test_each_goes_by_the_name_under_which_it_is_offered(self, tmp_path):
+        for name in ("ink.bin", "ink.pt", "caf\udce9.pt"):
+            torch.save({"a": torch.zeros(1, 4)}, tmp_path / name)
+        offered = local_inversions(tmp_path)
+        assert set(offered) == {"ink", "ink.bin", "caf?"}
+        for name, path in offered.items():
+            assert Inversions(tmp_path).named_in(f"a fox, <{name}>")[name] == path
         assert not Inversions(None).named_in("inkstyle")
 
     def test_as_comfyui_names_them_say_the_same(self, manager, tiny_checkpoint, folder):

@@ -5,7 +5,13 @@ from __future__ import annotations
 import shutil
 import sys
 import zipfile
+from argparse import Namespace
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import PosixPath
+from threading import Event
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,10 +26,13 @@ from tests.tiny_models import LORA_LAYER
 from tests.tiny_single_files import write_single_file
 from text2video_zero.errors import UserError
 from text2video_zero.events import Notice
-from text2video_zero.models.checkpoints import Adapter, Checkpoint
+from text2video_zero.models.adapters import read_adapter
+from text2video_zero.models.checkpoints import Adapter, Checkpoint, short_name
 from text2video_zero.models.files import pickled
+from text2video_zero.models.files.pickled import plainly_read
 from text2video_zero.models.hub import Hub
 from text2video_zero.models.selection import family_of, find_checkpoint, local_models
+from text2video_zero.models.sources import Sources
 from text2video_zero.models.weights import CONTROLNET_INPUT, UNET_INPUT, family_of_controlnet, read_shapes
 
 
@@ -44,7 +53,13 @@ def left_by_lightning(monkeypatch):
     monkeypatch.setitem(sys.modules, callbacks.__name__, callbacks)
     score = kind()
     vars(score)["best"] = np.float32(0.5)
-    return {"callbacks": {kind: {"monitor": "val/loss", "made": score}}, "lr": np.float64(1e-4), "epoch": 3}
+    given = Namespace(folder=PosixPath("logs"), kinds=(Any, bool, dict, float, int, list, str), seen=defaultdict(list))
+    return {
+        "callbacks": {kind: {"monitor": "val/loss", "made": score}},
+        "hyper_parameters": given,  # omegaconf's hold types of values
+        "lr": np.float64(1e-4),
+        "epoch": 3,
+    }
 
 
 def as_ckpt(file, **beside):
@@ -103,7 +118,7 @@ class TestNames:
         for name in ("mine.ckpt", "both.ckpt"):
             torch.save({}, folder / name)
         save_file({UNET_INPUT: torch.zeros(1, 4)}, folder / "both.safetensors")
-        assert set(local_models(folder)) == {"mine", "both"}
+        assert set(local_models(folder)) == {"mine", "both", "both.ckpt"}
         for name, file in (
             ("mine", "mine.ckpt"),
             ("mine.ckpt", "mine.ckpt"),
@@ -112,6 +127,7 @@ class TestNames:
             ("both.safetensors", "both.safetensors"),
         ):
             assert find_checkpoint(name, folder) == Checkpoint(str(folder / file))
+            assert find_checkpoint(short_name(str(folder / file)), folder) == Checkpoint(str(folder / file))
 
     def test_one_that_is_not_there_is_told(self, manager):
         with pytest.raises(UserError, match=r"The model 'gone\.ckpt' does not exist: check the path"):
@@ -155,9 +171,28 @@ def test_what_is_no_plain_model_is_one_sentence_and_breaks_no_list(name, manager
     file = tmp_path / "bad.ckpt"
     write(file)
     assert set(local_models(tmp_path)) == {"bad"}
-    with pytest.raises(UserError, match=rf"^The (model )?file 'bad\.ckpt' .*{sentence}|^.*{sentence}") as caught:
+    with pytest.raises(UserError, match=rf"^The (model )?file 'bad\.ckpt' (is )?{sentence}") as caught:
         take(manager, Checkpoint(str(file)))
     assert "\n" not in str(caught.value)
+    assert not any(isinstance(allowed, tuple) for allowed in torch.serialization.get_safe_globals())
+
+
+def test_two_threads_may_read_pickles_at_once(tmp_path):
+    """What torch may make of them is one list of the whole program."""
+    file, entered = tmp_path / "mine.ckpt", Event()
+    torch.save({"a": torch.zeros(2), "kept": defaultdict(list)}, file)
+
+    def read():
+        entered.set()
+        return read_shapes(file)
+
+    with ThreadPoolExecutor() as pool:
+        with plainly_read(file):
+            other = pool.submit(read)
+            entered.wait()
+            assert not wait([other], timeout=0.2).done
+            assert read_shapes(file) == {"a": (2,)}  # the same thread goes on
+        assert other.result() == {"a": (2,)}
     assert not any(isinstance(allowed, tuple) for allowed in torch.serialization.get_safe_globals())
 
 
@@ -172,3 +207,29 @@ def test_a_lora_that_is_a_pickle_is_told(manager, tiny_checkpoint, tmp_path):
     torch.save({f"lora_unet_{LORA_LAYER.replace('.', '_')}.diff": torch.zeros(32, 32)}, tmp_path / "ink.pt")
     with pytest.raises(UserError, match=r"The LoRA 'ink\.pt' is a pickle: get it as \.safetensors"):
         take(manager, Checkpoint(str(tiny_checkpoint), adapters=(Adapter(str(tmp_path / "ink.pt")),)))
+    with pytest.raises(UserError, match=r"The LoRA 'ink\.pt' is a pickle"):  # as soon as it is named
+        read_adapter(f"{tmp_path / 'ink.pt'}:0.8")
+
+
+def test_a_lora_that_is_a_pickle_on_the_hub_is_told_before_anything_is_downloaded(tiny_checkpoint, tmp_path):
+    (tmp_path / "ink").mkdir()
+    (tmp_path / "ink" / "pytorch_lora_weights.bin").write_bytes(b"pickle")
+    with FakeHub({"owner/tiny": tiny_checkpoint, "owner/ink": tmp_path / "ink"}).running() as running:
+        manager = ModelManager("cpu", hub=Hub(running.endpoint, tmp_path / "cache"))
+        for source, sentence in (
+            ("owner/ink", "The LoRA 'owner/ink' offers no weights as safetensors: choose another one, or convert it"),
+            ("owner/ink/pytorch_lora_weights.bin", r"The LoRA 'pytorch_lora_weights\.bin' is a pickle"),
+        ):
+            with pytest.raises(UserError, match=sentence):
+                list(manager.fetch(Checkpoint("owner/tiny", adapters=(Adapter(source),))))
+        assert running.served == []
+
+
+def test_a_controlnet_of_the_hub_that_is_a_pickle_goes_by_its_name(tmp_path):
+    (tmp_path / "nets").mkdir()
+    torch.save({"a": torch.zeros(2)}, tmp_path / "nets" / "canny.pth")
+    with FakeHub({"owner/nets": tmp_path / "nets"}).running() as running:
+        sources = Sources(Hub(running.endpoint, tmp_path / "cache"))
+        with pytest.raises(UserError, match=r"name one of its files, as in owner/nets/canny\.pth"):
+            sources.folder("owner/nets")
+        assert sources.folder("owner/nets/canny.pth").name == "canny.pth"

@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel
 
 from model_manager import ModelManager
 from tests.tiny_models import write_lora
@@ -129,6 +130,28 @@ def test_a_bug_in_a_loader_stays_one(kind, tiny_checkpoint, monkeypatch):
 
     monkeypatch.setattr("model_manager.variant_of", fail)
     with pytest.raises(kind, match="injected"):
+        load(Checkpoint(str(tiny_checkpoint)))
+
+
+@pytest.mark.parametrize("kind", [TypeError, AttributeError, IndexError, AssertionError])
+def test_a_bug_below_a_builder_stays_one_too(kind, tiny_checkpoint, monkeypatch):
+    """Whatever is done to a network once it is built has nothing to do with its configuration."""
+
+    def fail(*_, **__):
+        raise kind("injected")
+
+    monkeypatch.setattr(CLIPTextModel, "eval", fail)
+    with pytest.raises(kind, match="injected"):
+        load(Checkpoint(str(tiny_checkpoint)))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_shortage_of_memory_is_told_as_one(error, tiny_checkpoint, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("model_manager.variant_of", fail)
+    with pytest.raises(UserError, match=rf"^The memory does not hold the model '{tiny_checkpoint.name}': close other"):
         load(Checkpoint(str(tiny_checkpoint)))
 
 

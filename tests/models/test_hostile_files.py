@@ -17,6 +17,7 @@ from tests.tiny_models import write_lora
 from text2video_zero.errors import UserError
 from text2video_zero.models.adapters import local_loras, read_adapter
 from text2video_zero.models.checkpoints import Checkpoint, short_name
+from text2video_zero.models.files.configurations import read_json
 from text2video_zero.models.hub import Hub
 from text2video_zero.models.native_size import native_size
 from text2video_zero.models.selection import find_checkpoint, local_models
@@ -144,14 +145,23 @@ class TestHostileFiles:
             take(manager, Checkpoint(str(folder)))
         assert "\n" not in str(caught.value)
 
-    @pytest.mark.parametrize("content", ["[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 3}}', "{"])
-    def test_a_list_of_files_of_any_content_is_one_sentence(self, content, tiny_checkpoint, tmp_path, manager):
+    @pytest.mark.parametrize("name", ["index", "index.fp16"])
+    @pytest.mark.parametrize(
+        "content",
+        [
+            *["[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 3}}', "{"],
+            *['{"weight_map": {"a": "b"}}', '{"metadata": [], "weight_map": {"a": "b"}}'],
+            *[f'{{"metadata": {{}}, "weight_map": {files}}}' for files in ("{}", '{"a": ".."}', '{"a": ""}')],
+            '{"metadata": {}, "weight_map": {"a": "../vae/diffusion_pytorch_model.safetensors"}}',
+        ],
+    )
+    def test_a_list_of_files_of_any_content_is_one_sentence(self, content, name, tiny_checkpoint, tmp_path, manager):
         folder = shutil.copytree(tiny_checkpoint, tmp_path / "bad")
         weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
         weights.rename(weights.with_name("diffusion_pytorch_model-00001-of-00001.safetensors"))
-        (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(content)
+        (folder / "unet" / f"diffusion_pytorch_model.safetensors.{name}.json").write_text(content)
         with pytest.raises(
-            UserError, match=r"'bad' could not be read \(unet/diffusion.*index\.json holds no JSON object"
+            UserError, match=rf"'bad' could not be read \(unet/diffusion.*{name}\.json holds no JSON object"
         ):
             take(manager, Checkpoint(str(folder)))
 
@@ -170,6 +180,9 @@ class TestHostileFiles:
 
     def test_what_is_no_file_is_not_opened(self, tmp_path):
         os.mkfifo(tmp_path / "pipe.safetensors")
+        os.mkfifo(tmp_path / "config.json")
+        with pytest.raises(UserError, match=r"config\.json holds no settings of a model"):
+            read_json(tmp_path / "config.json")
         (tmp_path / "folder.safetensors").mkdir()
         (tmp_path / "loop.safetensors").symlink_to(tmp_path / "loop.safetensors")
         (tmp_path / "gone.safetensors").symlink_to(tmp_path / "nowhere")

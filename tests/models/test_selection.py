@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.fake_hub import FakeHub
 from text2video_zero.errors import UserError
 from text2video_zero.models.catalogue import (
     CONTROLLED_TASKS,
@@ -13,8 +14,10 @@ from text2video_zero.models.catalogue import (
     KNOWN_MODELS,
     find_detector,
 )
-from text2video_zero.models.checkpoints import Adapter, Checkpoint
+from text2video_zero.models.checkpoints import Adapter, Checkpoint, short_name
+from text2video_zero.models.hub import Hub
 from text2video_zero.models.selection import checkpoint_for, family_of, find_checkpoint, local_models
+from text2video_zero.models.sources import Sources
 from text2video_zero.models.weights import UNET_INPUT
 
 SD1_CONTROLNETS = {
@@ -92,8 +95,36 @@ def test_a_files_family_is_read_in_it(tmp_path):
     marks = {"sd1": "cond_stage_model.transformer.x", "sdxl": "conditioner.embedders.1.x"}
     for family, mark in marks.items():
         save_file({UNET_INPUT: torch.zeros(1, 4), mark: torch.zeros(1)}, file)
-        assert family_of(Checkpoint(str(file))) == family
-        assert checkpoint_for("edge", str(file)).controlnet == CONTROLNETS[family]["edge"][0]
+        for source in (str(file), str(tmp_path)):  # a folder without layout is its only file
+            assert family_of(Checkpoint(source)) == family
+            assert checkpoint_for("edge", source).controlnet == CONTROLNETS[family]["edge"][0]
+
+
+@pytest.fixture
+def loose(tmp_path):
+    """A repository that is one file of Stable Diffusion XL, and one that is the same as a pickle."""
+    tensors = {UNET_INPUT: torch.zeros(1, 4), "conditioner.embedders.1.x": torch.zeros(1)}
+    for name in ("loose", "old"):
+        (tmp_path / name).mkdir()
+    save_file(tensors, tmp_path / "loose" / "mine.safetensors")
+    torch.save({"state_dict": tensors}, tmp_path / "old" / "mine.ckpt")
+    return {"owner/loose": tmp_path / "loose", "owner/old": tmp_path / "old"}
+
+
+def test_a_family_on_the_hub_is_read_in_its_only_file(loose, tmp_path):
+    with FakeHub(loose).running() as running:
+        hub = Hub(running.endpoint, tmp_path / "cache")
+        for source in ("owner/loose", "owner/loose/mine.safetensors"):
+            assert family_of(Checkpoint(source), hub) == "sdxl"
+        assert running.served.count("mine.safetensors") <= 2  # its header; nothing is downloaded
+    assert not hub.is_here("owner/loose")
+
+
+@pytest.mark.parametrize("source", ["owner/loose", "owner/loose/mine.safetensors", "owner/old/mine.ckpt"])
+def test_a_family_is_told_without_a_network_of_what_was_downloaded(source, loose, tmp_path):
+    with FakeHub(loose).running() as running:
+        Sources(Hub(running.endpoint, tmp_path / "cache")).folder(source)
+    assert family_of(Checkpoint(source), Hub("http://127.0.0.1:9", tmp_path / "cache")) == "sdxl"
 
 
 def test_the_models_folder_is_scanned(tmp_path):
@@ -104,6 +135,22 @@ def test_the_models_folder_is_scanned(tmp_path):
     (tmp_path / "file.safetensors").write_bytes(b"")
     (tmp_path / "file.ckpt").write_bytes(b"")
     save_file({"unet.up.lora_A.weight": torch.zeros(1)}, tmp_path / "style.safetensors")
-    assert set(local_models(tmp_path)) == {"folder", "file"}
+    assert set(local_models(tmp_path)) == {"folder", "file", "file.ckpt"}
     assert find_checkpoint(" file ", tmp_path).source == str(tmp_path / "file.safetensors")
     assert find_checkpoint("toyland", tmp_path) == KNOWN_MODELS["toyland"].checkpoint
+
+
+def test_a_short_name_is_that_of_one_file_alone(tmp_path):
+    for source in ("owner/files/two.safetensors", "other/files/two.safetensors", "owner/files/old.ckpt", "owner/name"):
+        assert short_name(source) == source
+    for name in ("both.ckpt", "both.safetensors", "ink.pt", "ink.bin", "alone.ckpt"):
+        (tmp_path / name).write_bytes(b"")
+    names = {path.name: short_name(str(path)) for path in tmp_path.iterdir()}
+    assert names == {
+        "both.safetensors": "both",
+        "both.ckpt": "both.ckpt",
+        "ink.pt": "ink",
+        "ink.bin": "ink.bin",
+        "alone.ckpt": "alone",
+    }
+    assert short_name("/nowhere/two.safetensors") == "two"

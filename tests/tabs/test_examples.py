@@ -47,7 +47,7 @@ def test_a_clip_moves_and_ends_where_it_began(name):
 
 @pytest.mark.parametrize(("name", "kind"), [("dancing-skeleton", "pose"), ("walking-skeleton", "pose")])
 def test_skeletons_are_recognised_as_control_maps(name, kind):
-    assert looks_ready_made(frames_in(CLIPS / f"{name}.mp4"), kind)
+    assert all(looks_ready_made(frame, kind) for frame in frames_in(CLIPS / f"{name}.mp4"))
 
 
 @pytest.mark.parametrize(("request_type", "example"), EXAMPLES, ids=lambda value: getattr(value, "task", ""))

@@ -192,6 +192,12 @@ class TestHostile:
 
 
 class TestSettings:
+    def test_looking_at_it_can_be_stopped(self, pipeline, picture, monkeypatch):
+        monkeypatch.setattr("text2video_zero.media.clips.HASHED_AT_A_TIME", 16)
+        begun = generate(order(picture, frames=1), pipeline)
+        assert [next(begun) for _ in range(3)] == [Progress("Looking at the start picture", 0, 1)] * 3
+        begun.close()
+
     def test_they_have_its_name_and_hash_and_no_folder(self, pipeline, picture):
         told = list(generate(order(picture, frames=1), pipeline))[-1].video.settings
         assert told["request"]["start_picture"] == picture.name
@@ -214,6 +220,8 @@ class TestSettings:
             notices = [event.text for event in events if isinstance(event, Notice) and "another one" in event.text]
             assert isinstance(events[-1], Finished)
             assert len(notices) == told
+            looks = [event for event in events if isinstance(event, Progress) and "the start picture" in event.stage]
+            assert [event.stage.split()[0] for event in looks].count("Looking") == 1
 
     def test_the_command_line_wants_it_again(self, tiny_checkpoint, picture, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)

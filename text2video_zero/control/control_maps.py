@@ -14,7 +14,7 @@ import numpy as np
 
 from text2video_zero.control.depth import drawn_depths, midas_depths, network_depths
 from text2video_zero.control.pose import Figures, draw_figures, openpose_from_coco
-from text2video_zero.errors import UserError
+from text2video_zero.errors import UserError, ran_out_of_memory
 from text2video_zero.generators import result_of
 from text2video_zero.media.frames import StoredFrames
 
@@ -99,8 +99,6 @@ class ControlMapper(ABC):
 
 def _unless_short(look: Callable[[np.ndarray], Sequence[Any]], frames: np.ndarray) -> Sequence[Any] | None:
     """What a look at some frames finds; None where memory is too short for them, though it may do for fewer."""
-    from text2video_zero.device.memory import ran_out_of_memory  # imports torch, which Canny can do without
-
     try:
         return look(frames)
     except RuntimeError as error:

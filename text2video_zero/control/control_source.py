@@ -21,6 +21,7 @@ from text2video_zero.control.map_cache import MapKey
 from text2video_zero.control.ready_made import looks_ready_made
 from text2video_zero.errors import UserError
 from text2video_zero.events import Event, Notice, Progress
+from text2video_zero.generators import told
 from text2video_zero.media.clips import glimpses, hashing
 from text2video_zero.media.files import readable_errors
 from text2video_zero.media.frames import spool_folder
@@ -97,7 +98,8 @@ def control_maps(request: ControlledRequest, clip: Clip, detectors: Detectors | 
         if request.control != "edge":
             yield from _fetched(request, detectors)
         with mapper_of(request, detectors) as mapper, readable_errors(spool_folder()):
-            maps = yield from _narrated(mapper.steps(clip.frames), f"Looking for {request.control}", len(clip.frames))
+            stage, count = f"Looking for {request.control}", len(clip.frames)
+            maps = yield from told(mapper.steps(clip.frames), lambda done: Progress(stage, done, count))
         detectors.map_cache.put(key, maps)
     return maps
 
@@ -112,7 +114,7 @@ def is_ready_made(request: ControlledRequest, clip: Clip) -> Generator[Event, No
 def _certain(request: ControlledRequest, clip: Clip) -> Generator[None, None, bool]:
     with closing(glimpses(Path(request.clip), clip, request.first_frame, LOOKED_AT)) as frames:
         for frame in frames:
-            if not (frame is None or looks_ready_made([frame], request.control)):
+            if not (frame is None or looks_ready_made(frame, request.control)):
                 return False
             yield
     return True
@@ -120,12 +122,7 @@ def _certain(request: ControlledRequest, clip: Clip) -> Generator[None, None, bo
 
 def _looking(steps: Generator[None, None, Found]) -> Generator[Event, None, Found]:
     """Tell that something is done to the clip whose length nobody knows."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as finished:
-            return finished.value
-        yield Progress("Looking at the clip", 0, 1)
+    return told(steps, lambda _: Progress("Looking at the clip", 0, 1))
 
 
 def detector_name(request: ControlledRequest) -> str:
@@ -173,12 +170,3 @@ def mapper_of(request: ControlledRequest, detectors: Detectors) -> Generator[Con
         except UserError as error:
             raise missing_weights(request.control, detector_name(request), error) from error
         yield mapper_class(detector, **settings) if mapper_class is OpenPoseMapper else mapper_class(detector)
-
-
-def _narrated(steps: Generator[int, None, Frames], stage: str, frames: int) -> Generator[Event, None, Frames]:
-    while True:
-        try:
-            done = next(steps)
-        except StopIteration as finished:
-            return finished.value
-        yield Progress(stage, done, frames)

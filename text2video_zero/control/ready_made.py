@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import cv2
 import numpy as np
 
 from text2video_zero.control.pose import FACE_COLOUR, FINGER_COLOURS, JOINT_COLOURS, LIMB_COLOURS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 DARK, BRIGHT = 48, 208
 SAMPLES = 1 << 14  # pixels of a frame whose colours are looked at; more cost memory and change nothing
 GREY = 24  # largest difference between the colours of a pixel that is called grey; compression leaves that much
 
 
-def looks_ready_made(frames: Iterable[np.ndarray], kind: str) -> bool:
-    """Whether frames (h, w, 3) uint8, at least one, are certainly control maps of a kind: "pose", "edge" or "depth".
+def looks_ready_made(frame: np.ndarray, kind: str) -> bool:
+    """Whether a frame (h, w, 3) uint8 is certainly a control map of a kind: "pose", "edge" or "depth".
 
     Never for "depth", because nothing tells a depth map from a picture without colours. What is a control map
-    may be taken for none: the caller lets the person overrule this. To be asked of the frames as they were drawn:
-    scaling mixes lines as thin as these with what is beside them. The first frame that is none ends the reading.
+    may be taken for none: the caller lets the person overrule this. To be asked of frames as they were drawn: scaling
+    mixes lines as thin as these with what is beside them.
     """
     if kind == "depth":
         return False
-    looks = {"pose": _looks_like_skeletons, "edge": _looks_like_edges}[kind]
-    return all(looks(frame) for frame in frames)
+    return {"pose": _looks_like_skeletons, "edge": _looks_like_edges}[kind](frame)
 
 
 def _looks_like_skeletons(frame: np.ndarray) -> bool:

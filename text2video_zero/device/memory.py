@@ -10,14 +10,12 @@ import psutil
 import torch
 
 from text2video_zero.device.container import container_memory
-from text2video_zero.errors import UserError
+from text2video_zero.errors import UserError, ran_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
 
 KEPT_SHARE = 0.6  # of all memory, for weights that wait for their next run; the rest is for the run itself
-# What RuntimeErrors say that are a shortage of memory; only CUDA has an exception of its own.
-SHORTAGES = ("out of memory", "can't allocate memory", "not enough memory")
 TOO_LITTLE_MEMORY = (
     "The memory does not hold even one frame at a time: choose a smaller size, close other programs that use the "
     "device, or run on the CPU (--device cpu)."
@@ -50,13 +48,6 @@ def has_own_memory(device: torch.device) -> bool:
 def weight_budget(device: torch.device) -> int:
     """Bytes that loaded weights may fill on a device."""
     return int(KEPT_SHARE * memory_of(device)[1])
-
-
-def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether this is a device, or the machine, that has no more memory to give."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in SHORTAGES)
-    )
 
 
 @contextmanager

@@ -10,8 +10,8 @@ import torch
 from diffusers.hooks import HookRegistry, apply_group_offloading
 from diffusers.hooks.group_offloading import _GROUP_OFFLOADING  # there is no public way to take it off
 
-from text2video_zero.device.memory import TOO_LITTLE_MEMORY, free_unused, has_own_memory, ran_out_of_memory
-from text2video_zero.errors import UserError
+from text2video_zero.device.memory import TOO_LITTLE_MEMORY, free_unused, has_own_memory
+from text2video_zero.errors import UserError, ran_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from text2video_zero.errors import UserError
 from text2video_zero.evaluation import DIS, FLOWS
 from text2video_zero.events import Notice, Progress
+from text2video_zero.media.files import typed_path
 from text2video_zero.models.checkpoints import DetectorCheckpoint
 from text2video_zero.requests import REQUESTS, ClipRequest
 from text2video_zero.requests.presets import PAPER
@@ -45,7 +46,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--model", metavar="NAME", default="toyland", help="as for the tasks (default %(default)s)")
     group.add_argument("--prompt", metavar="TEXT", action="append", default=[], help="may be repeated")
-    group.add_argument("--prompts", metavar="FILE", type=Path, help="a prompt a line, or the JSON of FETV or VBench")
+    group.add_argument(
+        "--prompts", metavar="FILE", type=typed_path, help="a prompt a line, or the JSON of FETV or VBench"
+    )
     group.add_argument("--seeds", metavar="N", type=int, default=1, help="clips of each prompt (default %(default)s)")
     group.add_argument("--first-seed", metavar="N", type=int, default=1, help="of the first clip (default %(default)s)")
     group.add_argument(
@@ -67,7 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--ablation", action="store_true", help="the parts of the method one by one instead of the usual rows"
     )
     group.add_argument(
-        "--out", metavar="DIR", type=Path, default=Path("outputs/evaluation"), help="(default %(default)s)"
+        "--out", metavar="DIR", type=typed_path, default=Path("outputs/evaluation"), help="(default %(default)s)"
     )
     _add_measures(parser.add_argument_group("How it is measured"))
 

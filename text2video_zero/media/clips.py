@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from text2video_zero.errors import UserError
-from text2video_zero.generators import result_of
+from text2video_zero.generators import result_of, told
 from text2video_zero.media.clip_reader import LIMITS, ClipReader
 from text2video_zero.media.decoding.facts import CONTAINERS, FORMATS_TO_GIVE, pictures_among
 from text2video_zero.media.decoding.moments import LENIENCE
@@ -90,7 +90,7 @@ def reading(
     if size is not None and (size.width % MULTIPLE or size.height % MULTIPLE):
         raise ValueError(f"sides must be multiples of {MULTIPLE}, not {size}")
     with _opened(Path(path)) as reader:
-        info = yield from _counted(reader.opening())
+        info = yield from told(reader.opening(), lambda _: 0)
         target = size or fitted_size(*info.size, native)
         rate = fps or info.fps
         available = info.frames if info.timeless else max(1, math.ceil((info.duration - LENIENCE) * rate))
@@ -111,15 +111,18 @@ def reading(
     return Clip(pictures, rate, target, note, start, info)
 
 
-def whole_clip(path: Path) -> Clip:
+def whole_clip(path: Path) -> Generator[int, None, Clip]:
     """Every frame of a clip, as it is in the file: at its own size and rate.
 
-    Raises UserError when it cannot be read.
+    Yields the number of frames that are there, as `reading` does. Raises UserError when it cannot be read.
     """
     with _opened(Path(path)) as reader:
-        info = result_of(reader.opening())
-        pictures = reader.reading(range(info.frames), info.fps, info.size)
-        frames = StoredFrames.of(picture for picture in pictures if picture is not None)
+        info = yield from told(reader.opening(), lambda _: 0)
+        frames = StoredFrames((info.size.height, info.size.width, 3))
+        for picture in reader.reading(range(info.frames), info.fps, info.size):
+            if picture is not None:
+                frames.append(picture)
+            yield len(frames)
     return Clip(frames, info.fps, info.size, "", info.start, info)
 
 
@@ -224,15 +227,6 @@ def _checked(path: Path) -> Path:
     if stat.S_ISREG(kind.st_mode) and not kind.st_size:
         raise UserError(f"{path.name} is empty: give {FORMATS_TO_GIVE}.")
     return path
-
-
-def _counted(opening: Generator[None, None, ClipInfo]) -> Generator[int, None, ClipInfo]:
-    while True:
-        try:
-            next(opening)
-        except StopIteration as opened:
-            return opened.value
-        yield 0
 
 
 def _rounded_side(side: float) -> int:

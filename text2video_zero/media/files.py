@@ -10,7 +10,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,11 @@ def slug(prompt: str) -> str:
     """Letters and digits of any script, joined by hyphens, at most 40 characters; "video" if there are none."""
     words = "-".join(re.findall(r"[^\W_]+", prompt.lower()))
     return words[:SLUG_LENGTH].strip("-") or "video"
+
+
+def typed_path(text: str) -> Path:
+    """A path as people type it: ~ is their home, also where no shell puts it in, as in --output=~/fox.mp4."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser fails where nobody has that name
 
 
 def listed(suffixes: Iterable[str]) -> str:
@@ -92,33 +97,41 @@ def program_s_folder(prefix: str) -> tuple[Path, Callable[[], None]]:
     tells them from others.
     """
     for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        if (lock := _locked(left)) is not None:
+        with suppress(OSError):
+            lock = _locked(left)
             shutil.rmtree(left, ignore_errors=True)
             os.close(lock)
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=prefix))
-        # Between the two lines another program may have taken it for one that is left.
-        if (lock := _locked(folder)) is not None and folder.exists():
+        folder, lock = Path(tempfile.mkdtemp(prefix=prefix)), None
+        try:
+            lock = _locked(folder)
+        except (BlockingIOError, FileNotFoundError):  # another program has just taken it for one that is left
+            continue
+        except OSError:  # a file system without locks: nobody removes folders of others there
             break
+        if folder.exists():
+            break
+        os.close(lock)
 
     def remove() -> None:
         shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
 
     return folder, remove
 
 
-def _locked(folder: Path) -> int | None:
-    """A descriptor that holds the lock of one's own folder; None where another program has it, or it is no such one."""
+def _locked(folder: Path) -> int:
+    """A descriptor that holds the lock of one's own folder.
+
+    Raises BlockingIOError where another program has it, another OSError where it is no such folder or cannot be locked.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        if os.fstat(descriptor).st_uid != os.getuid():
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return None
-    try:
-        if os.fstat(descriptor).st_uid == os.getuid():
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
-    except OSError:
-        pass
-    os.close(descriptor)
-    return None
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import lzma
 import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,12 @@ from text2video_zero.media.files import listed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# Whatever a damaged or foreign file does to its reader; a zip may be locked (RuntimeError) or packed in a way that is
+# unknown here (NotImplementedError, which is one)
+UNREADABLE = (
+    *(OSError, ValueError, KeyError, SyntaxError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
 LARGEST_INDEX = 1 << 28  # bytes that ffmpeg takes at once; an hour of video needs a hundredth
 SETTINGS_LIMIT = 1 << 20  # bytes of settings that are read from a file; nobody's prompt is longer
 
@@ -34,8 +42,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise UserError(f"There is no file {path}: check the name.")
     try:
         settings = json.loads(_limited(read(path)) or "null")
-    # Whatever a damaged or foreign file does to its reader, its owner is told the same thing.
-    except (OSError, ValueError, KeyError, SyntaxError, RecursionError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path.name} cannot be read as settings ({error}): choose a video of this app.") from error
     if not isinstance(settings, dict) or not settings:
         raise UserError(f"{path.name} carries no settings: choose a video that this app has saved with them.")
@@ -87,8 +94,11 @@ def _mp4_settings(path: Path) -> bytes:
 def _gif_settings(path: Path) -> bytes:
     from PIL import Image  # late: every mistake in the options comes by here
 
-    with Image.open(path, formats=["GIF"]) as picture:
-        return picture.info.get("comment", b"")
+    try:
+        with Image.open(path, formats=["GIF"]) as picture:
+            return picture.info.get("comment", b"")
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError("it is larger than any video of this app") from error
 
 
 def _zip_settings(path: Path) -> bytes:

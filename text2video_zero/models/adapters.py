@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from text2video_zero.errors import UserError
 from text2video_zero.models.catalogue import MODELS_FOLDER
 from text2video_zero.models.checkpoints import Adapter, at_revision, checked_name, short_name
+from text2video_zero.models.files.pickled import is_pickle
 from text2video_zero.models.weights import is_lora_file
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def read_adapters(texts: Iterable[str], models_folder: Path = MODELS_FOLDER) -> 
 def read_adapter(text: str, models_folder: Path = MODELS_FOLDER) -> Adapter:
     """The LoRA that a text names: "style.safetensors", "owner/name:0.8" or "owner/name@revision:0.8".
 
-    models_folder: where names without a folder are looked up. Raises UserError for a weight that is none.
+    models_folder: where names without a folder are looked up. Raises UserError for a weight that is none, and for a
+        file that is a pickle.
     """
     source, colon, weight = text.strip().rpartition(":")
     if not colon or "/" in weight or "\\" in weight:  # the colon of a drive, as in C:\loras\style.safetensors
@@ -45,7 +47,16 @@ def read_adapter(text: str, models_folder: Path = MODELS_FOLDER) -> Adapter:
     if local is not None:
         return Adapter(str(local), strength)
     source, revision = at_revision(source)
+    refuse_pickle(source)
     return Adapter(source, strength, revision)
+
+
+def refuse_pickle(source: str) -> None:
+    """Raises UserError for a LoRA that goes by the name of a pickle."""
+    if is_pickle(Path(source)):
+        raise UserError(
+            f"The LoRA {Path(source).name!r} is a pickle: get it as .safetensors, or convert it where you trust it."
+        )
 
 
 def written(adapter: Adapter) -> str:

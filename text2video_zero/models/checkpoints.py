@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
+from text2video_zero.models.files.pickled import PICKLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?:/.+\.(?:safetensors|ckpt))?")  # a model, or a file of one
+WEIGHT_SUFFIXES = (".safetensors", *PICKLES)  # of files with the same stem the first is meant by the stem alone
+# A model, or a file of one
+HUB_ID = re.compile(rf"[\w.-]+/[\w.-]+(?:/.+(?:{'|'.join(map(re.escape, WEIGHT_SUFFIXES))}))?")
 LONGEST_NAME, LONGEST_PATH = 255, 1024  # bytes of a file's name and of its path, on every usual system
 TEXT_TO_IMAGE, INSTRUCT_PIX2PIX = "text-to-image", "instruct-pix2pix"
 
@@ -36,11 +39,12 @@ class Adapter:
 class Checkpoint:
     """What to load; equal checkpoints share one loaded pipeline, those of one base share its components.
 
-    source: a local diffusers folder, a single .safetensors or .ckpt file, a Hub id ("owner/name"), or a file of one
+    source: a local diffusers folder, a single file (.safetensors, .ckpt), a Hub id ("owner/name"), or a file of one
         ("owner/name/file.safetensors").
     revision: branch, tag or commit of a Hub id; None is its default branch.
     kind: what its UNet takes: "text-to-image" (noise) or "instruct-pix2pix" (noise and a picture).
-    controlnet: a folder, .safetensors file or Hub id of the ControlNet that goes with it.
+    controlnet: where the ControlNet is that goes with it: likewise a folder, a single file (.safetensors, .pth), a Hub
+        id, or a file of one.
     unet: a folder or Hub id of a UNet that replaces the base's, as full fine-tunings of the UNet alone have it.
     text_encoder: a local folder of the text encoder that this UNet was trained with, where it is not the base's.
     adapters: LoRAs, added up.
@@ -151,13 +155,24 @@ def checked_name(name: str) -> str:
 
 
 def short_name(source: str) -> str:
-    """A source as messages show it: a file's or folder's own name, a Hub id as it is.
+    """A source as messages show it, and as it is found again: a file's or folder's own name, a Hub id as it is.
 
+    A file keeps its suffix where another one lies beside it that goes by the same stem.
     Of a name in an older encoding, which no page can show, the letters that are no UTF-8 become question marks.
     """
     path = Path(source)
-    name = path.stem if path.suffix == ".safetensors" or path.is_file() else path.name if path.is_dir() else source
+    if file_on_hub(source):
+        name = source
+    elif path.suffix == WEIGHT_SUFFIXES[0] or path.is_file():
+        name = path.name if _is_second_of_its_stem(path) else path.stem
+    else:
+        name = path.name if path.is_dir() else source
     return name.encode(errors="replace").decode()
+
+
+def _is_second_of_its_stem(path: Path) -> bool:
+    before = WEIGHT_SUFFIXES[: WEIGHT_SUFFIXES.index(path.suffix)] if path.suffix in WEIGHT_SUFFIXES else ()
+    return any(path.with_suffix(suffix).is_file() for suffix in before)
 
 
 def at_revision(name: str) -> tuple[str, str | None]:

@@ -14,7 +14,7 @@ from diffusers.loaders.single_file_utils import SingleFileComponentError
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
-from text2video_zero.errors import UserError
+from text2video_zero.errors import UserError, ran_out_of_memory
 from text2video_zero.models.catalogue import name_of
 from text2video_zero.models.checkpoints import INSTRUCT_PIX2PIX, TEXT_TO_IMAGE, short_name
 from text2video_zero.models.files.configurations import read_json
@@ -66,6 +66,7 @@ READERS = (
     "diffusers.models.modeling_utils",
     "diffusers.pipelines.pipeline_loading_utils",
     "diffusers.pipelines.pipeline_utils",
+    "diffusers.utils.hub_utils",  # lists of the files that weights are spread over
     "diffusers.utils.peft_utils",
     "lycoris",
     "peft",
@@ -83,17 +84,23 @@ BUILDERS = frozenset(
     {"diffusers.configuration_utils", "transformers.configuration_utils", "transformers.modeling_utils"}
 )
 BUILDING = frozenset({"from_config", "from_dict", "from_pretrained"})
+MADE = frozenset({"__init__", "init_with_validate"})  # the latter of the Hub client's strict dataclasses
 
 
 @contextmanager
 def errors_in_one_sentence(source: str) -> Generator[None]:
-    """A file that cannot be read becomes a UserError; every other error is a bug, and stays what it is.
+    """A file that cannot be read, or that no memory holds, becomes a UserError; every other error is a bug, and stays.
 
     source: how the person named the model.
     """
     try:
         yield
-    except (*UNREADABLE, *IMPOSSIBLE, ValueError, KeyError, RuntimeError) as error:
+    except (*UNREADABLE, *IMPOSSIBLE, ValueError, KeyError, RuntimeError, MemoryError) as error:
+        if ran_out_of_memory(error):
+            raise UserError(
+                f"The memory does not hold the model {short_name(source)!r}: close other programs, or choose a smaller "
+                "model."
+            ) from error
         told = isinstance(error, UNREADABLE) or _raised_while_building(error)
         if not told and (isinstance(error, IMPOSSIBLE) or not _raised_by_a_reader(error)):
             raise
@@ -111,11 +118,10 @@ def _raised_by_a_reader(error: Exception) -> bool:
 
 
 def _raised_while_building(error: Exception) -> bool:
-    """Whether a network was being built of what its configuration says, when it could not be."""
-    return any(
-        frame.f_globals.get("__name__") in BUILDERS and frame.f_code.co_name in BUILDING
-        for frame, _ in walk_tb(error.__traceback__)
-    )
+    """Whether a network was being built of what its configuration says: in what makes it, below a builder."""
+    frames = iter([frame for frame, _ in walk_tb(error.__traceback__)])
+    builds = any(frame.f_globals.get("__name__") in BUILDERS and frame.f_code.co_name in BUILDING for frame in frames)
+    return builds and any(frame.f_code.co_name in MADE for frame in frames)  # of the frames further in
 
 
 def pipeline_class_of(folder: Path) -> type[StableDiffusionPipeline | StableDiffusionXLPipeline]:

@@ -27,15 +27,7 @@ from text2video_zero.models.checkpoints import (
     file_on_hub,
     short_name,
 )
-from text2video_zero.models.files.configurations import read_json
-from text2video_zero.models.weights import (
-    FAMILY_NAMES,
-    family_of_file,
-    family_of_unet,
-    is_inversion_file,
-    is_lora_file,
-    read_shapes,
-)
+from text2video_zero.models.weights import FAMILY_NAMES, family_at, is_inversion_file, is_lora_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -133,13 +125,8 @@ def family_of(checkpoint: Checkpoint, hub: Hub | None = None) -> str:
         if known.checkpoint.source == checkpoint.source:
             return known.family
     path = Path(checkpoint.source).expanduser()
-    if path.is_file():
-        return family_of_file(path, read_shapes(path))
-    config = path / "unet" / "config.json"
-    if config.is_file():
-        return family_of_unet(read_json(config))
     if path.exists() or not HUB_ID.fullmatch(checkpoint.source):
-        return "sd1"
+        return family_at(path) or "sd1"
     # Imported here because the Hub's client takes its time, and most runs do not ask it.
     from text2video_zero.models.hub import Hub
     from text2video_zero.models.hub.peek import family_on_hub
@@ -152,7 +139,7 @@ def family_of(checkpoint: Checkpoint, hub: Hub | None = None) -> str:
 def local_models(folder: Path = MODELS_FOLDER) -> dict[str, Checkpoint]:
     """Whole models that lie in a folder, by name: folders of diffusers, .safetensors and .ckpt files.
 
-    Of two files that differ in their suffix alone the .safetensors is meant.
+    Of two files that differ in their suffix alone the .safetensors goes by its stem, the other one by its whole name.
     """
     if not folder.is_dir():
         return {}

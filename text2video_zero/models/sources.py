@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from text2video_zero.errors import UserError
 from text2video_zero.events import Notice
 from text2video_zero.generators import result_of
+from text2video_zero.models.adapters import refuse_pickle
 from text2video_zero.models.catalogue import AUTOENCODERS, SAFETY_CHECKER, SAFETY_CHECKER_MIRROR, known_name, mirrors_of
 from text2video_zero.models.checkpoints import Annotator, file_on_hub, short_name
 from text2video_zero.models.files.configurations import check_configurations
@@ -17,13 +18,14 @@ from text2video_zero.models.files.fingerprints import stamp_of
 from text2video_zero.models.files.pickled import is_pickle
 from text2video_zero.models.hub.files import (
     CHECKER_FOLDER,
+    LORA,
     Needed,
     checker_files,
     pickled_parts,
     tokenizer_files,
     weight_files,
 )
-from text2video_zero.models.weights import check_whole, family_of_file, has_autoencoder, read_shapes
+from text2video_zero.models.weights import check_whole, family_of_file, has_autoencoder, only_file_of, read_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -80,6 +82,8 @@ class Sources:
 
     def fetch(self, checkpoint: Checkpoint) -> Generator[Progress | Notice]:
         """Bring all that reading the checkpoint needs onto this machine; tells of parts that are pickles."""
+        for adapter in checkpoint.adapters:  # first: they are small, and one that is refused makes the rest vain
+            yield from self.adapter(adapter)
         path = yield from self.first_to_be_had(checkpoint)
         if path.is_file():
             yield from self._beside(path)
@@ -91,8 +95,6 @@ class Sources:
         ):
             if source is not None:
                 parts.append((source, (yield from self.located(source, revision))))
-        for adapter in checkpoint.adapters:
-            yield from self.adapter(adapter)
         for source, place in parts:
             if place.is_file() and is_pickle(place):
                 yield Notice(f"{place.name} is a pickle: it is read as plain tensors, no code of its own is run.")
@@ -127,7 +129,7 @@ class Sources:
     def first_to_be_had(self, checkpoint: Checkpoint) -> Generator[Progress, None, Path]:
         """The model's own place, or the first of its mirrors that answers; of a folder with a single file that file."""
         try:
-            return _only_file_of((yield from self.located(checkpoint.source, checkpoint.revision)))
+            return only_file_of((yield from self.located(checkpoint.source, checkpoint.revision)))
         except UserError:
             for mirror in mirrors_of(checkpoint):
                 with suppress(UserError):
@@ -144,8 +146,9 @@ class Sources:
         return [path] if path.is_file() else weight_files(path / "unet") or weight_files(path)
 
     def adapter(self, adapter: Adapter) -> Generator[Progress, None, Path]:
-        """The file of a LoRA on this machine; raises UserError where it is not clear which one is meant."""
-        path = yield from self.located(adapter.source, adapter.revision, what="LoRA")
+        """The file of a LoRA on this machine; raises UserError for a pickle, and where it is unclear which is meant."""
+        refuse_pickle(adapter.source)
+        path = yield from self.located(adapter.source, adapter.revision, what=LORA)
         if path.is_file():
             return path
         files = sorted(path.glob("*.safetensors"))
@@ -181,14 +184,6 @@ class Sources:
                 f"No video is shown here before the safety checker has looked at it, and it cannot be had: "
                 f"{reason[:1].lower()}{reason[1:]}"
             ) from error
-
-
-def _only_file_of(path: Path) -> Path:
-    """The one single-file model of a folder that has no layout, else the path as it is."""
-    if path.is_file() or any((path / name).is_file() for name in ("model_index.json", "config.json")):
-        return path
-    files = list(path.glob("*.safetensors"))
-    return files[0] if len(files) == 1 else path
 
 
 def has_configuration(path: Path) -> bool:

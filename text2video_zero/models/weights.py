@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from text2video_zero.errors import UserError
+from text2video_zero.models.files.configurations import read_json
 from text2video_zero.models.files.pickled import is_pickle, pickled_shapes
 
 if TYPE_CHECKING:
@@ -127,6 +128,26 @@ def family_of_file(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
         if any(name.startswith(prefix) for name in shapes):
             return family
     raise UserError(f"The file {path.name!r} holds no text encoder: choose a file that holds the whole model.")
+
+
+def only_file_of(path: Path) -> Path:
+    """The one single-file model of a folder that has no layout, else the path as it is."""
+    if path.is_file() or any((path / name).is_file() for name in ("model_index.json", "config.json")):
+        return path
+    files = list(path.glob("*.safetensors"))
+    return files[0] if len(files) == 1 else path
+
+
+def family_at(path: Path) -> str | None:
+    """Tell "sd1", "sd2" or "sdxl" of a whole model in a file or a folder; None for a folder that tells nothing.
+
+    Raises UserError for a file that is no whole model, and for a configuration that cannot be read.
+    """
+    path = only_file_of(path)
+    if path.is_file():
+        return family_of_file(path, read_shapes(path))
+    config = path / "unet" / "config.json"
+    return family_of_unet(read_json(config)) if config.is_file() else None
 
 
 def has_autoencoder(names: Iterable[str]) -> bool:

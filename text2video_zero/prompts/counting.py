@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 
-from text2video_zero.models.checkpoints import HUB_ID
 from text2video_zero.models.files.configurations import read_json
 from text2video_zero.prompts.chunks import chunks_of, room_of
 from text2video_zero.prompts.syntax import read_prompt
@@ -42,11 +42,12 @@ def token_count(prompt: str, tokenizer: CLIPTokenizer | PreTrainedTokenizerFast)
 
 def tokenizer_here(checkpoint: Checkpoint) -> CLIPTokenizer | PreTrainedTokenizerFast | None:
     """The tokenizer of a whole model in a folder or in the Hub's cache; None where this machine has none."""
-    folder = Path(checkpoint.source)
+    folder = Path(checkpoint.source).expanduser()
     if not folder.is_dir():
-        if not HUB_ID.fullmatch(checkpoint.source) or checkpoint.source.endswith(".safetensors"):
+        try:
+            found = try_to_load_from_cache(checkpoint.source, "tokenizer/vocab.json", revision=checkpoint.revision)
+        except HFValidationError:  # a path, or a file on the Hub: neither has a tokenizer beside it
             return None
-        found = try_to_load_from_cache(checkpoint.source, "tokenizer/vocab.json", revision=checkpoint.revision)
         if not isinstance(found, str):
             return None
         folder = Path(found).parent.parent

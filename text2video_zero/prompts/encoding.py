@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from text2video_zero.device.memory import ran_out_of_memory
 from text2video_zero.device.offload import send_away
+from text2video_zero.errors import ran_out_of_memory
 from text2video_zero.models.additions.textual_inversion import Inversions
 from text2video_zero.prompts.chunks import chunks_of, needs_chunks
 from text2video_zero.prompts.syntax import read_prompt

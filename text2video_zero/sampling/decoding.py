@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from text2video_zero.device.memory import ran_out_of_memory
 from text2video_zero.device.offload import bring, send_away
 from text2video_zero.device.precision import in_float32
-from text2video_zero.errors import UserError
+from text2video_zero.errors import UserError, ran_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence

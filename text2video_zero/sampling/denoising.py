@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from text2video_zero.attention.cross_frame import spans
-from text2video_zero.device.memory import ran_out_of_memory
 from text2video_zero.device.precision import precisions
-from text2video_zero.errors import UserError
+from text2video_zero.errors import UserError, ran_out_of_memory
 from text2video_zero.sampling.kept_steps import KeptSteps, LoopState
 from text2video_zero.sampling.solvers import SAMPLERS
 

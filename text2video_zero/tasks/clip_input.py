@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from text2video_zero.errors import UserError
 from text2video_zero.events import Event, Notice, Progress
+from text2video_zero.generators import told
 from text2video_zero.media.clips import reading
 from text2video_zero.media.video import Sound
 from text2video_zero.sampling.decoding import encoded_frame
@@ -42,20 +43,10 @@ def read(request: ClipRequest, native_size: Size) -> Generator[Event, None, Clip
         size=request.size,
         native=native_size,
     )
-    clip = yield from told(frames, request.frames, "Reading the clip")
+    clip = yield from told(frames, lambda done: Progress("Reading the clip", done, request.frames))
     if clip.note:
         yield Notice(f"The clip as it is used: {clip.note}.")
     return clip
-
-
-def told(frames: Generator[int, None, Clip], asked: int, stage: str) -> Generator[Event, None, Clip]:
-    """What is read, telling how many of the frames asked for are there."""
-    while True:
-        try:
-            done = next(frames)
-        except StopIteration as read_to_end:
-            return read_to_end.value
-        yield Progress(stage, done, asked)
 
 
 def concrete(request: AnyClipRequest, clip: Clip) -> AnyClipRequest:

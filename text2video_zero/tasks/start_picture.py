@@ -10,11 +10,12 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from text2video_zero.events import Event, Notice
-from text2video_zero.media.clips import file_hash, reading
+from text2video_zero.events import Event, Notice, Progress
+from text2video_zero.generators import told
+from text2video_zero.media.clips import hashing, reading
 from text2video_zero.models.files.fingerprints import HASH_LENGTH
 from text2video_zero.requests import StartPictureRequest
-from text2video_zero.tasks.clip_input import encoded, told
+from text2video_zero.tasks.clip_input import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -39,7 +40,7 @@ def start_latents(
         return request, None
     path, native = Path(request.start_picture), pipeline.native_size
     frames = reading(path, first_frame=0, frames=1, fps=request.fps, size=request.size, native=native)
-    picture = yield from told(frames, 1, "Reading the start picture")
+    picture = yield from told(frames, lambda done: Progress("Reading the start picture", done, 1))
     first = f"the first of its {picture.source.frames} frames" if picture.source.frames > 1 else ""
     if done := ", ".join(filter(None, (first, picture.note))):
         yield Notice(f"The start picture as it is used: {done}.")
@@ -52,8 +53,13 @@ def noised(clean: torch.Tensor, noise: torch.Tensor, alpha: float) -> torch.Tens
     return math.sqrt(alpha) * clean + math.sqrt(1 - alpha) * noise
 
 
-def picture_hash(request: VideoRequest) -> str:
-    """The beginning of the SHA-256 of a request's start picture; blank without one. Raises UserError."""
+def picture_hash(request: VideoRequest) -> Generator[Event, None, str]:
+    """The beginning of the SHA-256 of a request's start picture; blank without one. Raises UserError.
+
+    Yields now and then: a long video may stand for its first frame.
+    """
     if not isinstance(request, StartPictureRequest) or not request.start_picture:
         return ""
-    return file_hash(Path(request.start_picture))[:HASH_LENGTH]
+    looking = Progress("Looking at the start picture", 0, 1)
+    whole = yield from told(hashing(Path(request.start_picture)), lambda _: looking)
+    return whole[:HASH_LENGTH]

@@ -25,7 +25,8 @@ TO_BT709 = ((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0
 def plain(picture: Image.Image) -> Image.Image:
     """A picture of any mode as RGB, or RGBA where it has transparent parts."""
     if picture.mode.startswith("I"):  # 16 bits of grey, as depth maps come; Pillow's conversion would clip them
-        return picture.convert("I").point(lambda level: level * (1 / 256)).convert("L").convert("RGB")
+        levels = picture if picture.mode == "I" else picture.convert("I")
+        return levels.point(lambda level: level * (1 / 256)).convert("L").convert("RGB")
     if picture.mode == "F":  # measured values of any range: from black, the least, to white
         picture, low, high = _measured(picture)
         scale = 255 / (high - low) if low < high else 0.0
@@ -38,14 +39,13 @@ def _measured(picture: Image.Image) -> tuple[Image.Image, float, float]:
     """Measured values with their least and greatest; what was not measured (NaN, infinite) counts as the least."""
     known = ImageMath.lambda_eval(lambda values: abs(values["value"]) < BEYOND_MEASURE, value=picture)
     holes = known.convert("L").point(lambda is_known: 0 if is_known else 255)
+    filled = picture.copy()
     ends: list[float] = []
     for end, filler in enumerate((BEYOND_MEASURE, -BEYOND_MEASURE)):
-        filled = picture.copy()
         filled.paste(filler, mask=holes)
         ends.append(float(cast("tuple[float, float]", filled.getextrema())[end]))
-    picture = picture.copy()
-    picture.paste(ends[0], mask=holes)
-    return picture, ends[0], ends[1]
+    filled.paste(ends[0], mask=holes)
+    return filled, ends[0], ends[1]
 
 
 def fitted(picture: Image.Image, target: tuple[int, int], aspect: float = 1.0) -> Image.Image:

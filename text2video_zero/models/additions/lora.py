@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from text2video_zero.errors import UserError
 from text2video_zero.models.checkpoints import short_name
 from text2video_zero.models.compatibility import check_adapter, errors_in_one_sentence
-from text2video_zero.models.files.pickled import is_pickle
 from text2video_zero.models.weights import is_lycoris, read_shapes
 
 if TYPE_CHECKING:
@@ -59,10 +58,6 @@ def add_lora(components: _Components, adapter: Adapter, file: Path) -> None:
 
     Raises UserError where the file is no LoRA, one of another base, or one whose kind is not known.
     """
-    if is_pickle(file):
-        raise UserError(
-            f"The LoRA {file.name!r} is a pickle: get it as .safetensors, or convert it where you trust it."
-        )
     shapes = read_shapes(file)
     check_adapter(adapter.source, file, shapes, components.unet)
     tensors, quantized = _checked_tensors(adapter.source, file)

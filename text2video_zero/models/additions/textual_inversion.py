@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
@@ -12,6 +11,7 @@ from safetensors import SafetensorError
 from text2video_zero.errors import UserError
 from text2video_zero.models.catalogue import MODELS_FOLDER
 from text2video_zero.models.checkpoints import short_name
+from text2video_zero.models.files.pickled import UNREADABLE
 from text2video_zero.models.weights import is_inversion_file
 
 if TYPE_CHECKING:
@@ -21,18 +21,6 @@ if TYPE_CHECKING:
 
 LARGEST_PICKLE = 4 * 2**20  # bytes; a token of XL takes 8 KB
 PICKLES = (".pt", ".bin")
-# What the two readers raise of a damaged or foreign file
-UNREADABLE = (
-    OSError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    EOFError,
-    SafetensorError,
-    UnpicklingError,
-)
 ENCODERS = ("clip_l", "clip_g")  # XL's first and second text encoder
 
 
@@ -63,8 +51,11 @@ class Inversions:
     def named_in(self, prompt: str) -> dict[str, Path]:
         """Those whose names stand in a prompt, as words or in angle brackets: the longest names first."""
         files = [] if self.folder is None else _files(self.folder)
+        offered = {short_name(str(path)): path for path in files}
         # By their names first: few files have to be opened then.
-        named = {path.stem: path for path in files if pattern_of([path.stem]).search(prompt) and _is_inversion(path)}
+        named = {
+            name: path for name, path in offered.items() if pattern_of([name]).search(prompt) and _is_inversion(path)
+        }
         return dict(sorted(named.items(), key=lambda item: -len(item[0])))
 
 
@@ -91,14 +82,14 @@ def read_inversion(path: Path, encoder: int, width: int) -> torch.Tensor:
         tensors: dict[str, torch.Tensor] = {
             name: value for name, value in content.items() if isinstance(value, torch.Tensor)
         }
-    except UNREADABLE as error:
+    except (*UNREADABLE, SafetensorError) as error:
         raise UserError(
             f"The textual inversion {path.name!r} cannot be read: download it again, or take it out of models/."
         ) from error
     tensor = tensors.get(ENCODERS[encoder], next(iter(tensors.values())) if len(tensors) == 1 else None)
     if tensor is None or not 1 <= tensor.ndim <= 2 or tensor.shape[-1] != width or not tensor.float().isfinite().all():
         raise UserError(
-            f"The textual inversion {path.stem!r} was made for another base (the model's text width is {width}): take "
-            "its name out of the prompt, or choose a model of its own family."
+            f"The textual inversion {short_name(str(path))!r} was made for another base (the model's text width is "
+            f"{width}): take its name out of the prompt, or choose a model of its own family."
         )
     return tensor.detach().float().reshape(-1, width)

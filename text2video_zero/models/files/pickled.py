@@ -7,6 +7,7 @@ pickle asks for, torch refuses.
 from __future__ import annotations
 
 import re
+import threading
 import zipfile
 from contextlib import contextmanager
 from pickle import UnpicklingError
@@ -20,12 +21,17 @@ if TYPE_CHECKING:
 
     import torch
 
-PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin"})
-LARGEST_PICKLE = 64 * 2**20  # bytes without the tensors, which lie beside it; Stable Diffusion XL's has 0.5 MB
-# Classes of trainers and of numpy's numbers: they tell of the training, and nothing of the weights
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+LARGEST_PICKLE = 8 * 2**20  # bytes without the tensors, which lie beside it; Stable Diffusion XL's has 0.5 MB
+# Classes of trainers, of their settings (omegaconf names the types of its values) and of numpy's numbers: they tell of
+# the training, and nothing of the weights
 LEFT_BEHIND = re.compile(
-    r"(?:pytorch_lightning|lightning|lightning_fabric|omegaconf)\..*|numpy\._?core\.multiarray\.scalar|numpy\.dtype"
+    r"(?:pytorch_lightning|lightning|lightning_fabric|omegaconf)\..*|numpy\._?core\.multiarray\.scalar|numpy\.dtype|"
+    r"builtins\.(?:bool|bytes|dict|float|int|list|str|tuple)|typing\.Any|collections\.defaultdict|argparse\.Namespace|"
+    r"pathlib\.(?:Posix|Windows)Path"
 )
+# What torch may make of a pickle is one list of the whole program
+READING = threading.RLock()
 UNREADABLE = (
     OSError,
     RuntimeError,  # torch's of an archive that is damaged
@@ -71,14 +77,15 @@ def pickled_tensors(path: Path, wanted: Callable[[str], bool]) -> dict[str, torc
 def plainly_read(path: Path) -> Generator[None]:
     """While it is open, torch reads this pickle with what trainers left in it, as objects that do nothing.
 
-    Raises UserError where the file asks for anything else. Nothing changes for a file that is no pickle.
+    Raises UserError where the file asks for anything else. One thread at a time; nothing changes for a file that is
+    no pickle.
     """
     if not is_pickle(path):
         yield
         return
     import torch  # looking for models needs none
 
-    with torch.serialization.safe_globals([(LeftBehind, name) for name in _left_behind(path)]):
+    with READING, torch.serialization.safe_globals([(LeftBehind, name) for name in _left_behind(path)]):
         yield
 
 

@@ -133,9 +133,9 @@ class Hub:
         sizes = {entry.rfilename: entry.size or 0 for entry in info.siblings or ()}
         files = pick(sizes)
         if not files:
-            pickle = next((name for name in sorted(sizes) if name.endswith(".ckpt")), None)
-            remedy = f"name one of its files, as in {source}/{pickle}" if pickle else "convert it first"
-            raise UserError(f"The model {source!r} offers no weights as safetensors: choose another one, or {remedy}.")
+            raise UserError(
+                f"The model {source!r} offers no weights as safetensors: choose another one, or convert it first."
+            )
         missing = {name: sizes[name] for name in files if not self._is_cached(source, name, info.sha)}
         _check_disk_space(source, sum(missing.values()), self._cache_folder)
         weights = [name for name in missing if not name.endswith(TEXT_SUFFIXES)]

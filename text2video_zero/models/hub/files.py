@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
+from text2video_zero.models.files.pickled import PICKLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,6 +27,7 @@ PICKLED = re.compile(
     r"(?:diffusion_pytorch_model|pytorch_model|model)(?:\.(?P<variant>[a-z_]\w*))?(?:-\d+-of-\d+)?\.bin"
 )
 HALF = "fp16"
+LORA = "LoRA"  # what is looked for, where it is one
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,14 @@ class Needed:
     half: bool
 
     def __call__(self, names: Iterable[str]) -> list[str]:
-        """The files to download; raises UserError where there are several of which one is meant."""
+        """The files to download; raises UserError where there are none, or several of which one is meant."""
+        names = list(names)
         files = needed_files(names, half=self.half)
+        if not files:
+            raise UserError(
+                f"The {self.what} {self.source!r} offers no weights as safetensors: choose another one, or "
+                f"{self._remedy(names)}."
+            )
         single = [name for name in files if name.endswith(".safetensors") and not WEIGHTS.fullmatch(_name_of(name))]
         if len(single) > 1:
             raise UserError(
@@ -49,6 +57,12 @@ class Needed:
                 f"{self.source}/{single[0]}."
             )
         return files
+
+    def _remedy(self, names: list[str]) -> str:
+        """Whole models and ControlNets are read as pickles too, where the file is named; LoRAs are not."""
+        pickles = (name for suffix in PICKLES for name in sorted(names) if name.endswith(suffix))
+        pickle = None if self.what == LORA else next(pickles, None)
+        return f"name one of its files, as in {self.source}/{pickle}" if pickle else "convert it first"
 
 
 def needed_files(names: Iterable[str], *, half: bool = False) -> list[str]:
