@@ -135,6 +135,24 @@ def test_a_camera_preset_moves_the_sliders_and_a_slider_moved_by_hand_leaves_it(
     pan.fill("0.1")
     pan.blur()
     sync_api.expect(page.locator(f"{TASK}-presets label.selected")).to_have_count(0)
+    sync_api.expect(page.locator(f"{TASK}-setting-presets label.selected")).to_have_count(0)
+    page.reload()  # the browser keeps what was chosen, and what was entered
+    page.get_by_role("button", name="Motion").click()
+    sync_api.expect(pan).to_have_value("0.1")
+    sync_api.expect(page.locator(f"{TASK}-pan_y input[type=number]")).to_have_value("0")
+    sync_api.expect(page.locator(f"{TASK}-presets label.selected")).to_have_count(0)
+
+
+def test_a_setting_preset_stays_chosen_when_the_model_changes(page):
+    page.get_by_role("button", name="Sampling").click()
+    steps, chosen = page.locator(f"{TASK}-steps input[type=number]"), f"{TASK}-setting-presets label.selected"
+    page.locator(f"{TASK}-setting-presets").get_by_text("Best", exact=True).click()
+    sync_api.expect(steps).to_have_value("100")
+    for model, number in (("toyland", "50"), ("sd-1.5", "100")):
+        page.locator(f"{TASK}-model input").fill(model)
+        page.keyboard.press("Enter")
+        sync_api.expect(steps).to_have_value(number)
+        sync_api.expect(page.locator(chosen)).to_have_text("Best")
 
 
 def test_on_a_phone_the_video_comes_right_below_the_prompt(phone):
