@@ -16,6 +16,16 @@ TASK = "#text-to-video"
 PLAYING = playing(f"{TASK}-video")
 # At one moment: the page may be on its way to the video.
 BOXES = "parts => parts.map(part => document.querySelector(part).getBoundingClientRect().toJSON())"
+# The same once nothing moves any more, and the window lies where it stays.
+RESTING = f"""async parts => {{
+    const now = () => ({BOXES})(parts);
+    for (let still = 0, last = ""; still < 20; await new Promise(requestAnimationFrame)) {{
+        const seen = JSON.stringify(now());
+        still = seen === last ? still + 1 : 0;
+        last = seen;
+    }}
+    return now();
+}}"""
 MOVING = f"() => document.querySelector('{TASK}-video video').currentTime"
 
 
@@ -155,12 +165,16 @@ def test_a_setting_preset_stays_chosen_when_the_model_changes(page):
         sync_api.expect(page.locator(chosen)).to_have_text("Best")
 
 
-def test_on_a_phone_the_video_comes_right_below_the_prompt(phone):
-    ask(phone, prompt="a fox", steps=4)
+def test_on_a_phone_the_video_comes_right_below_the_prompt_and_is_seen_whole_when_it_is_done(phone):
+    ask(phone, prompt="a fox", steps=60)
     phone.wait_for_function(PLAYING)
-    keep(phone, "phone")
+    sync_api.expect(phone.locator(f"{TASK}-status")).to_contain_text("Done in")
+    sync_api.expect(phone.locator(f"{TASK}-use")).to_be_visible()
     parts = [f"{TASK}-{part}" for part in ("prompt", "video", "presets")]
-    boxes = phone.evaluate(BOXES, parts)
+    boxes = phone.evaluate(RESTING, parts)
+    assert boxes[1]["top"] >= 0
+    assert boxes[1]["bottom"] <= 844
+    keep(phone, "phone")
     tops = [box["y"] for box in boxes]
     assert tops == sorted(tops)
     assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in boxes)
