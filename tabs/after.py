@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from serving.store import PLAYABLE
-from tabs.form import IN_TURN, QUIETLY, Update, path_of
+from tabs.form import IN_TURN, Update, path_of
 from tabs.parts.controls import NO_FILE
 from tabs.run import followed
 from text2video_zero.errors import UserError
@@ -45,22 +45,22 @@ class AfterRun:
 
     run: Run
     editor: Run
-    tabs: gr.Tabs
 
     def connect(self) -> None:
         """Connect the buttons that the tab has."""
         run, buttons = self.run, self.run.result.after.buttons
-        page = [run.controls.jobs, run.services.visitor]
-        buttons["use"].click(self.fill, page, run.controls.refill, **QUIETLY)
+        states, editor = run.controls.states, self.editor.controls.states
+        page = [states.jobs, run.services.visitor]
+        buttons["use"].click(self.fill, page, [states.refill, states.brought], **IN_TURN)
         for name in CHANGES.keys() & buttons.keys():
-            buttons[name].click(self.repeating(name), page, run.controls.followed, **IN_TURN)
+            buttons[name].click(self.repeating(name), page, states.followed, **IN_TURN)
         if "edit" in buttons:
-            buttons["edit"].click(self.send, page, [self.tabs, self.editor.controls.fields["clip"]], **QUIETLY)
+            buttons["edit"].click(self.send, page, [editor.refill, editor.brought], **IN_TURN)
 
     def fill(self, jobs: Any, visitor: str | None) -> Update:
         """Ask for the form as it was for the video."""
         entry = self._shown(jobs, visitor)
-        return self.run.controls.filled_by(entry.job) if entry else {}
+        return self.run.controls.filled_by(entry.job) if entry else gr.skip()
 
     def repeating(self, change: str) -> Callable[..., Update]:
         """The handler of one of CHANGES; a partial would lack the annotation by which Gradio hands the request over."""
@@ -74,11 +74,12 @@ class AfterRun:
         """Another video of the same request, with one of CHANGES."""
         entry = self._shown(jobs, visitor)
         if entry is None:
-            return {}
+            return gr.skip()
         request = entry.job.request
         changed = Job(dataclasses.replace(request, **CHANGES[change](request)), entry.job.checkpoint)
         try:
-            return {self.run.controls.followed: followed([self.run.services.submitted(changed, visitor, click)])}
+            entry = self.run.services.submitted(changed, visitor, click)
+            return {self.run.controls.states.followed: followed([entry])}
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
@@ -86,9 +87,8 @@ class AfterRun:
         """The video as the clip of the tab that changes clips by words."""
         entry = self._shown(jobs, visitor)
         if entry is None or entry.standing.stored is None:
-            return {}
-        clip = str(entry.standing.stored.files[PLAYABLE])
-        return {self.tabs: gr.Tabs(selected=self.editor.request.task), self.editor.controls.fields["clip"]: clip}
+            return gr.skip()
+        return self.editor.controls.filled({}, files={"clip": str(entry.standing.stored.files[PLAYABLE])}, show=True)
 
     def _shown(self, jobs: Any, visitor: str | None) -> Entry | None:
         """The job whose video is seen."""
@@ -96,7 +96,7 @@ class AfterRun:
         return next((entry for entry in reversed(found) if entry.standing.stored), None)
 
 
-def connect_loader(loader: gr.UploadButton, runs: Mapping[str, Run], tabs: gr.Tabs) -> None:
+def connect_loader(loader: gr.UploadButton, runs: Mapping[str, Run]) -> None:
     """A video of this app, or a .json of its settings, opens its tab and fills it."""
 
     def fill(upload: Any) -> Update:
@@ -105,15 +105,14 @@ def connect_loader(loader: gr.UploadButton, runs: Mapping[str, Run], tabs: gr.Ta
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error
         model, emptied = _model_of(settings, runs[task]), {"start_picture": NO_FILE}
-        form = runs[task].controls.filled(settings.values, model, settings.loras, emptied)
         if picture := settings.values.get("start_picture"):
             gr.Warning(
                 f"The video began with the picture {Path(str(picture)).name}: choose it as the start picture again."
             )
-        return {tabs: gr.Tabs(selected=task), **form}
+        return runs[task].controls.filled(settings.values, model, settings.loras, emptied, show=True)
 
-    forms = [run.controls.refill for run in runs.values()]
-    loader.upload(fill, loader, [tabs, *forms], preprocess=False, **QUIETLY)
+    forms = [state for run in runs.values() for state in (run.controls.states.refill, run.controls.states.brought)]
+    loader.upload(fill, loader, forms, preprocess=False, **IN_TURN)
 
 
 def _model_of(settings: Settings, run: Run) -> str | None:

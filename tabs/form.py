@@ -54,7 +54,8 @@ TYPED = {"fps", "play_fps"}
 """Numbers that are typed, however few there are to choose from."""
 
 IN_TURN: Waiting = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
-"""For listeners that wait for jobs, or set the state that others follow; any number at once."""
+"""For listeners that wait for jobs; and that set a state which others follow, of whose change Gradio tells in its queue
+alone. Any number at once."""
 
 LONGEST_SLIDER = 100
 """Whole numbers to choose from, above which a slider is too coarse to hit one and a number is typed instead."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from tabs.after import AfterRun, connect_loader
+from tabs.endpoint import Endpoint
 from tabs.form import IN_TURN, QUIETLY, Update
 from tabs.parts import strip as strip_module
-from tabs.parts.controls import STORAGE_SECRET
+from tabs.parts.controls import STORAGE_SECRET, build_states
 from tabs.parts.strip import build_strip
 from tabs.run import Run, followed
 from tabs.services import Services
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from serving.queue import Entry, JobQueue
 
 
+MAKE_VISITOR = """(known) => known || [...crypto.getRandomValues(new Uint8Array(16))]
+    .map((byte) => byte.toString(16).padStart(2, "0")).join("")"""
+
+
 def build_page(
     page: gr.Blocks, queue: JobQueue, menu: ModelMenu, header: Callable[[str], str], *, shared: bool
 ) -> None:
@@ -35,24 +39,46 @@ def build_page(
     visitor = gr.BrowserState(None, storage_key="text2video-zero-visitor", secret=STORAGE_SECRET)
     strip = build_strip(queue)
     services = Services(queue, menu, shared, page, visitor, strip)
+    states = {tab.request.task: build_states(tab.request.task) for tab in TABS}
     with gr.Row(elem_classes="head"):
         head = gr.HTML(header(""))
         loader = gr.UploadButton(
             "Load settings", size="sm", file_types=[".mp4", ".gif", ".zip", ".json"], scale=0, elem_id="load-settings"
         )
-    with gr.Tabs(elem_id="tasks", overflow_behavior="wrap") as tabs:
-        runs = {tab.request.task: build_tab(tab, services) for tab in TABS}
+    with gr.Tabs(elem_id="tasks", overflow_behavior="wrap"):
+        runs = {tab.request.task: build_tab(tab, services, states[tab.request.task]) for tab in TABS}
     strip.made.render()
-    page.load(lambda: header(queue.runner.describe_device()), None, head, **QUIETLY)
-    page.load(lambda known: known or secrets.token_hex(16), visitor, visitor, **QUIETLY)
-    page.load(lambda known: strip.listed(services.owner(known)), visitor, strip.made, **QUIETLY)
-    _connect_strip(services, tabs, runs)
     for run in runs.values():
-        AfterRun(run, runs[InstructPix2PixRequest.task], tabs).connect()
-    connect_loader(loader, runs, tabs)
+        AfterRun(run, runs[InstructPix2PixRequest.task]).connect()
+        Endpoint(run).connect()
+    page.load(lambda: header(queue.runner.describe_device()), None, head, **QUIETLY)
+    page.load(None, visitor, visitor, js=MAKE_VISITOR, api_visibility="private")
+    _connect_arrival(services, runs)
+    _connect_strip(services, runs)
+    connect_loader(loader, runs)
 
 
-def _connect_strip(services: Services, tabs: gr.Tabs, runs: Mapping[str, Run]) -> None:
+def _connect_arrival(services: Services, runs: Mapping[str, Run]) -> None:
+    """Whoever comes to the page, or comes back, sees what was made, and each tab follows what it followed last."""
+
+    def arrive(visitor: str | None, *jobs: Any) -> Update:
+        owner = services.owner(visitor)
+        page: Update = {services.strip.made: services.strip.listed(owner)}
+        for run, ids in zip(runs.values(), jobs, strict=True):
+            if entries := run.found(ids, owner):
+                page[run.controls.states.followed] = followed(entries)
+        return page
+
+    states = [run.controls.states for run in runs.values()]
+    services.page.load(
+        arrive,
+        [services.visitor, *(state.jobs for state in states)],
+        [services.strip.made, *(state.followed for state in states)],
+        **IN_TURN,
+    )
+
+
+def _connect_strip(services: Services, runs: Mapping[str, Run]) -> None:
     """What can be done with a video that was made."""
     strip, queue = services.strip, services.queue
 
@@ -69,20 +95,20 @@ def _connect_strip(services: Services, tabs: gr.Tabs, runs: Mapping[str, Run]) -
                     queue.stop(entry)
                 case strip_module.GO_ON:
                     queue.go_on(entry)
-                    page = _shown(run, entry, tabs)
+                    page = _shown(run, entry)
                 case strip_module.SHOW:
-                    page = _shown(run, entry, tabs)
+                    page = _shown(run, entry)
                 case strip_module.AGAIN:
-                    page = _shown(run, entry, tabs) | run.controls.filled_by(entry.job)
+                    page = _shown(run, entry) | run.controls.filled_by(entry.job)
                 case _:  # what no button of ours says
                     pass
         return {strip.made: strip.listed(owner), **page}
 
-    forms = [run.controls for run in runs.values()]
-    outputs = [state for form in forms for state in (form.followed, form.refill)]
-    strip.made.click(act, services.visitor, [strip.made, tabs, *outputs], **IN_TURN)
+    states = [run.controls.states for run in runs.values()]
+    outputs = [state for each in states for state in (each.followed, each.refill, each.brought)]
+    strip.made.click(act, services.visitor, [strip.made, *outputs], **IN_TURN)
 
 
-def _shown(run: Run, entry: Entry, tabs: gr.Tabs) -> Update:
+def _shown(run: Run, entry: Entry) -> Update:
     """The tab of a job, which follows it."""
-    return {tabs: gr.Tabs(selected=run.request.task), run.controls.followed: followed([entry])}
+    return run.controls.shown_tab() | {run.controls.states.followed: followed([entry])}

@@ -9,6 +9,7 @@ about the same mistake.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Iterator  # noqa: TC003 - Gradio reads the annotations of its handlers
 from dataclasses import dataclass, field, replace
@@ -94,20 +95,21 @@ class Run:
         """Connect the buttons of the tab."""
         controls, maps = self.controls, replace(self, maps_only=True)
         self._connect_start(controls.buttons.run, self.start)
-        self._connect_start(controls.buttons.confirmation.anyway, self.start_anyway)
+        self._connect_start(controls.buttons.anyway, self.start_anyway)
         if controls.buttons.show_maps is not None:
             self._connect_start(controls.buttons.show_maps, maps.start, maps_only=True)
-        outputs = [*self.result.outputs, controls.buttons.stop, controls.jobs, self.services.strip.made]
-        page = [self.services.visitor, self.result.video]
-        controls.followed.change(
-            self.follow, [controls.followed, *page], outputs, preprocess=False, trigger_mode="multiple", **IN_TURN
+        states = controls.states
+        states.followed.change(
+            self.follow,
+            [states.followed, self.services.visitor, self.result.video],
+            [*self.result.outputs, controls.buttons.stop, states.jobs, self.services.strip.made],
+            preprocess=False,
+            trigger_mode="multiple",
+            **IN_TURN,
         )
-        # What this browser followed last, it follows again.
-        self.services.page.load(self.follow, [controls.jobs, *page], outputs, preprocess=False, **IN_TURN)
         controls.buttons.stop.click(
-            self.stop, [controls.jobs, self.services.visitor], [controls.buttons.stop, self.result.status], **QUIETLY
+            self.stop, [states.jobs, self.services.visitor], [controls.buttons.stop, self.result.status], **QUIETLY
         )
-        controls.refill.change(controls.fill, controls.refill, list(controls.inputs.values()), **QUIETLY)
         self._connect_plan()
 
     def _connect_start(self, button: gr.Button, start: Any, *, maps_only: bool = False) -> None:
@@ -121,15 +123,18 @@ class Run:
         def amiss(**values: Any) -> list[dict[str, Any]]:
             return [at_the_field(open_fields.get(name), value) for name, value in values.items()]
 
+        names = [None if name in controls.files else name for name in controls.inputs]
+        kept = f"{json.dumps(controls.kept_as)}, {json.dumps(names)}"
         button.click(
             start,
             inputs_kwargs={
                 **controls.inputs_of_page,
                 **controls.batch,
                 "visitor": self.services.visitor,
-                "jobs": controls.jobs,
+                "jobs": controls.states.jobs,
             },
-            outputs=[controls.followed, self.result.status, *controls.buttons.confirmation.parts],
+            outputs=[controls.states.followed, self.result.status, controls.buttons.question],
+            js=f"(...values) => forms.keep({kept}, values)",
             validator=amiss,
             preprocess=False,
             **IN_TURN,
@@ -198,22 +203,19 @@ class Run:
         **values: Any,
     ) -> Iterator[Update]:
         """Put what the form asks for into the queue, or tell what is amiss; ask first where it takes very long."""
-        confirmation, owner = self.controls.buttons.confirmation, self.services.owner(visitor)
+        question, owner = self.controls.buttons.question, self.services.owner(visitor)
         try:
             asked = self.batch(model, values, self.services.room(visitor, request))
             seconds = sum(self.services.seconds(job) or 0 for job in asked)
             if seconds > ASK_FIRST_SECONDS and not sure and not self.maps_only:
-                yield {confirmation.row: gr.update(visible=True), confirmation.question: display.question(seconds)}
+                yield {question: display.question(seconds)}
                 return
             entries = [self.services.submitted(job, visitor, request) for job in asked]
         except UserError as error:
-            yield {self.result.status: display.line(str(error), "failed"), confirmation.row: gr.update(visible=False)}
+            yield {self.result.status: display.line(str(error), "failed"), question: ""}
             raise gr.Error(str(error), print_exception=False) from error
         before = [earlier for earlier in self.found(jobs, owner) if not earlier.standing.is_over]
-        yield {
-            self.controls.followed: followed([*before, *entries]),
-            confirmation.row: gr.update(visible=False),
-        }
+        yield {self.controls.states.followed: followed([*before, *entries]), question: ""}
 
     def start_anyway(
         self, model: str, visitor: str, jobs: list[str], request: gr.Request | None = None, **values: Any
@@ -232,17 +234,16 @@ class Run:
     async def follow(self, followed: Any, visitor: str, video: Any, request: gr.Request) -> AsyncIterator[Update]:
         """Fill the page with how jobs stand, one after the other, until the last is over or somebody else follows.
 
-        followed: ids of jobs, as the browser keeps them, or as `start` hands them on.  video: what is shown now.
+        followed: as `start` hands it on.  video: what is shown now.
         """
-        jobs = followed["jobs"] if isinstance(followed, dict) else followed
         owner, token = self.services.owner(visitor), object()
-        entries = self.found(jobs, owner)
+        entries = self.found(followed["jobs"] if followed else [], owner)
         if not entries:
-            yield {self.controls.jobs: []}  # a generator without a word would empty the page
+            yield {self.controls.states.jobs: []}  # a generator without a word would empty the page
             return
         self._take_over(owner, request.session_hash, token)
         listening = self.services.listening(request)
-        strip, shown = self.services.strip, Update({self.controls.jobs: [entry.job.id for entry in entries]})
+        strip, shown = self.services.strip, Update({self.controls.states.jobs: [entry.job.id for entry in entries]})
         yield dict(shown)
         listed, had_video = None, video is not None
 

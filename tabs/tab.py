@@ -6,6 +6,7 @@ a click and a video.
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -13,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs.endpoint import Endpoint
 from tabs.form import QUIETLY, Field, required, rows, sections, sizes, the, widget
 from tabs.parts.clip_source import build_clip_source
-from tabs.parts.controls import STORAGE_SECRET, Controls, build_batch, build_buttons, build_states
+from tabs.parts.controls import Controls, build_batch, build_buttons
 from tabs.parts.examples import build_examples, connect_examples
 from tabs.parts.model_choice import build_model_choice
-from tabs.parts.presets import build_presets, connect_presets
+from tabs.parts.presets import build_presets, build_setting_presets
 from tabs.parts.result import build_result
 from tabs.run import Run
 from text2video_zero.job import defaults_of
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from serving.menu import ModelMenu
+    from tabs.parts.controls import States
     from tabs.parts.model_choice import ModelChoice
-    from tabs.parts.presets import Presets
+    from tabs.parts.presets import Chips, Presets
     from tabs.services import Services
     from text2video_zero.requests import FieldSpec, Request
 
@@ -59,7 +60,7 @@ class Tab:
     only_with: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=lambda: MappingProxyType({}))
 
 
-def build_tab(tab: Tab, services: Services) -> Run:
+def build_tab(tab: Tab, services: Services, states: States) -> Run:
     """Render a tab and connect it. Call inside gr.Tabs."""
     task, request = tab.request.task, tab.request
     services = replace(services, menu=services.menu.of_task(task))
@@ -84,16 +85,25 @@ def build_tab(tab: Tab, services: Services) -> Run:
         fields |= settings.fields
         ordered = {name: fields[name] for name in declared}
         choice = settings.choice
-        controls = Controls(choice.model, choice.loras, ordered, buttons, settings.batch, source, *build_states(task))
+        controls = Controls(
+            choice.model,
+            choice.loras,
+            ordered,
+            buttons,
+            settings.batch,
+            source,
+            settings.chips,
+            states,
+            f"text2video-zero form {task} {services.menu.default}",  # another model has other defaults
+        )
         run = Run(request, services, controls, result)
         run.connect()
-        Endpoint(run).connect()
         if source is not None:
             source.connect(fields)
-        connect_examples(examples, tab.examples, fields)
-        choice.connect(request, fields, note)
-        settings.connect(tab, fields, result.seed)
-        _connect_memory(services, controls, f"{task}-{services.menu.default}")
+        connect_examples(examples, tab.examples, controls)
+        choice.connect(request, controls, note)
+        _connect_seed(fields["seed"], settings.seed_buttons, result.seed)
+        _connect_form(services, controls, task)
         _connect_only_with(tab, fields)
     return run
 
@@ -108,14 +118,12 @@ def _declared(request: type[Request], model: str) -> dict[str, tuple[Any, FieldS
 class _Settings:
     """What a tab has beside the fields that come first.
 
-    fields: the others.  quality, presets: rows of chips that fill some.  seed_buttons: back to a drawn seed, or on to
-    the last.
+    fields: the others.  chips: rows of presets that fill some.  seed_buttons: back to a drawn seed, or on to the last.
     """
 
     fields: dict[str, Field]
     choice: ModelChoice
-    quality: gr.Radio
-    presets: gr.Radio | None
+    chips: tuple[Chips, ...]
     batch: dict[str, gr.Textbox | gr.Slider]
     seed_buttons: list[gr.Button]
 
@@ -135,9 +143,10 @@ class _Settings:
         basics = groups.pop(BASICS)
         groups = {"Wording": [name for name in basics if name in WORDS], **groups}
         with left, gr.Column(elem_classes="settings"):
-            quality = build_presets(task)
-            defaults = {name: default for name, (default, _) in declared.items()}
-            presets = tab.presets.build(task, defaults) if tab.presets else None
+            chips = (build_setting_presets(task),)
+            if tab.presets:
+                defaults = {name: default for name, (default, _) in declared.items()}
+                chips += (build_presets(task, tab.presets, defaults),)
             with gr.Group():
                 shown_names = [name for name in basics if name not in WORDS]
                 fields = _build_fields(shown_names, declared, task, seed_buttons)
@@ -149,16 +158,7 @@ class _Settings:
                     fields |= _build_fields(names, declared, task, seed_buttons)
             batch = build_batch(task)
         the(gr.Dropdown, fields, "size").choices = sizes(menu.native_side(menu.default))
-        return cls(fields, choice, quality, presets, batch, seed_buttons)
-
-    def connect(self, tab: Tab, fields: Mapping[str, Field], seed_used: gr.Number) -> None:
-        """Let the chips fill the form, and the buttons at the seed change it, which they do within the browser."""
-        connect_presets(tab.request.task, self.quality, self.choice.model, fields)
-        if tab.presets and self.presets:
-            tab.presets.connect(self.presets, fields)
-        random, last = self.seed_buttons
-        random.click(None, outputs=fields["seed"], js="() => -1", api_visibility="private")
-        last.click(None, seed_used, fields["seed"], js="(used) => used ?? -1", api_visibility="private")
+        return cls(fields, choice, chips, batch, seed_buttons)
 
 
 def introduction(tab: Tab) -> str:
@@ -211,29 +211,32 @@ def _connect_only_with(tab: Tab, fields: Mapping[str, Field]) -> None:
         )
 
 
-def _connect_memory(services: Services, controls: Controls, key: str) -> None:
-    """The browser keeps what was entered, but for files, and fills it in when the page is loaded again.
+def _connect_seed(seed: Field, buttons: list[gr.Button], seed_used: gr.Number) -> None:
+    """The buttons at the seed change it, which they do within the browser."""
+    random, last = buttons
+    random.click(None, outputs=seed, js="() => -1", api_visibility="private")
+    last.click(None, seed_used, seed, js="(used) => used ?? -1", api_visibility="private")
 
-    key: tells the form from others, with other defaults.
+
+def _connect_form(services: Services, controls: Controls, task: str) -> None:
+    """Let the browser fill the form, keep what is entered but for files, and fill that in when the page comes again.
+
+    Gradio looks every target, input and output of an event up by a walk through the whole page, and after an event of
+    the server's it looks all up again that were outputs of any before. So each field has an event of its own, which
+    tells the browser alone; it also takes the mark off the presets that set the field.
     """
-    kept = gr.BrowserState(None, storage_key=f"text2video-zero-form-{key}", secret=STORAGE_SECRET)
-    widgets = [widget for widget in controls.inputs.values() if not isinstance(widget, gr.File)]
-    gr.on(
-        # Text when it has been written: a page of this many widgets is slow to look up two dozen of them at each key.
-        [
-            *(widget.blur if isinstance(widget, gr.Textbox) else widget.input for widget in widgets),
-            controls.buttons.run.click,
-        ],
-        None,
-        widgets,
-        kept,
-        js="(...values) => [values]",
-        api_visibility="private",
-    )
-    services.page.load(
-        None,
-        [kept, *widgets],
-        widgets,
-        js="(kept, ...now) => (kept?.length === now.length ? kept : now)",
-        api_visibility="private",
-    )
+    widgets = controls.filled_widgets
+    key, names, tab = json.dumps(controls.kept_as), json.dumps(list(widgets)), json.dumps(task)
+    for name, changed in controls.inputs.items():
+        if name in controls.files:
+            continue
+        rows = [chips.radio for chips in controls.chips if name in chips.fields]
+        ids = json.dumps([row.elem_id for row in rows])
+        js = f"(value) => forms.note({key}, {json.dumps(name)}, value, {ids})"
+        changed.input(None, changed, rows, js=js, api_visibility="private")
+    outputs, states = list(widgets.values()), controls.states
+    fill = f"(asked) => forms.fill({key}, {names}, {tab}, asked)"
+    states.refill.change(None, states.refill, outputs, js=fill, api_visibility="private")
+    files = [controls.fields[name] for name in controls.files]
+    states.brought.change(controls.bring, states.brought, files, **QUIETLY)
+    services.page.load(None, None, outputs, js=f"() => forms.kept({key}, {names})", api_visibility="private")

@@ -3,6 +3,42 @@
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const on = (event, react) => document.addEventListener(event, ({ target }) => react(target), true);
 
+  // What the events of a form call. What is entered stays in this browser, by field; values of SAME change nothing.
+  const SAME = { __type__: "update" };
+  const read = (key) => {
+    try {
+      return JSON.parse(localStorage.getItem(key)) ?? {};
+    } catch {
+      return {};
+    }
+  };
+  const store = (key, values) => {
+    try {
+      localStorage.setItem(key, JSON.stringify({ ...read(key), ...values }));
+    } catch {} // a browser that keeps nothing
+  };
+  const picked = (names, values) => names.map((name) => (name in values ? values[name] : SAME));
+  globalThis.forms = {
+    // The person has changed a field: the presets that set it, rows of chips by their ids, lose their mark.
+    note(key, name, value, rows) {
+      store(key, { [name]: value, ...Object.fromEntries(rows.map((row) => [row, null])) });
+      return rows.map(() => null);
+    },
+    // A run begins with these values, of which the first ones have names; a file has none.
+    keep(key, names, values) {
+      const entries = names.map((name, index) => [name, values[index]]);
+      store(key, Object.fromEntries(entries.filter(([name]) => name)));
+      return values;
+    },
+    fill(key, names, task, asked) {
+      if (!asked) return names.map(() => SAME);
+      if (asked.show) document.querySelector(`#tasks [data-tab-id="${task}"]`)?.click();
+      store(key, asked.values);
+      return picked(names, asked.values);
+    },
+    kept: (key, names) => picked(names, read(key)),
+  };
+
   // Ctrl+Enter, or Command+Enter, makes the video of the tab that is open.
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs.form import QUIETLY, Update, shown
+from tabs.form import Update, shown
 from text2video_zero.models.adapters import written
 from text2video_zero.models.catalogue import origin_of
 from text2video_zero.models.speeds import is_of_speed
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tabs.form import Field
     from tabs.parts.clip_source import ClipSource
+    from tabs.parts.presets import Chips
     from text2video_zero.job import Job
     from text2video_zero.requests import Request
 
@@ -29,31 +30,34 @@ STORAGE_SECRET = "text2video-zero"  # noqa: S105 - hides nothing: the browser's 
 
 
 @dataclass(frozen=True)
-class Confirmation:
-    """What asks before a run that takes very long; the row is seen then alone."""
-
-    row: gr.Column
-    question: gr.HTML
-    anyway: gr.Button
-
-    @property
-    def parts(self) -> list[Any]:
-        """What changes when it asks."""
-        return [self.row, self.question]
-
-
-@dataclass(frozen=True)
 class Buttons:
     """What stands below the form's first fields.
 
     plan: what the form asks for, in a line.  show_maps: makes the control maps alone, None for tasks without.
+    question: asks before a run that takes very long; while it is blank, the answers are not seen.  anyway: yes.
     """
 
     run: gr.Button
     show_maps: gr.Button | None
     stop: gr.Button
     plan: gr.HTML
-    confirmation: Confirmation
+    question: gr.HTML
+    anyway: gr.Button
+
+
+@dataclass(frozen=True)
+class States:
+    """What nobody sees of a tab. It stands before all tabs, where Gradio's search for a component finds it first.
+
+    followed: what the page follows: ids of jobs, and since when.  jobs: the same ids, as the browser keeps them.
+    refill: values that the form is to have, and since when; whether its tab is to be opened.
+    brought: the files that the form is to have, and since when; on the server, as no browser may name a path.
+    """
+
+    followed: gr.State
+    jobs: gr.BrowserState
+    refill: gr.JSON
+    brought: gr.State
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,9 @@ class Controls:
     loras: LoRAs on top of the model, a line each; None where only the models on offer may be loaded.
     batch: further prompts, and how many videos of each.
     clip_source: None for tasks that begin with words alone.
-    followed: what the page follows: ids of jobs, and since when.  jobs: the same ids, as the browser keeps them.
-    refill: values that the form is to have, and since when.
+    chips: rows of presets.
+    states: what the page follows, and what fills the form.
+    kept_as: the name under which the browser keeps what was entered.
     """
 
     model: gr.Dropdown
@@ -73,9 +78,14 @@ class Controls:
     buttons: Buttons
     batch: dict[str, gr.Textbox | gr.Slider]
     clip_source: ClipSource | None
-    followed: gr.State
-    jobs: gr.BrowserState
-    refill: gr.State
+    chips: tuple[Chips, ...]
+    states: States
+    kept_as: str
+
+    @property
+    def settings(self) -> Chips:
+        """The row of presets that hang on the model; others stand behind it."""
+        return self.chips[0]
 
     @property
     def files(self) -> list[str]:
@@ -100,34 +110,54 @@ class Controls:
         speed = job.request.speed if isinstance(job.request, FewStepRequest) else ""
         loras = [written(adapter) for adapter in added if not is_of_speed(adapter, speed)]
         files = {name: job.request.files.get(name, NO_FILE) for name in self.files}
-        return self.filled(job.request.to_dict(), model, loras, files)
+        return self.filled(job.request.to_dict(), model, loras, files, show=True)
 
     def filled(
         self,
         values: Mapping[str, Any],
-        model: str | None,
-        loras: Sequence[str],
+        model: str | None = None,
+        loras: Sequence[str] | None = None,
         files: Mapping[str, str] = MappingProxyType({}),
+        *,
+        show: bool = False,
     ) -> Update:
         """Ask for the form with these values of fields; others stay as they are.
 
-        The form answers to that in an event of its own: a click elsewhere on the page then touches the widgets of one
-        tab, and not of all.
+        The browser does it, in one event of its own that looks up what changes alone (form.fill in page.js).
 
-        model: None leaves what is chosen.  loras: as `read_adapter` reads them.
+        model, loras: None leaves what is chosen. Loras are as `read_adapter` reads them.
         files: field -> a path that the page may read, or NO_FILE; what it leaves out stays as it is: the paths among
             the values are of another machine or day.
+        show: open the tab, too.
         """
-        asked = {name: shown(value) for name, value in values.items()} | {"loras": "\n".join(loras)}
-        asked |= {"model": model} | {name: files.get(name) for name in self.files}
-        return {self.refill: {"values": asked, "since": time.monotonic()}}
+        plain = self.fields.keys() - self.files
+        asked = {name: shown(value) for name, value in values.items() if name in plain}
+        if model is not None:
+            asked["model"] = model
+        if loras is not None and self.loras is not None:
+            asked["loras"] = "\n".join(loras)
+        for chips in self.chips:
+            asked |= chips.marked(model or "", asked)
+        page: Update = {self.states.refill: {"values": asked, "show": show, "since": time.monotonic()}}
+        brought = {name: path for name, path in files.items() if name in self.files}
+        if brought:
+            page[self.states.brought] = {"files": brought, "since": time.monotonic()}
+        return page
 
-    def fill(self, refill: Mapping[str, Any] | None) -> Update:
-        """The form as it was asked for."""
-        asked = refill["values"] if refill else {}  # of a new page, None
-        filled = {widget: gr.skip() if asked.get(name) is None else asked[name] for name, widget in self.inputs.items()}
-        emptied = [self.fields[name] for name in self.files if asked.get(name) == NO_FILE]
-        return {**filled, **{widget: gr.update(value=None) for widget in emptied}}
+    def bring(self, brought: Mapping[str, Any] | None) -> Update:
+        """The files that the form was asked to have."""
+        files = brought["files"] if brought else {}  # of a new page, None
+        return {self.fields[name]: gr.update(value=path or None) for name, path in files.items()} or gr.skip()
+
+    def shown_tab(self) -> Update:
+        """Ask for the tab to be opened, with the form as it is."""
+        return self.filled({}, show=True)
+
+    @property
+    def filled_widgets(self) -> dict[str, Any]:
+        """What can be filled by its name: every value but the files, and the chips by their ids."""
+        rows = {str(chips.radio.elem_id): chips.radio for chips in self.chips}
+        return {name: widget for name, widget in self.inputs.items() if name not in self.files} | rows
 
 
 def build_buttons(request: type[Request]) -> Buttons:
@@ -141,12 +171,13 @@ def build_buttons(request: type[Request]) -> Buttons:
             show_maps = gr.Button("Show control map", elem_id=f"{task}-show-maps", scale=2, min_width=90)
         stop = gr.Button("Stop", variant="stop", interactive=False, elem_id=f"{task}-stop", scale=1, min_width=60)
     plan = gr.HTML(elem_id=f"{task}-plan", elem_classes="plan-slot")
-    with gr.Column(visible=False, elem_id=f"{task}-confirmation", elem_classes="confirmation") as row:
+    with gr.Column(elem_id=f"{task}-confirmation", elem_classes="confirmation"):
         question = gr.HTML()
         with gr.Row():
             anyway = gr.Button("Make it anyway", variant="primary", size="sm", elem_id=f"{task}-anyway")
-            gr.Button("Not now", size="sm").click(lambda: gr.update(visible=False), None, row, **QUIETLY)
-    return Buttons(run, show_maps, stop, plan, Confirmation(row, question, anyway))
+            not_now = gr.Button("Not now", size="sm")
+    not_now.click(None, None, question, js="() => ''", api_visibility="private")
+    return Buttons(run, show_maps, stop, plan, question, anyway)
 
 
 def build_batch(task: str) -> dict[str, gr.Textbox | gr.Slider]:
@@ -173,7 +204,7 @@ def build_batch(task: str) -> dict[str, gr.Textbox | gr.Slider]:
     return {"more_prompts": more, "each": each}
 
 
-def build_states(task: str) -> tuple[gr.State, gr.BrowserState, gr.State]:
-    """What the page follows, in this session and in this browser, and what fills its form."""
+def build_states(task: str) -> States:
+    """What the page follows, in this session and in this browser, and what fills the form."""
     jobs = gr.BrowserState([], storage_key=f"text2video-zero-{task}", secret=STORAGE_SECRET)
-    return gr.State(None), jobs, gr.State(None)
+    return States(gr.State(None), jobs, gr.JSON(None, visible=False), gr.State(None))

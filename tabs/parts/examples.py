@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import html
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
+
+from tabs.form import IN_TURN, Update
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tabs.form import Field
+    from tabs.parts.controls import Controls
 
 
 TELL_WHICH = """element.addEventListener("click", ({ target }) => {
@@ -41,25 +44,16 @@ def build_examples(examples: Sequence[Mapping[str, object]], fields: Mapping[str
     return None
 
 
-def connect_examples(
-    cards: gr.HTML | None, examples: Sequence[Mapping[str, object]], fields: Mapping[str, Field]
-) -> None:
+def connect_examples(cards: gr.HTML | None, examples: Sequence[Mapping[str, object]], controls: Controls) -> None:
     """Let a click on a card fill the fields that it names."""
     if cards is None:
         return
-    names = list(examples[0])
 
-    def fill(chosen: gr.EventData) -> list[Any]:
+    def fill(chosen: gr.EventData) -> Update:
         example = examples[chosen.example]
-        return [example[name] for name in names]
+        return controls.filled(example, files={"clip": str(example["clip"])})
 
-    cards.click(
-        fill,
-        outputs=[fields[name] for name in names],
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
-    )
+    cards.click(fill, outputs=[controls.states.refill, controls.states.brought], **IN_TURN)
 
 
 def cards_of(examples: Sequence[Mapping[str, object]]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs.form import QUIETLY, Update, shown, sizes
+from tabs.form import QUIETLY, Update, sizes
 from text2video_zero.job import defaults_of
 from text2video_zero.models.speeds import FULL_QUALITY, SPEED_FIELDS
 from text2video_zero.prompts.syntax import read_prompt
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from serving.menu import ModelMenu
     from tabs.form import Field
+    from tabs.parts.controls import Controls
     from text2video_zero.requests import Request
 
 
@@ -34,13 +35,14 @@ class ModelChoice:
     loras: gr.Textbox | None
     words: tuple[gr.Accordion, gr.HTML]
 
-    def connect(self, request: type[Request], fields: Mapping[str, Field], note: gr.HTML) -> None:
+    def connect(self, request: type[Request], controls: Controls, note: gr.HTML) -> None:
         """Choosing a model fills in its defaults and sizes, and lists its words.
 
         note: says which words of the prompt the model has never seen.
         """
-        self._connect_words(fields["prompt"], note)
-        self._connect_defaults(request, fields)
+        self._connect_words(controls.fields["prompt"], note)
+        self._connect_description(controls.fields)
+        self._connect_defaults(request, controls)
 
     def _connect_words(self, prompt: Field, note: gr.HTML) -> None:
         menu, model = self.menu, self.model
@@ -53,43 +55,60 @@ class ModelChoice:
             **QUIETLY,
         )
 
-        def list_words(name: str) -> tuple[Any, str]:
-            known = word_list(menu, name)
-            return gr.update(visible=bool(known)), known
-
-        model.change(list_words, model, list(self.words), **QUIETLY)
-
-    def _connect_defaults(self, request: type[Request], fields: Mapping[str, Field]) -> None:
-        """Choosing a model or a speed fills in its defaults, and takes back those of the one before."""
+    def _connect_description(self, fields: Mapping[str, Field]) -> None:
+        """Show what hangs on the model: its note, its words, its speeds and its sizes."""
         menu, model, speed = self.menu, self.model, fields.get("speed")
+
+        def describe(name: str) -> Update:
+            known, (accordion, words) = word_list(menu, name), self.words
+            choice = {speed: gr.update(visible=len(menu.speeds(name)) > 1)} if speed else {}
+            return {
+                model: gr.update(info=info_of(menu, name)),
+                accordion: gr.update(visible=bool(known)),
+                words: known,
+                fields["size"]: gr.update(choices=sizes(menu.native_side(name))),
+                **choice,
+            }
+
+        outputs = [model, *self.words, fields["size"], *([speed] if speed else [])]
+        model.change(describe, model, outputs, **QUIETLY)
+
+    def _connect_defaults(self, request: type[Request], controls: Controls) -> None:
+        """Choosing a model, a speed or a preset fills in what goes with it."""
+        menu, fields, settings = self.menu, controls.fields, controls.settings
+        speed, refill = fields.get("speed"), controls.states.refill
         by_speed = [name for name in SPEED_FIELDS if speed and name in fields]
         by_model = [name for name in fields if any(name in known.defaults for known in menu.models)]
 
-        def defaults(names: list[str], model_name: str, chosen: str) -> Update:
-            values = defaults_of(request.task, model_name or "", chosen)
-            return {fields[name]: shown(values[name]) for name in names}
+        def defaults(names: list[str], model: str | None, chosen: str) -> dict[str, Any]:
+            values = defaults_of(request.task, model or "", chosen)
+            return {name: values[name] for name in names}
 
-        def follow_model(name: str) -> Update:
-            choice = {speed: gr.update(visible=len(menu.speeds(name)) > 1)} if speed else {}
-            size = {fields["size"]: gr.update(choices=sizes(menu.native_side(name)))}
-            return {model: gr.update(info=info_of(menu, name)), **choice, **size}
+        def fill_for_model(model: str | None, preset: str | None, chosen: str = FULL_QUALITY) -> Update:
+            if preset is not None:  # the same preset, for the other model
+                values = {**defaults(by_model, model, FULL_QUALITY), **settings.values(preset, model or "")}
+            else:
+                kept = chosen if chosen in menu.speeds(model) else FULL_QUALITY
+                names = list(dict.fromkeys(by_model + (by_speed if chosen != kept else [])))
+                values = defaults(names, model, kept) | ({"speed": kept} if speed else {})
+            return controls.filled(values, model)
 
-        def fill_for_model(name: str, chosen: str = FULL_QUALITY) -> Update:
-            kept = chosen if chosen in menu.speeds(name) else FULL_QUALITY
-            names = list(dict.fromkeys(by_model + (by_speed if chosen != kept else [])))
-            return {**({speed: kept} if speed else {}), **defaults(names, name, kept)}
-
-        chosen = [speed] if speed else []
-        model.change(follow_model, model, [model, *chosen, fields["size"]], **QUIETLY)
         # Only by hand: an example or an earlier video brings a model together with its own settings.
-        filled = [fields[name] for name in dict.fromkeys([*by_model, *by_speed])]
-        model.input(fill_for_model, [model, *chosen], [*chosen, *filled], **QUIETLY)
+        chosen = [speed] if speed else []
+        self.model.input(fill_for_model, [self.model, settings.radio, *chosen], refill, **QUIETLY)
+        for chips in controls.chips:
+            chips.radio.input(
+                lambda preset, model, chips=chips: controls.filled(chips.values(preset, model or ""), model),
+                [chips.radio, self.model],
+                refill,
+                **QUIETLY,
+            )
         if isinstance(speed, gr.Radio | gr.Dropdown):
             speed.visible = len(menu.speeds(menu.default)) > 1
             speed.input(
-                lambda name, chosen: defaults(by_speed, name, chosen),
-                [model, speed],
-                [fields[name] for name in by_speed],
+                lambda model, chosen: controls.filled(defaults(by_speed, model, chosen), model),
+                [self.model, speed],
+                refill,
                 **QUIETLY,
             )
 

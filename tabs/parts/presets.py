@@ -1,4 +1,4 @@
-"""Presets: values for many fields at once, as a row of chips; a field that moves shows which of them still fits."""
+"""Presets: values for many fields at once, as a row of chips, of which the one that fits is marked."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs.form import QUIETLY, shown
 from text2video_zero.job import preset_values
 from text2video_zero.requests.presets import BALANCED, PRESETS, preset_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from tabs.form import Field
+    from collections.abc import Callable, Mapping
 
 
 @dataclass(frozen=True)
@@ -29,58 +26,52 @@ class Presets:
     table: Mapping[str, Mapping[str, object]]
 
     @property
-    def fields(self) -> list[str]:
+    def fields(self) -> tuple[str, ...]:
         """The fields that the presets fill."""
-        return list(next(iter(self.table.values())))
-
-    def matching(self, values: Mapping[str, object]) -> str | None:
-        """The entry that holds these values, None if there is none."""
-        return next((name for name, preset in self.table.items() if dict(preset) == dict(values)), None)
-
-    def build(self, task: str, values: Mapping[str, object]) -> gr.Radio:
-        """Lay them out, where one is chosen that fits the values."""
-        fitting = self.matching({name: values[name] for name in self.fields})
-        return _chips(list(self.table), fitting, self.label, self.help, f"{task}-presets")
-
-    def connect(self, radio: gr.Radio, fields: Mapping[str, Field]) -> None:
-        """A preset fills its fields, and the fields' values choose the preset."""
-        names = self.fields
-        widgets = [fields[name] for name in names]
-        radio.input(lambda preset: [self.table[preset][name] for name in names], radio, widgets, **QUIETLY)
-        gr.on(
-            [moved.change for moved in widgets],
-            lambda *values: self.matching(dict(zip(names, values, strict=True))),
-            widgets,
-            radio,
-            trigger_mode="always_last",
-            **QUIETLY,
-        )
+        return tuple(next(iter(self.table.values())))
 
 
-def build_presets(task: str) -> gr.Radio:
-    """The presets of a task that hang on the model: how good and how slow."""
+@dataclass(frozen=True)
+class Chips:
+    """A row of presets on the page.
+
+    radio: without a value where none fits.  presets: their names.  fields: what each of them fills.
+    values: preset, model -> field -> value.
+    """
+
+    radio: gr.Radio
+    presets: tuple[str, ...]
+    fields: tuple[str, ...]
+    values: Callable[[str, str], Mapping[str, Any]]
+
+    def fitting(self, model: str, values: Mapping[str, Any]) -> str | None:
+        """The preset that has these values for a model; None if there is none, or some are not told."""
+        told = {name: values.get(name) for name in self.fields}
+        return next((name for name in self.presets if self.values(name, model) == told), None)
+
+    def marked(self, model: str, values: Mapping[str, Any]) -> dict[str, str | None]:
+        """Which chip is marked once a form has these values, by the id of the row; nothing if they are none of its."""
+        touched = any(name in values for name in self.fields)
+        return {str(self.radio.elem_id): self.fitting(model, values)} if touched else {}
+
+
+def build_presets(task: str, presets: Presets, defaults: Mapping[str, Any]) -> Chips:
+    """Lay out presets that are the same for every model, where one is marked that fits the defaults."""
+    radio = _row(list(presets.table), None, presets.label, presets.help, f"{task}-presets")
+    chips = Chips(radio, tuple(presets.table), presets.fields, lambda name, _: dict(presets.table[name]))
+    radio.value = chips.fitting("", defaults)
+    return chips
+
+
+def build_setting_presets(task: str) -> Chips:
+    """Lay out the presets of a task that hang on the model: how good and how slow."""
     told = "; ".join(f"{preset.title}: {preset.help}" for preset in PRESETS.values())
     choices = [(preset.title, name) for name, preset in PRESETS.items()]
-    return _chips(choices, BALANCED, "Settings", f"{told}.", f"{task}-setting-presets")
+    radio = _row(choices, BALANCED, "Settings", f"{told}.", f"{task}-setting-presets")
+    return Chips(radio, tuple(PRESETS), preset_fields(task), lambda name, model: preset_values(task, model, name))
 
 
-def connect_presets(task: str, radio: gr.Radio, model: gr.Dropdown, fields: Mapping[str, Field]) -> None:
-    """A preset fills its fields, and the fields' values choose the preset."""
-    names = preset_fields(task)
-    filled = [fields[name] for name in names]
-
-    def fill(preset: str, model_name: str) -> list[Any]:
-        values = preset_values(task, model_name or "", preset)
-        return [shown(values[name]) for name in names]
-
-    def fitting(model_name: str, *values: Any) -> str | None:
-        return next((preset for preset in PRESETS if fill(preset, model_name) == list(values)), None)
-
-    radio.input(fill, [radio, model], filled, **QUIETLY)
-    gr.on([field.change for field in filled], fitting, [model, *filled], radio, trigger_mode="always_last", **QUIETLY)
-
-
-def _chips(choices: list[Any], value: str | None, label: str, info: str, elem_id: str) -> gr.Radio:
+def _row(choices: list[Any], value: str | None, label: str, info: str, elem_id: str) -> gr.Radio:
     return gr.Radio(
         choices, value=value, label=label, info=info, elem_id=elem_id, elem_classes="chips", interactive=True
     )

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,7 +12,7 @@ from PIL import Image
 from serving.menu import ModelMenu
 from tabs.look import display
 from tabs.parts.model_choice import unknown_words_note, word_list
-from tabs.parts.presets import Presets
+from tabs.parts.presets import build_presets
 from tabs.tasks import TEXT_TO_VIDEO
 from text2video_zero.events import Preview, Progress
 from text2video_zero.requests import TextToVideoRequest
@@ -98,10 +99,11 @@ def test_every_camera_preset_is_a_valid_request_and_the_defaults_are_one_of_them
     presets = TEXT_TO_VIDEO.presets
     for name, values in presets.table.items():
         assert TextToVideoRequest(prompt="a fox", **values)
-        assert presets.matching(values) == name
-    defaults = {name: default for name, default, _ in TextToVideoRequest.declarations() if name in presets.fields}
-    assert presets.matching(defaults)
-    assert Presets("", "", {"still": {"zoom": 0.0}}).matching({"zoom": 0.1}) is None
+        assert tuple(values) == presets.fields, name
+    defaults = {name: default for name, default, _ in TextToVideoRequest.declarations()}
+    with gr.Blocks(analytics_enabled=False):
+        assert build_presets("text-to-video", presets, defaults).radio.value == "Pan right-down"
+        assert build_presets("text-to-video", presets, defaults | {"zoom": 0.1}).radio.value is None
 
 
 def test_every_example_is_a_valid_request():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from PIL import Image
 
 from tests.browsing import NEEDS_CHROMIUM, chromium, keep, opened, playing, sync_api
 from tests.served import UnhurriedRunner, served
@@ -79,6 +82,39 @@ def test_a_closed_window_loses_nothing_and_the_strip_brings_it_all_back(browser,
         sync_api.expect(page.locator(f"{TASK}-steps input[type=number]")).to_have_value("60")
         page.locator(f"{STRIP} [data-act=delete]").click()
         sync_api.expect(page.locator(f"{STRIP} li")).to_have_count(0)
+
+
+def test_a_video_s_settings_bring_its_start_picture_or_take_away_that_of_another(browser, address, tmp_path):
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "me.png")
+    with opened(browser, address, width=1280, height=900) as page:
+        file, again = page.locator(f"{TASK}-start_picture"), page.locator(f"{STRIP} [data-act=again]")
+        ask(page, "a panda")
+        sync_api.expect(again).to_have_count(1)
+        page.get_by_role("button", name="Begin with a picture").click()
+        file.locator("input[type=file]").set_input_files(tmp_path / "me.png")
+        sync_api.expect(file.locator(".file")).to_have_count(1)
+        ask(page, "a fox")
+        sync_api.expect(again).to_have_count(2)
+        for video, pictures in ((1, 0), (0, 1)):  # the newest one is the first
+            again.nth(video).click()
+            sync_api.expect(file.locator(".file")).to_have_count(pictures)
+        sync_api.expect(page.locator(f"{TASK}-prompt textarea")).to_have_value("a fox")
+        assert page.errors == []
+
+
+def test_settings_come_back_by_the_button_below_the_video_and_from_a_file(browser, address, tmp_path):
+    (tmp_path / "made.json").write_text(json.dumps({"task": "edge", "request": {"prompt": "a cow"}}))
+    with opened(browser, address, width=1280, height=900) as page:
+        prompt = page.locator(f"{TASK}-prompt textarea")
+        ask(page, "a fox")
+        tell(page, "Done in")
+        prompt.fill("a panda")
+        page.locator(f"{TASK}-use").click()
+        sync_api.expect(prompt).to_have_value("a fox")
+        page.locator("input[type=file]").first.set_input_files(tmp_path / "made.json")
+        sync_api.expect(page.locator("#edge-prompt textarea")).to_be_visible()
+        sync_api.expect(page.locator("#edge-prompt textarea")).to_have_value("a cow")
+        assert page.errors == []
 
 
 def test_jobs_wait_in_a_queue_and_one_that_fails_takes_nothing_away(browser, address):

@@ -16,6 +16,16 @@ TASK = "#text-to-video"
 PLAYING = playing(f"{TASK}-video")
 # At one moment: the page may be on its way to the video.
 BOXES = "parts => parts.map(part => document.querySelector(part).getBoundingClientRect().toJSON())"
+# The same once nothing moves any more, and the window lies where it stays.
+RESTING = f"""async parts => {{
+    const now = () => ({BOXES})(parts);
+    for (let still = 0, last = ""; still < 20; await new Promise(requestAnimationFrame)) {{
+        const seen = JSON.stringify(now());
+        still = seen === last ? still + 1 : 0;
+        last = seen;
+    }}
+    return now();
+}}"""
 MOVING = f"() => document.querySelector('{TASK}-video video').currentTime"
 
 
@@ -135,14 +145,36 @@ def test_a_camera_preset_moves_the_sliders_and_a_slider_moved_by_hand_leaves_it(
     pan.fill("0.1")
     pan.blur()
     sync_api.expect(page.locator(f"{TASK}-presets label.selected")).to_have_count(0)
+    sync_api.expect(page.locator(f"{TASK}-setting-presets label.selected")).to_have_count(0)
+    page.reload()  # the browser keeps what was chosen, and what was entered
+    page.get_by_role("button", name="Motion").click()
+    sync_api.expect(pan).to_have_value("0.1")
+    sync_api.expect(page.locator(f"{TASK}-pan_y input[type=number]")).to_have_value("0")
+    sync_api.expect(page.locator(f"{TASK}-presets label.selected")).to_have_count(0)
 
 
-def test_on_a_phone_the_video_comes_right_below_the_prompt(phone):
-    ask(phone, prompt="a fox", steps=4)
+def test_a_setting_preset_stays_chosen_when_the_model_changes(page):
+    page.get_by_role("button", name="Sampling").click()
+    steps, chosen = page.locator(f"{TASK}-steps input[type=number]"), f"{TASK}-setting-presets label.selected"
+    page.locator(f"{TASK}-setting-presets").get_by_text("Best", exact=True).click()
+    sync_api.expect(steps).to_have_value("100")
+    for model, number in (("toyland", "50"), ("sd-1.5", "100")):
+        page.locator(f"{TASK}-model input").fill(model)
+        page.keyboard.press("Enter")
+        sync_api.expect(steps).to_have_value(number)
+        sync_api.expect(page.locator(chosen)).to_have_text("Best")
+
+
+def test_on_a_phone_the_video_comes_right_below_the_prompt_and_is_seen_whole_when_it_is_done(phone):
+    ask(phone, prompt="a fox", steps=60)
     phone.wait_for_function(PLAYING)
-    keep(phone, "phone")
+    sync_api.expect(phone.locator(f"{TASK}-status")).to_contain_text("Done in")
+    sync_api.expect(phone.locator(f"{TASK}-use")).to_be_visible()
     parts = [f"{TASK}-{part}" for part in ("prompt", "video", "presets")]
-    boxes = phone.evaluate(BOXES, parts)
+    boxes = phone.evaluate(RESTING, parts)
+    assert boxes[1]["top"] >= 0
+    assert boxes[1]["bottom"] <= 844
+    keep(phone, "phone")
     tops = [box["y"] for box in boxes]
     assert tops == sorted(tops)
     assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in boxes)
