@@ -152,7 +152,7 @@ PRESETS: dict[str, Recipe] = {
             "judge": Plan(steps=1_500, minutes=3, batch=64, rate=2e-3),
             "clip": Plan(steps=1_500, minutes=3.5, batch=96, rate=1e-3),
             "unet": Plan(steps=4_000, minutes=60, batch=16, rate=1e-3, ema=0.998),
-            "unet-right": Plan(steps=800, minutes=12, batch=16, rate=5e-4, ema=0.998),
+            "unet-right": Plan(steps=2_400, minutes=85, batch=16, rate=5e-4, ema=0.998),
         },
     ),
     "gpu": Recipe(
