@@ -7,17 +7,18 @@ import json
 import gradio as gr
 import pytest
 
+import app
 from model_manager import ModelManager
+from serving.local import LocalRunner
 from serving.menu import ModelMenu
-from tabs.form import widget
-from tabs.parts.model_choice import build_model_choice
-from tabs.tasks import TABS
+from serving.queue import JobQueue
+from serving.store import JobStore
 from tests.fake_hub import FakeHub
 from tests.runs import sampled
 from tests.tiny_models import write_lora
 from text2video_zero.__main__ import build_parser, job_of, main
 from text2video_zero.errors import UserError
-from text2video_zero.job import build_job, defaults_of
+from text2video_zero.job import build_job, defaults_of, preset_values
 from text2video_zero.models import speeds
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
 from text2video_zero.models.hub import Hub
@@ -31,6 +32,7 @@ from text2video_zero.models.speeds import (
     speeds_of,
 )
 from text2video_zero.requests import EdgeRequest, FewStepRequest, InstructPix2PixRequest, Size, TextToVideoRequest
+from text2video_zero.requests.presets import PAPER
 from text2video_zero.requests.video import FEW_STEP_SPEEDS
 from text2video_zero.sampling.motion.plan import MotionPlan
 
@@ -121,32 +123,40 @@ class TestMenu:
             assert defaults_of(task, "toyland")["steps"] != 8
             assert defaults_of(task, "sd-1.5", "Hyper-SD")["steps"] == 8
 
-    @pytest.mark.parametrize("task", TASKS)
     @pytest.mark.parametrize("model", ["toyland", "sd-1.5"])
     @pytest.mark.parametrize("own", [True, False])
-    def test_the_page_shows_the_choice_with_models_that_have_one(self, task, model, own, monkeypatch):
+    def test_the_page_shows_the_choice_with_models_that_have_one(self, model, own, monkeypatch, tmp_path):
         monkeypatch.setattr(speeds, "can_be_had", lambda source: own or source != str(TOYLAND_STUDENT))
-        tab = next(tab for tab in TABS if tab.request.task == task)
-        menu = ModelMenu(model, free=True)
-        with gr.Blocks(analytics_enabled=False) as page:
-            choice = build_model_choice(task, menu)
-            declared = tab.request.declarations()
-            fields = {name: widget(name, default, spec, task) for name, default, spec in declared}
-            choice.connect(tab.request, fields, gr.HTML())
-        if task == "instruct-pix2pix":
-            assert "speed" not in fields
-            return
-        assert fields["speed"].visible is (own or model == "sd-1.5")
-        *_, follow_model, fill_for_model, on_speed = (dependency.fn for dependency in page.fns.values())
-        set_by_speed = on_speed("sd-1.5", "LCM")
-        assert set_by_speed[fields["steps"]] == 8
-        assert set_by_speed[fields["sampler"]] == "LCM"
-        back = fill_for_model("toyland", "LCM")
-        assert back[fields["speed"]] == FULL_QUALITY
-        assert back[fields["sampler"]] == "DDIM"
-        assert fill_for_model("sd-1.5", "LCM")[fields["speed"]] == "LCM"
-        for name in ("toyland", "sd-1.5"):
-            assert follow_model(name)[fields["speed"]] == gr.update(visible=own or name == "sd-1.5")
+        queue = JobQueue(LocalRunner(lambda: pytest.fail("no model is wanted")), JobStore(tmp_path))
+        handlers = app.build_app(queue, ModelMenu(model, free=True)).fns.values()
+        for task in TASKS:
+            controls = next(one.fn.__self__.run.controls for one in handlers if one.api_name == task)
+            speed = controls.fields.get("speed")
+            assert (speed is None) is (task == "instruct-pix2pix")
+            if speed is None:
+                continue
+            assert speed.visible is (own or model == "sd-1.5")
+
+            def handler(name, *inputs):
+                """What answers to these widgets, in `ModelChoice`."""
+                return next(
+                    one.fn for one in handlers if one.inputs == list(inputs) and one.fn.__qualname__.endswith(name)
+                )
+
+            def filled(answer, refill=controls.states.refill):
+                return answer[refill]["values"]
+
+            set_by_speed = filled(handler("<lambda>", controls.model, speed)("sd-1.5", "LCM"))
+            assert (set_by_speed["steps"], set_by_speed["sampler"]) == (8, "LCM")
+            fill_for_model = handler("fill_for_model", controls.model, controls.settings.radio, speed)
+            back = filled(fill_for_model("toyland", None, "LCM"))
+            assert (back["speed"], back["sampler"]) == (FULL_QUALITY, "DDIM")
+            assert filled(fill_for_model("sd-1.5", None, "LCM"))["speed"] == "LCM"
+            same_preset = filled(fill_for_model("sd-1.5", PAPER, "LCM"))
+            assert same_preset["steps"] == preset_values(task, "sd-1.5", PAPER)["steps"]
+            describe = handler("describe", controls.model)
+            for name in ("toyland", "sd-1.5"):
+                assert describe(name)[speed] == gr.update(visible=own or name == "sd-1.5")
 
 
 class TestLoading:
