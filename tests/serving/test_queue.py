@@ -23,7 +23,7 @@ from serving.queue import PROGRESS_SECONDS, JobQueue
 from serving.store import JobStore
 from tests.media.clip_files import CASES, hung_decoder
 from text2video_zero.errors import UserError
-from text2video_zero.events import Notice
+from text2video_zero.events import Notice, Progress
 from text2video_zero.job import Job
 from text2video_zero.media.settings import read_settings
 from text2video_zero.media.video import probe_encoder
@@ -239,6 +239,18 @@ def test_what_a_program_did_not_finish_the_next_one_goes_on_with_to_the_same_vid
     assert videos[0] == videos[1]
 
 
+class HeardRunner(LocalRunner):
+    """Remembers how far its jobs were, more often than whoever watches is told."""
+
+    heard: tuple[Progress, ...] = ()
+
+    def run(self, job):
+        for event in super().run(job):
+            if isinstance(event, Progress):
+                self.heard += (event,)
+            yield event
+
+
 @pytest.mark.slow
 def test_a_program_that_is_killed_loses_a_step_and_the_next_one_makes_the_same_video(
     manager, store, job, tiny_checkpoint
@@ -246,15 +258,17 @@ def test_a_program_that_is_killed_loses_a_step_and_the_next_one_makes_the_same_v
     command = [sys.executable, "-c", KILLED_IN_THE_MIDDLE, str(store.folder), str(tiny_checkpoint)]
     killed = subprocess.run(command, check=False, cwd=Path(queue_module.__file__).parent.parent, timeout=300)
     assert killed.returncode == -signal.SIGKILL
-    queue = JobQueue(LocalRunner(lambda: manager), store)
+    runner = HeardRunner(lambda: manager)
+    queue = JobQueue(runner, store)
     queue.open()
     (entry,) = queue.of("")
     assert isinstance(entry.standing.state, Interrupted)
     assert entry.folder.steps.is_dir()
     queue.go_on(entry)
-    smoothed = [standing.state.progress for standing, _ in watch(queue, entry) if is_smoothing(standing)]
+    watch(queue, entry)
     assert "Going on after the last step that an earlier run has kept." in entry.standing.notes
-    assert min(progress.step for progress in smoothed) >= 2
+    smoothed = [progress.step for progress in runner.heard if progress.stage == "Smoothing the background"]
+    assert min(smoothed) >= 2
     assert not entry.folder.steps.exists()
     assert queue.pace.estimate(entry.job, "cuda") is None  # a part of a job tells nothing of how long one takes
     fresh = queue.submit(job(SMOOTHED))
@@ -262,10 +276,6 @@ def test_a_program_that_is_killed_loses_a_step_and_the_next_one_makes_the_same_v
     queue.close()
     videos = [made.standing.stored.files[".mp4"].read_bytes() for made in (entry, fresh)]
     assert videos[0] == videos[1]
-
-
-def is_smoothing(standing):
-    return isinstance(standing.state, Running) and standing.state.progress.stage == "Smoothing the background"
 
 
 @pytest.mark.parametrize("patience", [0.0, 3600.0])

@@ -9,7 +9,7 @@ import pytest
 from gradio_client import Client, handle_file
 
 from tabs.tasks import TABS
-from tests.browsing import NEEDS_CHROMIUM, chromium, keep, opened, playing
+from tests.browsing import NEEDS_CHROMIUM, chromium, keep, opened, playing, sync_api
 from tests.served import served
 from text2video_zero.__main__ import main
 from text2video_zero.media.clips import probe, read_clip
@@ -89,6 +89,7 @@ class TestBrowser:
         task = f"#{tab.request.task}"
         page.get_by_role("tab", name=tab.request.title, exact=True).click()
         page.locator(f"{task}-examples").get_by_text(tab.examples[0]["prompt"]).first.click()
+        sync_api.expect(page.locator(f"{task}-prompt textarea")).to_have_value(tab.examples[0]["prompt"])
         with_clip = issubclass(tab.request, ClipRequest)
         if with_clip:
             page.locator(f"{task}-clip-preview .clip").wait_for()
