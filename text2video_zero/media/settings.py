@@ -18,7 +18,7 @@ from text2video_zero.media.files import listed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Whatever a damaged or foreign file does to its reader. RuntimeError: zipfile raises it, or an error derived from it, for
+# Whatever a damaged or foreign file does to its reader. RuntimeError: zipfile raises it, or one derived from it, for
 # members that are locked or packed by a method that it does not know.
 UNREADABLE = (
     *(OSError, ValueError, KeyError, SyntaxError, EOFError, RuntimeError),
