@@ -98,6 +98,7 @@ def variants_of(pipeline: Pipeline) -> dict[str, tuple[Run, ...]]:
     plain = paper_request(8, 8, 10)
     requests = {f"{size} at a time": replace(plain, chunk_size=size) for size in (8, 4, 2, 1)} | {
         **{references: replace(plain, reference_frames=references) for references in REFERENCE_FRAMES[1:]},
+        **{f"guidance until {end}": replace(plain, guidance_end=end) for end in (0.8, 0.5)},
         "token merging 0.5": replace(plain, token_merging=0.5),
         "without cross-frame attention": replace(plain, cross_frame_attention=False),
     }

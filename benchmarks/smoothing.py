@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from model_manager import ModelManager
+from text2video_zero.attention.branches import Branches
 from text2video_zero.attention.patches import attention_of
 from text2video_zero.device.offload import Placement
 from text2video_zero.evaluation.metrics import flow_warp_error, iou, pose_warp_error
@@ -28,12 +29,12 @@ from text2video_zero.models.selection import find_checkpoint
 from text2video_zero.prompts.encoding import encoded_prompts
 from text2video_zero.requests import TextToVideoRequest
 from text2video_zero.sampling.decoding import decoded_frames
-from text2video_zero.sampling.guidance import TextGuidance, negative_branch
+from text2video_zero.sampling.guidance import TextGuidance
 from text2video_zero.sampling.kept_steps import KeptSteps
 from text2video_zero.sampling.motion.warp import forward_noise
 from text2video_zero.sampling.noise import frame_noise
 from text2video_zero.sampling.smoothing import dilated
-from text2video_zero.tasks.text_to_video import ClipRun, motion_plan
+from text2video_zero.tasks.text_to_video import ClipRun, motion_plan, text_guidance
 from toyland.world.captions import caption
 from toyland.world.scene import SUBJECTS, Scene, random_scene, render
 
@@ -92,8 +93,8 @@ def mask_scores(pipeline: Pipeline, scene: Scene, text: str, seed: int) -> MaskS
     pixels = torch.from_numpy(rendering.image).permute(2, 0, 1)[None].float() / 127.5 - 1
     clean = components.vae.encode(pixels).latent_dist.mean * components.vae.config.scaling_factor
     noise = frame_noise(seed, 0, clean.shape, "cpu")
-    guidance = TextGuidance(components.unet, encoded_prompts(components, text, None), 1.0)
-    detector = CrossAttentionDetector(pipeline, text, "", frames=1, branches=1)
+    guidance = TextGuidance(components.unet, encoded_prompts(components, text, None), 1.0, Branches(1))
+    detector = CrossAttentionDetector(pipeline, text, "", frames=1, branches=Branches(1))
     with detector.observing():
         for timestep in TIMESTEPS:
             noisy = forward_noise(clean, noise, 1.0, components.scheduler.alphas_cumprod[timestep].item())
@@ -114,15 +115,11 @@ def centred_disc(height: int, width: int) -> np.ndarray:
 
 def clip_scores(pipeline: Pipeline, request: TextToVideoRequest) -> ClipScores:
     """Sample a clip without and with smoothing, from one start, and compare."""
-    components = pipeline.components
-    embeddings = encoded_prompts(
-        components, request.prompt, negative_branch(request.negative_prompt, request.guidance_scale)
-    )
-    guidance = TextGuidance(components.unet, embeddings, request.guidance_scale)
-    plan = motion_plan(request, pipeline)
-    detector = CrossAttentionDetector(pipeline, request.prompt, "", request.frames, len(embeddings))
+    components, plan = pipeline.components, motion_plan(request, pipeline)
+    guidance = text_guidance(request, pipeline, plan)
+    detector = CrossAttentionDetector(pipeline, request.prompt, "", request.frames, guidance.branches)
     placement = Placement.of(pipeline, request.chunk_size)
-    with placement, attention_of(request, len(embeddings), components.unet) as memory:
+    with placement, attention_of(request, guidance.branches, components.unet) as memory:
         run = ClipRun(request, pipeline, plan, guidance, memory, placement, KeptSteps())
         joint = plan.joint, range(plan.begin, len(plan.joint.timesteps))
         start = result_of(run.start())

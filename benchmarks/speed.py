@@ -17,6 +17,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from model_manager import ModelManager
+from text2video_zero.attention.branches import Branches
 from text2video_zero.attention.cross_frame import cross_frame_attention
 from text2video_zero.attention.text_keys import text_memory
 from text2video_zero.attention.token_merging import token_merging
@@ -49,10 +50,10 @@ def chunk_seconds(unet: UNet2DConditionModel, cells: int, frames: int, merging: 
     latents = torch.randn(frames, 4, cells, cells, device=device, dtype=unet.dtype)
     text = torch.randn(frames, TOKENS, unet.config["cross_attention_dim"], device=device, dtype=unet.dtype)
     with ExitStack() as patches:
-        memory = patches.enter_context(cross_frame_attention(unet, branches=1))
+        memory = patches.enter_context(cross_frame_attention(unet, branches=Branches(1)))
         patches.enter_context(token_merging(merging, unet))
         if remember_text:
-            patches.enter_context(text_memory(unet, branches=1))
+            patches.enter_context(text_memory(unet, branches=Branches(1)))
         with memory.anchor_pass():
             unet(latents[:1], 500.0, encoder_hidden_states=text[:1]).sample.cpu()
         began = clock()

@@ -29,10 +29,8 @@ from text2video_zero.prompts.loras import what_was_left_out
 from text2video_zero.requests import ControlledRequest, FewStepRequest, InstructPix2PixRequest, TextToVideoRequest
 from text2video_zero.requests.fields import FILES
 from text2video_zero.sampling.decoding import decoded_frames
-from text2video_zero.sampling.guidance import negative_branch
 from text2video_zero.sampling.kept_steps import KeptSteps
 from text2video_zero.sampling.motion.split import shifted
-from text2video_zero.sampling.sdxl import added_conditions
 from text2video_zero.tasks.controlled import detect, sample_controlled
 from text2video_zero.tasks.instructed import sample_instructed
 from text2video_zero.tasks.start_picture import picture_hash
@@ -149,11 +147,9 @@ def sample(
         yield Notice(left_out)
     match request:
         case TextToVideoRequest():
-            with _conditions(request, pipeline, prompt):
-                return (yield from sample_text_to_video(request, pipeline, kept))
+            return (yield from sample_text_to_video(request, pipeline, kept))
         case ControlledRequest():
-            with _conditions(request, pipeline, prompt):
-                return (yield from sample_controlled(request, pipeline, detectors, kept))
+            return (yield from sample_controlled(request, pipeline, detectors, kept))
         case InstructPix2PixRequest():
             return (yield from sample_instructed(request, pipeline, kept))
         case _:
@@ -203,12 +199,6 @@ def _stored(frames: Iterator[np.ndarray], count: int, stage: str) -> Generator[E
     if stored is None:
         raise ValueError("a video has at least one frame")
     return stored
-
-
-def _conditions(
-    request: TextToVideoRequest | ControlledRequest, pipeline: Pipeline, prompt: str
-) -> AbstractContextManager[None]:
-    return added_conditions(pipeline, prompt, negative_branch(request.negative_prompt, request.guidance_scale))
 
 
 def settings(request: VideoRequest, pipeline: Pipeline, picture: str = "") -> dict[str, Any]:

@@ -8,8 +8,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 Value = TypeVar("Value")
-
-
 Item = TypeVar("Item")
 Told = TypeVar("Told")
 

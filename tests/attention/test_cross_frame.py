@@ -8,6 +8,7 @@ from diffusers import ControlNetModel
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 
 from tests.tiny_models import tiny_unet
+from text2video_zero.attention.branches import Branches
 from text2video_zero.attention.cross_frame import CrossFrameProcessor, FrameMemory, cross_frame_attention, spans
 from text2video_zero.attention.processors import is_self_attention
 from text2video_zero.attention.text_keys import TextMemoryProcessor
@@ -81,7 +82,7 @@ def by_definition(unet, latents, text, references):
 def test_equals_the_definition(unet, batch, branches, references, chunk_size, frames):
     latents, text = batch[0][:frames], batch[1][:branches]
     ours = torch.zeros(branches, *latents.shape)
-    with cross_frame_attention(unet, branches=branches, references=references) as memory:
+    with cross_frame_attention(unet, branches=Branches(branches), references=references) as memory:
         for span in spans(frames, [0], memory.key_frame_every):
             memory.begin(span)
             for begin in range(span.start, span.stop, chunk_size):
@@ -111,7 +112,7 @@ def test_the_anchor_frame_sees_itself_alone(unet, batch):
     for references in REFERENCE_FRAMES:
         for count in (1, 3):
             with (
-                cross_frame_attention(unet, branches=len(text), references=references) as memory,
+                cross_frame_attention(unet, branches=Branches(len(text)), references=references) as memory,
                 memory.anchor_pass(),
             ):
                 anchor = predicted(unet, latents[:count], text)[::count]
@@ -127,20 +128,21 @@ def test_norms_of_queries_and_keys_have_their_say():
         torch.nn.init.normal_(norm.weight)
         torch.nn.init.normal_(norm.bias)
     frames = torch.randn(1, 12, 16)
-    memory = FrameMemory(branches=1)
+    memory = FrameMemory(branches=Branches(1))
     processor = CrossFrameProcessor(memory, "layer")
     with memory.anchor_pass():
         anchor = processor(attn, frames)
     assert torch.allclose(anchor, AttnProcessor2_0()(attn, frames), atol=1e-6)
     assert torch.allclose(processor(attn, frames), anchor, atol=1e-6)  # a later frame that looks the same
     text = torch.randn(1, 5, 16)
-    assert torch.allclose(TextMemoryProcessor(1)(attn, frames, text), AttnProcessor2_0()(attn, frames, text), atol=1e-6)
+    remembering = TextMemoryProcessor(Branches(1))
+    assert torch.allclose(remembering(attn, frames, text), AttnProcessor2_0()(attn, frames, text), atol=1e-6)
 
 
 @torch.inference_mode()
 def test_leaving_restores_the_model_bit_for_bit(unet, batch):
     before, processors = predicted(unet, *batch), dict(unet.attn_processors)
-    with cross_frame_attention(unet, branches=2) as memory, memory.anchor_pass():
+    with cross_frame_attention(unet, branches=Branches(2)) as memory, memory.anchor_pass():
         predicted(unet, batch[0][:1], batch[1])
     assert all(unet.attn_processors[name] is found for name, found in processors.items())
     assert torch.equal(predicted(unet, *batch), before)
@@ -151,14 +153,14 @@ def test_leaving_restores_the_model_bit_for_bit(unet, batch):
 def test_an_exception_restores_every_model(unet):
     controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8))
     before = [dict(model.attn_processors) for model in (unet, controlnet)]
-    with pytest.raises(RuntimeError, match="injected"), cross_frame_attention(unet, controlnet, branches=2):
+    with pytest.raises(RuntimeError, match="injected"), cross_frame_attention(unet, controlnet, branches=Branches(2)):
         raise RuntimeError("injected")
     after = [dict(model.attn_processors) for model in (unet, controlnet)]
     assert before == after
 
 
 def test_patches_self_attention_alone(unet):
-    with cross_frame_attention(unet, branches=2):
+    with cross_frame_attention(unet, branches=Branches(2)):
         patched = {n for n, found in unet.attn_processors.items() if isinstance(found, CrossFrameProcessor)}
     assert patched == {name for name in unet.attn_processors if name.endswith("attn1.processor")}
     assert not any(is_self_attention(unet, name) for name in unet.attn_processors if ".attn2." in name)
@@ -166,7 +168,7 @@ def test_patches_self_attention_alone(unet):
 
 def test_models_share_a_memory_without_mixing(unet):
     controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8))
-    with cross_frame_attention(unet, controlnet, branches=2):
+    with cross_frame_attention(unet, controlnet, branches=Branches(2)):
         layers = [
             found.layer
             for model in (unet, controlnet)

@@ -13,6 +13,7 @@ from tests.runs import sampled
 from tests.sampling.test_denoising import order
 from tests.tiny_models import tiny_unet
 from text2video_zero.attention import patches
+from text2video_zero.attention.branches import Branches
 from text2video_zero.attention.text_keys import TextMemoryProcessor, text_memory
 from text2video_zero.models.checkpoints import INSTRUCT_PIX2PIX, Checkpoint
 from text2video_zero.requests import EdgeRequest, InstructPix2PixRequest, Size
@@ -86,7 +87,7 @@ def test_each_layer_computes_them_once_in_a_run(pipeline):
 @torch.inference_mode()
 def test_a_model_may_go_on_in_another_type(unet):
     latents, text = torch.randn(6, 4, 8, 8), torch.randn(2, 6, 16).repeat_interleave(3, 0)
-    with text_memory(unet, branches=2):
+    with text_memory(unet, branches=Branches(2)):
         unet(latents[::3], 500, encoder_hidden_states=text[::3])
         unet.double()
         try:
@@ -99,9 +100,9 @@ def test_a_model_may_go_on_in_another_type(unet):
 @pytest.mark.parametrize("error", [RuntimeError, GeneratorExit])
 def test_leaving_restores_what_was_there(unet, error):
     before = dict(unet.attn_processors)
-    with text_memory(unet, branches=2):
+    with text_memory(unet, branches=Branches(2)):
         patched = {name for name, found in unet.attn_processors.items() if isinstance(found, TextMemoryProcessor)}
     assert patched == {name for name in before if name.endswith("attn2.processor")}
-    with pytest.raises(error), text_memory(unet, branches=2):
+    with pytest.raises(error), text_memory(unet, branches=Branches(2)):
         raise error
     assert all(unet.attn_processors[name] is found for name, found in before.items())

@@ -11,6 +11,7 @@ from hypothesis import strategies as some
 from tests.runs import sampled
 from tests.sampling.test_denoising import order
 from tests.tiny_models import tiny_unet
+from text2video_zero.attention.branches import Branches
 from text2video_zero.attention.cross_frame import CrossFrameProcessor, cross_frame_attention
 from text2video_zero.attention.token_merging import Call, MergingProcessor, merged_layers, token_merging
 from text2video_zero.generate import generate
@@ -102,7 +103,7 @@ def test_no_ratio_patches_nothing(unet):
 @torch.inference_mode()
 def test_the_anchor_is_remembered_as_merged_cells(unet):
     latents, text = torch.randn(3, 4, 8, 8), torch.randn(1, 6, 16)
-    with cross_frame_attention(unet, branches=1) as memory, token_merging(0.5, unet), memory.anchor_pass():
+    with cross_frame_attention(unet, branches=Branches(1)) as memory, token_merging(0.5, unet), memory.anchor_pass():
         unet(latents[:1], 500, encoder_hidden_states=text)
         cells = {layer.partition(".")[2]: key.shape[1] for layer, (key, _) in memory.anchors.items()}
     merged = merged_layers(unet)
@@ -115,7 +116,7 @@ def test_leaving_restores_what_was_there(unet, error):
     latents, text = torch.randn(1, 4, 8, 8), torch.randn(1, 6, 16)
     with torch.inference_mode():
         before = unet(latents, 500, encoder_hidden_states=text).sample
-        with cross_frame_attention(unet, branches=1):
+        with cross_frame_attention(unet, branches=Branches(1)):
             patched = dict(unet.attn_processors)
             with pytest.raises(error), token_merging(0.5, unet):
                 raise error

@@ -10,6 +10,7 @@ from diffusers import UNet2DConditionModel
 
 from model_manager import ModelManager
 from text2video_zero.__main__ import main
+from text2video_zero.attention.branches import Branches
 from text2video_zero.attention.cross_frame import cross_frame_attention
 from text2video_zero.attention.text_keys import text_memory
 from text2video_zero.attention.token_merging import token_merging
@@ -40,8 +41,9 @@ def clip(unet, merging):
     """Three frames in chunks of two and one, under all the patches of a run."""
     generator = torch.Generator().manual_seed(0)
     latents, text = torch.randn(3, 4, 8, 8, generator=generator), torch.randn(2, 6, 16, generator=generator)
-    outputs = []
-    with cross_frame_attention(unet, branches=2) as memory, token_merging(merging, unet), text_memory(unet, branches=2):
+    outputs, branches = [], Branches(2)
+    across = cross_frame_attention(unet, branches=branches)
+    with across as memory, token_merging(merging, unet), text_memory(unet, branches=branches):
         for chunk in (latents[:2], latents[2:]):
             shown, prompts = chunk.repeat(2, 1, 1, 1), text.repeat_interleave(len(chunk), 0)
             with memory.anchor_pass() if len(chunk) == 2 else memory.chunk_pass():

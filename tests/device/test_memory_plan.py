@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.memory import SD_VAE, UNETS, decoder_peak, unet_peak
+from text2video_zero.attention.branches import Branches
 from text2video_zero.attention.cross_frame import cross_frame_attention
 from text2video_zero.device.memory_plan import (
     LAYER_SHARE,
@@ -106,7 +107,7 @@ class TestFormulas:
     @pytest.mark.parametrize("cells", [(8, 8), (9, 14)])
     def test_the_anchor_leaves_what_is_expected(self, pipeline, cells):
         unet = pipeline.components.unet
-        with torch.inference_mode(), cross_frame_attention(unet, branches=1) as memory, memory.anchor_pass():
+        with torch.inference_mode(), cross_frame_attention(unet, branches=Branches(1)) as memory, memory.anchor_pass():
             unet(torch.zeros(1, 4, *cells), 1, encoder_hidden_states=torch.zeros(1, 4, 16))
             kept = sum(tensor.nbytes for pair in memory.anchors.values() for tensor in pair)
         assert anchor_bytes(unet, *cells) == kept

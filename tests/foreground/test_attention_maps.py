@@ -10,6 +10,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor
 from torch.nn import functional
 
+from text2video_zero.attention.branches import Branches
 from text2video_zero.attention.cross_frame import cross_frame_attention
 from text2video_zero.errors import UserError
 from text2video_zero.events import Notice
@@ -35,13 +36,13 @@ def latents():
 
 
 def detector(pipeline, *, prompt=PROMPT, words="", frames=FRAMES, branches=2):
-    return CrossAttentionDetector(pipeline, prompt, words, frames, branches)
+    return CrossAttentionDetector(pipeline, prompt, words, frames, Branches(branches))
 
 
 def guidance(pipeline, *, branches=2):
     components = pipeline.components
     embeddings = encoded_prompts(components, PROMPT, "blue" if branches == 2 else None)
-    return TextGuidance(components.unet, embeddings, 7.5)
+    return TextGuidance(components.unet, embeddings, 7.5, Branches(branches))
 
 
 @torch.inference_mode()
@@ -185,7 +186,7 @@ class TestTraces:
         clean = predicted(guidance(pipeline), latents)
         with detector(pipeline).observing():
             assert torch.equal(predicted(guidance(pipeline), latents), clean)
-        with cross_frame_attention(unet, branches=2) as memory:
+        with cross_frame_attention(unet, branches=Branches(2)) as memory:
             clean = self.anchor_first(pipeline, memory, latents)
             with detector(pipeline).observing():
                 assert torch.equal(self.anchor_first(pipeline, memory, latents), clean)

@@ -106,6 +106,8 @@ def test_equals_diffusers_text_to_video_zero(pipeline):
         {"frames": 11, "reference_frames": "first + key frames"},
         {"frames": 7, "reference_frames": "first + key frames", "smooth_background": True},
         {"frames": 6, "storyboard": "3: a robot", "shot_anchors": True, "reference_frames": "first + previous"},
+        {"frames": 6, "storyboard": "3: a robot", "guidance_end": 0.5, "reference_frames": "first + key frames"},
+        {"frames": 5, "smooth_background": True, "guidance_end": 0.5},
     ],
     ids=lambda changes: ", ".join(f"{name}={value}" for name, value in changes.items()),
 )
@@ -113,6 +115,21 @@ def test_result_does_not_depend_on_the_chunk_size(pipeline, changes):
     whole = sampled(order(**changes, chunk_size=512), pipeline)
     for chunk_size in (1, 3):
         assert torch.allclose(sampled(order(**changes, chunk_size=chunk_size), pipeline), whole, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"smooth_background": True, "reference_frames": "first + previous"},
+        {"storyboard": "2: a blue robot", "token_merging": 0.5, "cross_frame_attention": False},
+    ],
+    ids=str,
+)
+def test_guidance_that_ends_at_once_is_none(pipeline, changes):
+    ended, none = ({"guidance_end": 0.0}, {"guidance_scale": 1.0})
+    assert torch.equal(sampled(order(**changes, **ended), pipeline), sampled(order(**changes, **none), pipeline))
+    assert not torch.equal(sampled(order(**changes, **ended), pipeline), sampled(order(**changes), pipeline))
 
 
 def test_every_frame_is_evaluated_once_per_step(pipeline):

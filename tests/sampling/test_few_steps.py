@@ -13,6 +13,7 @@ from hypothesis import strategies as some
 
 from tests.runs import sampled
 from tests.sampling.test_denoising import EvaluationCount, order
+from text2video_zero.attention.branches import Branches
 from text2video_zero.device.offload import Placement
 from text2video_zero.errors import UserError
 from text2video_zero.prompts.encoding import encoded_prompts
@@ -170,7 +171,8 @@ class TestClip:
         alike = frame_noise(request.seed, 0, SHAPE, "cpu").expand(3, -1, -1, -1)
         step_noise = shared_step_noise(request, pipeline, schedule)
         placement = Placement.of(pipeline, 8)
-        run = denoise(alike, schedule, range(4), TextGuidance(unet, embeddings, 1.0), None, placement, step_noise)
+        guidance = TextGuidance(unet, embeddings, 1.0, Branches(1))
+        run = denoise(alike, schedule, range(4), guidance, None, placement, step_noise)
         with torch.inference_mode():
             *_, last = run
         assert last.clean.std() > 0.1

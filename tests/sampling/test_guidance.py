@@ -15,6 +15,7 @@ from diffusers import (
 )
 from diffusers.schedulers import scheduling_euler_ancestral_discrete
 
+from text2video_zero.attention.branches import Branches
 from text2video_zero.device.offload import Placement
 from text2video_zero.generators import result_of
 from text2video_zero.prompts.encoding import encoded_prompts
@@ -78,13 +79,45 @@ def test_text_equals_diffusers(pipeline, noise, scale):
     embeddings = encoded_prompts(pipeline.components, PROMPT, negative_branch(NEGATIVE, scale))
     assert len(embeddings) == (1 if scale == 1 else 2)
     schedule = schedule_of("DDIM", STEPS, pipeline.components.scheduler)
-    ours = denoised(noise, schedule, TextGuidance(pipeline.components.unet, embeddings, scale))
+    guidance = TextGuidance(pipeline.components.unet, embeddings, scale, Branches(len(embeddings)))
+    ours = denoised(noise, schedule, guidance)
     theirs = quiet(StableDiffusionPipeline(**parts(pipeline)))(
         PROMPT,
         negative_prompt=NEGATIVE,
         latents=noise,
         num_inference_steps=STEPS,
         guidance_scale=scale,
+        output_type="latent",
+    ).images
+    assert_same(ours, theirs)
+
+
+def test_guidance_that_ends_before_the_run_equals_diffusers(pipeline, noise):
+    """Their documentation switches it off in a callback, too."""
+    embeddings = encoded_prompts(pipeline.components, PROMPT, NEGATIVE)
+    schedule = schedule_of("DDIM", STEPS, pipeline.components.scheduler)
+    batches = []
+    unet = pipeline.components.unet
+    hook = unet.register_forward_pre_hook(lambda _module, inputs: batches.append(len(inputs[0])))
+    guidance = TextGuidance(unet, embeddings, 7.5, Branches(2, schedule.timesteps_within(0, 0.4)))
+    ours = denoised(noise, schedule, guidance)
+    hook.remove()
+    assert batches == [2] * 4 + [1] * 6
+
+    def without_guidance(theirs, step, _timestep, tensors):
+        if step == 3:
+            theirs._guidance_scale = 1.0
+            tensors["prompt_embeds"] = tensors["prompt_embeds"].chunk(2)[-1]
+        return tensors
+
+    theirs = quiet(StableDiffusionPipeline(**parts(pipeline)))(
+        PROMPT,
+        negative_prompt=NEGATIVE,
+        latents=noise,
+        num_inference_steps=STEPS,
+        guidance_scale=7.5,
+        callback_on_step_end=without_guidance,
+        callback_on_step_end_tensor_inputs=["prompt_embeds"],
         output_type="latent",
     ).images
     assert_same(ours, theirs)
@@ -116,6 +149,7 @@ def test_control_equals_diffusers(pipeline, controlnet, noise, picture, strength
         controlnet=controlnet,
         embeddings=encoded_prompts(pipeline.components, PROMPT, NEGATIVE),
         scale=9.0,
+        branches=Branches(2),
         control_maps=in_bytes(picture),
         strength=strength,
         active=schedule.timesteps_within(start, end),
@@ -139,11 +173,12 @@ def test_control_of_no_strength_changes_nothing(pipeline, controlnet, noise, pic
     schedule = schedule_of("DDIM", STEPS, pipeline.components.scheduler)
     embeddings = encoded_prompts(pipeline.components, PROMPT, NEGATIVE)
     unet = pipeline.components.unet
-    plain = denoised(noise, schedule, TextGuidance(unet, embeddings, 9.0))
+    plain = denoised(noise, schedule, TextGuidance(unet, embeddings, 9.0, Branches(2)))
     everywhere = frozenset(schedule.timesteps)
+    maps, branches = in_bytes(picture), Branches(2)
     controlled = {
         (strength, active): denoised(
-            noise, schedule, ControlledGuidance(unet, controlnet, embeddings, 9.0, in_bytes(picture), strength, active)
+            noise, schedule, ControlledGuidance(unet, controlnet, embeddings, 9.0, branches, maps, strength, active)
         )
         for strength, active in ((0.0, everywhere), (1.0, frozenset()), (1.0, everywhere))
     }
@@ -179,6 +214,7 @@ def test_instructions_equal_diffusers(pipeline, instructed_unet, noise, picture,
         embeddings=encoded_prompts(components, PROMPT, NEGATIVE),
         text_scale=7.5,
         image_scale=1.5,
+        branches=Branches(3),
         image_latents=image_latents,
     )
     added = [frame_noise(5, 0, SHAPE, "cpu", draw=index + 1) for index in range(STEPS)]
@@ -210,5 +246,9 @@ def test_neutral_scales_leave_the_instructed_prediction_as_it_is(pipeline, instr
     image = frame_noise(1, 0, SHAPE, "cpu")[None]
     with torch.inference_mode():
         plain = instructed_unet(torch.cat([noise, image], 1), 500, encoder_hidden_states=embeddings[1:]).sample
-        guided = InstructGuidance(instructed_unet, embeddings, 1.0, 1.0, image)(noise, 500, slice(0, 1))
+        guided, unguided = (
+            InstructGuidance(instructed_unet, embeddings, scale, scale, branches, image)(noise, 500, slice(0, 1))
+            for scale, branches in ((1.0, Branches(3)), (7.5, Branches(3, frozenset())))
+        )
     assert torch.allclose(guided, plain, atol=1e-5)
+    assert torch.equal(unguided, plain)

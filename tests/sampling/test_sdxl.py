@@ -57,6 +57,15 @@ def test_one_frame_equals_diffusers_pipeline(xl, guidance_scale, negative_prompt
     assert (sampled(request, xl) - theirs).abs().max() < 1e-4
 
 
+def test_guidance_that_ends_before_the_run_tells_each_branch_its_own_summary(xl):
+    request = {"frames": 2, "motion": True, "steps": 10, "negative_prompt": "a blue robot"}
+    none = sampled(order(**request, guidance_scale=1.0), xl)
+    assert torch.equal(sampled(order(**request, guidance_end=0.0), xl), none)
+    half = sampled(order(**request, guidance_end=0.5), xl)
+    assert not torch.allclose(half, none, atol=1e-3)
+    assert torch.allclose(sampled(order(**request, guidance_end=0.5, chunk_size=1), xl), half, atol=1e-4)
+
+
 def test_the_result_does_not_depend_on_the_chunk_size_and_no_trace_is_left(xl):
     request = {"frames": 4, "motion": True, "steps": 10}
     whole = sampled(order(**request), xl)

@@ -58,7 +58,7 @@ def start_of(request, pipeline):
     """The plan of a run, the x_0 of its picture, and the latents from which all frames go together."""
     request, clean = result_of(start_latents(request, pipeline))
     plan = motion_plan(request, pipeline)
-    run = ClipRun(request, pipeline, plan, text_guidance(request, pipeline), None, None, KeptSteps(), clean)
+    run = ClipRun(request, pipeline, plan, text_guidance(request, pipeline, plan), None, None, KeptSteps(), clean)
     return plan, clean, result_of(run.start())
 
 

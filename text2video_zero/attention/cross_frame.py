@@ -8,7 +8,7 @@ chunk and not by the length of the clip.
 A frame can look at more than the anchor: at the frame before it, or at key frames, which go through before the
 frames between them do. What comes after the last key frame has none behind it, and would look at one in a longer clip.
 
-Batches are branch-major: for b guidance branches and m frames, entry i·m + k is frame k of branch i.
+Batches are branch-major (see `Branches`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from diffusers.models.attention_processor import Attention
     from diffusers.models.modeling_utils import ModelMixin
+
+    from text2video_zero.attention.branches import Branches
 
 KeyValue = tuple[torch.Tensor, torch.Tensor]
 ANCHOR, KEY, OTHERS = "anchor", "key", "others"
@@ -73,12 +75,11 @@ def spans(frames: int, anchors: Sequence[int], every: int | None) -> list[Span]:
 class FrameMemory:
     """Keys and values that later frames attend to, by layer, each (branches, tokens, channels).
 
-    branches: guidance branches of every batch, 1 or more.
     references: which frames those are, one of REFERENCE_FRAMES.
     previous: those of the frame before, or of the key frame before.  following: of the key frame after.
     """
 
-    branches: int
+    branches: Branches
     references: str = FIRST
     anchors: dict[str, KeyValue] = field(default_factory=dict)
     previous: dict[str, KeyValue] = field(default_factory=dict)
@@ -155,7 +156,7 @@ class CrossFrameProcessor:
             raise ValueError(f"{self.layer} is no plain self-attention layer")
         query, memory = attn.to_q(hidden_states), self.memory
         if memory.recording == ANCHOR:
-            anchor = hidden_states[:: len(hidden_states) // memory.branches]  # (b, n, c)
+            anchor = hidden_states[:: len(hidden_states) // memory.branches.present]  # (b, n, c)
             memory.anchors[self.layer] = keys_of(attn, anchor), values_of(attn, anchor)
             if memory.references == FIRST_AND_PREVIOUS:
                 memory.previous[self.layer] = memory.anchors[self.layer]  # seen twice, the anchor is seen as once
@@ -164,7 +165,7 @@ class CrossFrameProcessor:
         else:
             # All frames of a branch ask the same keys: folded into the query, the keys are never copied.
             key, value = self._remembered()
-            folded = query.reshape(memory.branches, -1, query.shape[-1])  # (b, m·n, c)
+            folded = query.reshape(memory.branches.present, -1, query.shape[-1])  # (b, m·n, c)
             attended = attend(attn, folded, key, value).reshape(query.shape)
             if memory.recording == KEY:
                 memory.following[self.layer] = keys_of(attn, hidden_states), values_of(attn, hidden_states)
@@ -189,7 +190,7 @@ class CrossFrameProcessor:
     ) -> torch.Tensor:
         own = keys_of(attn, hidden_states), values_of(attn, hidden_states)
         last, anchor = self.memory.previous[self.layer], self.memory.anchors[self.layer]
-        branches = self.memory.branches
+        branches = self.memory.branches.present
         references: list[torch.Tensor] = []
         for tensor, tensor_before, tensor_anchor in zip(own, last, anchor, strict=True):
             frames = tensor.unflatten(0, (branches, -1))  # (b, m, n, c)
@@ -214,11 +215,11 @@ def attend(attn: Attention, query: torch.Tensor, key: torch.Tensor, value: torch
 
 
 @contextmanager
-def cross_frame_attention(*models: ModelMixin, branches: int, references: str = FIRST) -> Generator[FrameMemory]:
+def cross_frame_attention(*models: ModelMixin, branches: Branches, references: str = FIRST) -> Generator[FrameMemory]:
     """Patch every self-attention (attn1) layer of the models; leaving restores what was there, bit for bit.
 
     models: UNet2DConditionModel or ControlNetModel. Text cross-attention (attn2) is not touched.
-    branches: guidance branches of every batch.
+    branches: of the batches that go through the models.
     """
     memory = FrameMemory(branches, references)
     with ExitStack() as patches:

@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 
     from diffusers.models.modeling_utils import ModelMixin
 
+    from text2video_zero.attention.branches import Branches
     from text2video_zero.attention.cross_frame import FrameMemory
     from text2video_zero.requests import VideoRequest
 
 
 @contextmanager
-def attention_of(request: VideoRequest, branches: int, *models: ModelMixin) -> Generator[FrameMemory | None]:
+def attention_of(request: VideoRequest, branches: Branches, *models: ModelMixin) -> Generator[FrameMemory | None]:
     """The attention that a request asks for: cross-frame or what the models have, with cells merged or not.
 
-    branches: guidance branches of every batch. Open for one run, that is for one set of prompts. Prompts of a
+    branches: of every batch. Open for one run, that is for one set of prompts. Prompts of a
     storyboard differ between frames, so that nothing of them is kept. Yields the memory of cross-frame attention, None
     without it.
     """

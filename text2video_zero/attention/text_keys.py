@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from diffusers.models.attention_processor import Attention
     from diffusers.models.modeling_utils import ModelMixin
 
+    from text2video_zero.attention.branches import Branches
     from text2video_zero.attention.cross_frame import KeyValue
 
 
 class TextMemoryProcessor:
     """Attention processor of one attn2 layer that remembers the keys and values of the run's prompts."""
 
-    def __init__(self, branches: int) -> None:
+    def __init__(self, branches: Branches) -> None:
         self.branches = branches
         self.key_value: KeyValue | None = None  # of one frame, each (branches, tokens, channels)
 
@@ -38,22 +39,24 @@ class TextMemoryProcessor:
         """hidden_states: (branches·frames, cells, channels); encoder_hidden_states: the text's, likewise."""
         if attention_mask is not None:
             raise ValueError("the text attention of these models has no mask")
-        frames = len(hidden_states) // self.branches
+        frames = len(hidden_states) // self.branches.present
         query = attn.to_q(hidden_states)
-        if self.key_value is None or self.key_value[0].dtype != query.dtype:  # a model may go on in a wider type
+        known = self.key_value
+        # A model may go on in a wider type, and a run that was cut off with fewer branches than it comes to later.
+        if known is None or known[0].dtype != query.dtype or len(known[0]) < self.branches.present:
             text = encoder_hidden_states[::frames]
-            self.key_value = keys_of(attn, text), values_of(attn, text)
-        key, value = (tensor.repeat_interleave(frames, dim=0) for tensor in self.key_value)
+            known = self.key_value = keys_of(attn, text), values_of(attn, text)
+        key, value = (self.branches.in_batch(tensor).repeat_interleave(frames, dim=0) for tensor in known)
         attended = attend(attn, query, key, value)
         return put_out(attn, attended)
 
 
 @contextmanager
-def text_memory(*models: ModelMixin, branches: int) -> Generator[None]:
+def text_memory(*models: ModelMixin, branches: Branches) -> Generator[None]:
     """Patch every text attention layer of the models for one run; leaving restores what was there, bit for bit.
 
-    models: UNet2DConditionModel or ControlNetModel. While this is open, all batches must show the same prompts in
-    the same guidance branches, so many of them, branch-major.
+    models: UNet2DConditionModel or ControlNetModel.  branches: of the batches, which must show the same prompts in the
+    same branches while this is open.
     """
     with ExitStack() as patches:
         for model in models:

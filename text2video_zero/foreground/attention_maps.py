@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
     from diffusers.models.attention_processor import Attention
 
+    from text2video_zero.attention.branches import Branches
     from text2video_zero.attention.processors import AttentionProcessor
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.sampling.denoising import ChunkContext
@@ -44,14 +45,13 @@ class CrossAttentionDetector:
     none of the words.
 
     words: said by the person; blank for the first noun phrase of the prompt.  frames: length of the clip.
-    branches: guidance branches; the last is the one with the prompt.
     """
 
     pipeline: Pipeline
     prompt: str
     words: str
     frames: int
-    branches: int
+    branches: Branches
 
     def __post_init__(self) -> None:
         self.groups = self._token_groups()
@@ -220,7 +220,7 @@ class RecordingProcessor:
         attention_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """hidden_states: (branches·frames, cells, channels); encoder_hidden_states: the text's."""
-        frames = len(hidden_states) // self.detector.branches
+        frames = len(hidden_states) // self.detector.branches.present
         attention = self._attention(attn, hidden_states[-frames:], encoder_hidden_states[-frames:])
         for number, tokens in enumerate(self.detector.groups):
             self.detector.record(f"{self.layer} {number}", attention[..., tokens].sum(-1))

@@ -83,6 +83,15 @@ class VideoRequest(Request):
         section=SAMPLING,
         step=0.5,
     )
+    guidance_end: float = decimal(
+        1.0,
+        0.0,
+        1.0,
+        "Guidance until",
+        "Share of the steps at which guidance ends. Those after it take half the time, and draw what is finest.",
+        section=SAMPLING,
+        step=0.05,
+    )
     sampler: str = choice(
         "DDIM",
         (*SAMPLERS, *FEW_STEP_SAMPLERS),

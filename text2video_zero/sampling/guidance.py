@@ -8,22 +8,33 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from text2video_zero.attention.branches import Branches
 from text2video_zero.requests.key_frames import Between
 
 if TYPE_CHECKING:
     from diffusers import ControlNetModel, UNet2DConditionModel
 
     from text2video_zero.media.frames import Frames
+    from text2video_zero.requests import VideoRequest
+    from text2video_zero.sampling.schedule import Schedule
 
 # Latents (f, c, h, w) float32 of some frames, a timestep, and which frames of the clip they are
 # -> predicted noise of the same shape, float32.
 NoisePredictor = Callable[[torch.Tensor, float, slice], torch.Tensor]
+
+
 INSTRUCT_BRANCHES = 3  # neither picture nor words, the picture alone, both
 
 
 def negative_branch(negative_prompt: str, scale: float) -> str | None:
     """The negative prompt where guidance of this scale looks at it: at a scale of 1 it cancels out."""
     return negative_prompt if scale > 1 else None
+
+
+def branches_of(request: VideoRequest, count: int, *schedules: Schedule) -> Branches:
+    """The guidance branches of a run, so many of them for the share of each schedule's steps that is asked for."""
+    guided = (schedule.timesteps_within(0, request.guidance_end) for schedule in schedules)
+    return Branches(count, frozenset[float]().union(*guided))
 
 
 def guided(noise: torch.Tensor, branches: int, scale: float) -> torch.Tensor:
@@ -38,16 +49,17 @@ def guided(noise: torch.Tensor, branches: int, scale: float) -> torch.Tensor:
 class TextGuidance:
     """A UNet with text alone.
 
-    embeddings: as `encoded_prompts` of prompts/encoding.py returns them.
+    embeddings: as `encoded_prompts` of prompts/encoding.py returns them, for all branches.
     """
 
     unet: UNet2DConditionModel
     embeddings: torch.Tensor
     scale: float
+    branches: Branches
 
     def __call__(self, latents: torch.Tensor, timestep: float, frames: slice) -> torch.Tensor:
         """Predict the noise of the given frames of the clip."""
-        branches = len(self.embeddings)
+        branches = self.branches.at(timestep)
         shown = latents.to(self.unet.dtype).repeat(branches, 1, 1, 1)
         texts = self.texts(range(frames.start, frames.start + len(latents))).to(shown)
         noise = self.unet(shown, timestep, encoder_hidden_states=texts).sample.float()
@@ -55,7 +67,7 @@ class TextGuidance:
 
     def texts(self, frames: range) -> torch.Tensor:
         """What each of m frames is to show, (branches·m, tokens, channels), branch-major: the same."""
-        return self.embeddings.repeat_interleave(len(frames), dim=0)
+        return self.branches.in_batch(self.embeddings).repeat_interleave(len(frames), dim=0)
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,7 @@ class StoryboardGuidance(TextGuidance):
         embeddings = torch.stack([self.embeddings, *(embeddings for _, embeddings in self.later)])
         places = [Between.of(frame, keys) for frame in frames]
         shown = [torch.lerp(embeddings[p.before], embeddings[p.after], p.share) for p in places]
-        return torch.stack(shown, dim=1).flatten(0, 1)  # (b, m, t, c)
+        return self.branches.in_batch(torch.stack(shown, dim=1)).flatten(0, 1)  # (b, m, t, c)
 
 
 @dataclass(frozen=True)
@@ -89,15 +101,16 @@ class ControlledGuidance:
     controlnet: ControlNetModel
     embeddings: torch.Tensor
     scale: float
+    branches: Branches
     control_maps: Frames
     strength: float
     active: frozenset[float]
 
     def __call__(self, latents: torch.Tensor, timestep: float, frames: slice) -> torch.Tensor:
         """Predict the noise of the given frames of the clip."""
-        branches = len(self.embeddings)
+        branches = self.branches.at(timestep)
         shown = latents.to(self.unet.dtype).repeat(branches, 1, 1, 1)
-        embeddings = self.embeddings.to(shown).repeat_interleave(len(latents), dim=0)
+        embeddings = self.branches.in_batch(self.embeddings).to(shown).repeat_interleave(len(latents), dim=0)
         down = middle = None
         if timestep in self.active:
             # Left out where it has no say, which is the same as adding nothing, and saves its time.
@@ -136,17 +149,21 @@ class InstructGuidance:
     embeddings: torch.Tensor
     text_scale: float
     image_scale: float
+    branches: Branches
     image_latents: torch.Tensor
 
     def __call__(self, latents: torch.Tensor, timestep: float, frames: slice) -> torch.Tensor:
         """Predict the noise of the given frames of the clip."""
-        negative, positive = self.embeddings
+        branches = self.branches.at(timestep)
         image = self.image_latents[frames].to(latents)
-        shown = torch.cat(
-            [latents.repeat(INSTRUCT_BRANCHES, 1, 1, 1), torch.cat([torch.zeros_like(image), image, image])], dim=1
-        )
-        embeddings = torch.stack([negative, negative, positive]).repeat_interleave(len(latents), dim=0)
+        images = self.branches.in_batch(torch.stack([torch.zeros_like(image), image, image])).flatten(0, 1)
+        shown = torch.cat([latents.repeat(branches, 1, 1, 1), images], dim=1)
+        negative, positive = self.embeddings
+        embeddings = self.branches.in_batch(torch.stack([negative, negative, positive]))
+        embeddings = embeddings.repeat_interleave(len(latents), dim=0)
         shown, embeddings = shown.to(self.unet.dtype), embeddings.to(self.unet.dtype)
         noise = self.unet(shown, timestep, encoder_hidden_states=embeddings).sample.float()
+        if branches == 1:
+            return noise
         neither, image_alone, both = noise.chunk(3)
         return neither + self.image_scale * (image_alone - neither) + self.text_scale * (both - image_alone)

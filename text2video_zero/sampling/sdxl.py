@@ -16,15 +16,18 @@ from text2video_zero.prompts.encoding import encoded_texts
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from text2video_zero.attention.branches import Branches
     from text2video_zero.models.pipeline import Pipeline
 
 
 @contextmanager
-def added_conditions(pipeline: Pipeline, prompt: str, negative_prompt: str | None) -> Generator[None]:
+def added_conditions(
+    pipeline: Pipeline, prompt: str, negative_prompt: str | None, branches: Branches
+) -> Generator[None]:
     """While this is open, UNet and ControlNet of an XL model are told what else they were trained with.
 
     negative_prompt: None where the run has no branch for it; blank stands for the zeros that XL was trained with.
-    For models of other families this does nothing. Batches are branch-major, the negative prompt first.
+    For models of other families this does nothing.
     """
     if pipeline.family != "sdxl":
         yield
@@ -37,9 +40,9 @@ def added_conditions(pipeline: Pipeline, prompt: str, negative_prompt: str | Non
         height, width = (side * factor for side in latents.shape[-2:])
         # Original size, top and left of the crop, target size: an uncropped picture of the size that is asked for.
         sizes = torch.tensor([height, width, 0, 0, height, width], dtype=latents.dtype, device=latents.device)
-        per_branch = len(latents) // len(summaries)
+        shown = branches.in_batch(summaries).to(latents)
         conditions = {
-            "text_embeds": summaries.to(latents).repeat_interleave(per_branch, dim=0),
+            "text_embeds": shown.repeat_interleave(len(latents) // len(shown), dim=0),
             "time_ids": sizes.expand(len(latents), -1),
         }
         return inputs, named | {"added_cond_kwargs": conditions}

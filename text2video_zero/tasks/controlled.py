@@ -14,7 +14,8 @@ from text2video_zero.events import ControlMaps, Event
 from text2video_zero.models.catalogue import name_of
 from text2video_zero.prompts.encoding import encoded_prompts
 from text2video_zero.sampling.denoising import Sampled, denoise
-from text2video_zero.sampling.guidance import ControlledGuidance, negative_branch
+from text2video_zero.sampling.guidance import ControlledGuidance, branches_of, negative_branch
+from text2video_zero.sampling.sdxl import added_conditions
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
 from text2video_zero.tasks.clip_input import carried_noise, clip_noise, concrete, read, sound_of
 from text2video_zero.tasks.progress import ProgressReporter
@@ -59,11 +60,14 @@ def sample_controlled(
     components = pipeline.components
     schedule = schedule_of(request.sampler, request.steps, scheduler_told(components.scheduler, request.prediction))
     negative_prompt = negative_branch(request.negative_prompt, request.guidance_scale)
+    embeddings = encoded_prompts(components, request.full_prompt, negative_prompt, pipeline.inversions)
+    branches = branches_of(request, len(embeddings), schedule)
     guidance = ControlledGuidance(
         unet=components.unet,
         controlnet=pipeline.controlnet,
-        embeddings=encoded_prompts(components, request.full_prompt, negative_prompt, pipeline.inversions),
+        embeddings=embeddings,
         scale=request.guidance_scale,
+        branches=branches,
         control_maps=maps,
         strength=request.control_strength,
         active=schedule.timesteps_within(request.control_start, request.control_end),
@@ -76,8 +80,11 @@ def sample_controlled(
     evaluations = request.frames * (request.steps - begin)
     progress = ProgressReporter(pipeline.preview_decoder, evaluations, request.frames, request.steps)
     placement = yield from placement_for(request, request.concrete_size, pipeline)
-    branches = len(guidance.embeddings)
-    with placement, attention_of(request, branches, components.unet, pipeline.controlnet) as memory:
+    with (
+        added_conditions(pipeline, request.full_prompt, negative_prompt, branches),
+        placement,
+        attention_of(request, branches, components.unet, pipeline.controlnet) as memory,
+    ):
         loop = denoise(
             start,
             schedule,

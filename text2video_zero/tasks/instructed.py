@@ -13,7 +13,7 @@ from text2video_zero.events import ClipFrames, Event, Progress
 from text2video_zero.models.catalogue import name_of
 from text2video_zero.prompts.encoding import encoded_prompts
 from text2video_zero.sampling.denoising import Sampled, denoise
-from text2video_zero.sampling.guidance import INSTRUCT_BRANCHES, InstructGuidance
+from text2video_zero.sampling.guidance import INSTRUCT_BRANCHES, InstructGuidance, branches_of
 from text2video_zero.sampling.motion.noise import NoisePath
 from text2video_zero.sampling.noise import frame_noise, latent_shape
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
@@ -46,18 +46,20 @@ def sample_instructed(
     clip = yield from read(request, pipeline.native_size)
     request = concrete(request, clip)
     yield ClipFrames(clip.frames)
+    schedule = schedule_of(request.sampler, request.steps, scheduler_told(components.scheduler, request.prediction))
+    branches = branches_of(request, INSTRUCT_BRANCHES, schedule)
     guidance = InstructGuidance(
         unet=components.unet,
         embeddings=encoded_prompts(components, request.prompt, request.negative_prompt, pipeline.inversions),
         text_scale=request.guidance_scale,
         image_scale=request.image_guidance_scale,
+        branches=branches,
         image_latents=(yield from image_latents(pipeline, clip.frames)),
     )
     carried = carried_noise(request, clip, pipeline)
-    schedule = schedule_of(request.sampler, request.steps, scheduler_told(components.scheduler, request.prediction))
     progress = ProgressReporter(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
     placement = yield from placement_for(request, request.concrete_size, pipeline)
-    with placement, attention_of(request, INSTRUCT_BRANCHES, components.unet) as memory:
+    with placement, attention_of(request, branches, components.unet) as memory:
         loop = denoise(
             noise_of_step(request, pipeline, 0, carried),
             schedule,

@@ -13,17 +13,19 @@ from text2video_zero.attention.patches import attention_of
 from text2video_zero.device.memory_plan import placement_for
 from text2video_zero.foreground.attention_maps import CrossAttentionDetector
 from text2video_zero.foreground.salient_object import SalientObjectDetector
+from text2video_zero.generators import told
 from text2video_zero.prompts.encoding import encoded_alike
 from text2video_zero.requests.camera import BEGINNING, read_camera_keys
 from text2video_zero.requests.text_to_video import STEADY, read_storyboard
 from text2video_zero.sampling.denoising import Sampled, denoise, nothing_around
-from text2video_zero.sampling.guidance import StoryboardGuidance, TextGuidance, negative_branch
+from text2video_zero.sampling.guidance import StoryboardGuidance, TextGuidance, branches_of, negative_branch
 from text2video_zero.sampling.motion.anchor import Anchor
 from text2video_zero.sampling.motion.camera import CameraPath, KeyedPath, ShakenPath
 from text2video_zero.sampling.motion.noise import NoisePath, NoiseScene
 from text2video_zero.sampling.motion.plan import MotionPlan
 from text2video_zero.sampling.motion.split import SplitPose
 from text2video_zero.sampling.noise import RESTART, frame_noise, latent_shape, shared_step_noise
+from text2video_zero.sampling.sdxl import added_conditions
 from text2video_zero.sampling.smoothing import smoothed_latents
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
 from text2video_zero.tasks.progress import ProgressReporter
@@ -32,6 +34,7 @@ from text2video_zero.tasks.start_picture import noised, start_latents
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from text2video_zero.attention.branches import Branches
     from text2video_zero.attention.cross_frame import FrameMemory
     from text2video_zero.device.offload import Placement
     from text2video_zero.events import Event
@@ -54,11 +57,15 @@ def sample_text_to_video(
     request, picture = yield from start_latents(request.with_concrete_seed(), pipeline)
     request = dataclasses.replace(request, size=request.size or pipeline.native_size)
     components = pipeline.components
-    guidance = text_guidance(request, pipeline)
     plan = motion_plan(request, pipeline)
-    branches = len(guidance.embeddings)
+    guidance = text_guidance(request, pipeline, plan)
+    branches, negative_prompt = guidance.branches, negative_branch(request.negative_prompt, request.guidance_scale)
     placement = yield from placement_for(request, request.concrete_size, pipeline)
-    with placement, attention_of(request, branches, components.unet) as memory:
+    with (
+        added_conditions(pipeline, request.prompt, negative_prompt, branches),
+        placement,
+        attention_of(request, branches, components.unet) as memory,
+    ):
         run = ClipRun(request, pipeline, plan, guidance, memory, placement, kept, picture)
         joint = plan.joint, range(plan.begin, len(plan.joint.timesteps))
         if not request.smooth_background:
@@ -74,17 +81,18 @@ def sample_text_to_video(
         return Sampled(latents, request, shifts=run.shifts)
 
 
-def text_guidance(request: TextToVideoRequest, pipeline: Pipeline) -> TextGuidance:
+def text_guidance(request: TextToVideoRequest, pipeline: Pipeline, plan: MotionPlan) -> TextGuidance:
     """What the prompt, or a storyboard, makes of the UNet. XL's summary of the text stays that of the prompt."""
     components, scale = pipeline.components, request.guidance_scale
     negative_prompt = negative_branch(request.negative_prompt, scale)
     story = read_storyboard(request.storyboard)
     prompts = [request.prompt, *(prompt for _, prompt in story)]
     first, *others = encoded_alike(components, prompts, negative_prompt, pipeline.inversions)
+    branches = branches_of(request, len(first), plan.opening, plan.joint)
     if not story:
-        return TextGuidance(components.unet, first, scale)
+        return TextGuidance(components.unet, first, scale, branches)
     later = [(frame, embeddings) for (frame, _), embeddings in zip(story, others, strict=True)]
-    return StoryboardGuidance(components.unet, first, scale, later)
+    return StoryboardGuidance(components.unet, first, scale, branches, later)
 
 
 def motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:
@@ -123,7 +131,7 @@ def _period(request: TextToVideoRequest) -> int | None:
 
 
 def _foreground_detector(
-    request: TextToVideoRequest, pipeline: Pipeline, branches: int
+    request: TextToVideoRequest, pipeline: Pipeline, branches: Branches
 ) -> CrossAttentionDetector | SalientObjectDetector:
     if request.foreground_detector == "salient object":
         return SalientObjectDetector(pipeline.components.vae)
@@ -253,17 +261,10 @@ class ClipRun:
             anchors,
             self.kept,
         )
-        return (yield from self.progress.reported(self._remembering_clean(loop), stage))
+        return (yield from self.progress.reported(told(loop, self._remembered), stage))
 
-    def _remembering_clean(
-        self, loop: Generator[ChunkDone, None, torch.Tensor]
-    ) -> Generator[ChunkDone, None, torch.Tensor]:
-        """A loop as it is; its latest estimate of x_0 stays."""
-        while True:
-            try:
-                chunk = next(loop)
-            except StopIteration as finished:
-                return finished.value
-            if chunk.clean is not None:
-                self.clean = chunk.clean
-            yield chunk
+    def _remembered(self, chunk: ChunkDone) -> ChunkDone:
+        """The chunk as it is; its estimate of x_0, where it has one, stays."""
+        if chunk.clean is not None:
+            self.clean = chunk.clean
+        return chunk
