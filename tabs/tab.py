@@ -47,7 +47,7 @@ class Tab:
 
     about: what the task does, in one sentence.  placeholder: a prompt that it takes.
     section: of the paper, that describes it.
-    examples: field values that fill the form; every example names the same fields.
+    examples: field values that fill the form, one set at least; every example names the same fields.
     only_with: field -> value -> the fields that mean something with that value alone.
     """
 
@@ -55,7 +55,7 @@ class Tab:
     about: str
     placeholder: str
     section: str
-    examples: tuple[Mapping[str, object], ...] = ()
+    examples: tuple[Mapping[str, object], ...]
     presets: Presets | None = None
     only_with: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -78,7 +78,7 @@ def build_tab(tab: Tab, services: Services, states: States) -> Run:
             the(gr.Textbox, fields, "prompt").placeholder = tab.placeholder
             note = gr.HTML(elem_id=f"{task}-words-note", elem_classes="note-slot")
             buttons = build_buttons(request)
-            examples = build_examples(tab.examples, fields, task)
+            examples = build_examples(tab.examples, task)
         with right, gr.Column(elem_classes="result"):
             result = build_result(request)
         settings = _Settings.build(tab, services.menu, declared, left, right)
@@ -136,7 +136,7 @@ class _Settings:
         left: gr.Column,
         right: gr.Column,
     ) -> _Settings:
-        """Lay them out: what is often changed below the prompt, the rest in groups that open below the video."""
+        """Lay them out: what is often changed below the prompt; model and groups below the video: no side is empty."""
         task = tab.request.task
         seed_buttons = [gr.Button("Random", render=False), gr.Button("Last", render=False)]
         groups = sections(tab.request, leave_out=required(tab.request))
@@ -151,8 +151,8 @@ class _Settings:
                 shown_names = [name for name in basics if name not in WORDS]
                 fields = _build_fields(shown_names, declared, task, seed_buttons)
                 _build_seconds(the(gr.Number, fields, "frames"), the(gr.Number, fields, "fps"), task)
-            choice = build_model_choice(task, menu)
         with right, gr.Column(elem_classes="more"):
+            choice = build_model_choice(task, menu)
             for section, names in groups.items():
                 with gr.Accordion(section, open=False):
                     fields |= _build_fields(names, declared, task, seed_buttons)

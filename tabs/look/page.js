@@ -37,7 +37,43 @@
       return picked(names, asked.values);
     },
     kept: (key, names) => picked(names, read(key)),
+    // The values of the example that was clicked last among those of an element.
+    choose(id, key, names, examples) {
+      const values = examples[document.getElementById(id).closest(".columns").dataset.filling];
+      store(key, values);
+      return picked(names, values);
+    },
+    // All of it is in the form: what was to begin meanwhile, begins once Gradio has drawn it.
+    arrived(id) {
+      const columns = document.getElementById(id).closest(".columns");
+      const held = document.getElementById(columns.dataset.held);
+      requestAnimationFrame(() =>
+        requestAnimationFrame(() => {
+          delete columns.dataset.filling;
+          delete columns.dataset.held;
+          held?.click();
+        }),
+      );
+    },
   };
+
+  // From a click on an example until all of it is in the form, whoever presses a button that begins a run is patient.
+  document.addEventListener(
+    "click",
+    (event) => {
+      const columns = event.target.closest?.(".columns");
+      const example = event.target.closest?.("[data-example]");
+      const begins = event.target.closest?.(".begins");
+      if (example) {
+        columns.dataset.filling = example.dataset.example;
+        delete columns.dataset.held;
+      } else if (begins && "filling" in columns.dataset) {
+        event.stopImmediatePropagation();
+        columns.dataset.held = begins.id;
+      }
+    },
+    true,
+  );
 
   // Ctrl+Enter, or Command+Enter, makes the video of the tab that is open.
   document.addEventListener("keydown", (event) => {

@@ -1,0 +1,83 @@
+"""The page itself in a real browser, on Toyland: how it is laid out, and what it does before the server answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browsing import NEEDS_CHROMIUM, chromium, keep, opened, sync_api
+from tests.served import served
+from text2video_zero.requests import REQUESTS
+
+pytestmark = NEEDS_CHROMIUM
+
+# Where the two sides of the open tab end, in pixels from the top of the window.
+ENDS = """() => {
+    const columns = [...document.querySelectorAll(".columns")].find((one) => one.offsetParent);
+    return [...columns.children].map((side) => side.lastElementChild.getBoundingClientRect().bottom);
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with served("toyland", tmp_path_factory.mktemp("outputs")) as url:
+        yield url
+
+
+@pytest.fixture
+def page(browser, address):
+    with opened(browser, address, width=1280, height=900) as page:
+        yield page
+
+
+def show(page, task):
+    page.get_by_role("tab", name=REQUESTS[task].title, exact=True).click()
+    page.locator(f"#{task}-run").wait_for()
+
+
+@pytest.mark.parametrize("task", REQUESTS)
+def test_no_side_of_a_tab_ends_before_the_other_does_where_one_looks(page, task):
+    show(page, task)
+    page.wait_for_function(f"() => document.querySelector('#{task}-video video').readyState >= 1")
+    left, right = page.evaluate(ENDS)
+    assert abs(left - right) < 300
+    page.evaluate("() => scrollTo(0, document.body.scrollHeight)")
+    page.wait_for_function(f"() => {{ const [left, right] = ({ENDS})(); return Math.abs(left - right) < 2; }}")
+    keep(page, f"{task}-end")
+
+
+def test_an_example_s_words_are_there_without_the_server(page):
+    page.route("**/gradio_api/queue/join*", lambda route: route.abort())
+    page.get_by_role("button", name="a yellow car on the beach").click()
+    sync_api.expect(page.locator("#text-to-video-prompt textarea")).to_have_value("a yellow car on the beach")
+    show(page, "instruct-pix2pix")
+    page.get_by_role("button", name="make the panda purple").click()
+    sync_api.expect(page.locator("#instruct-pix2pix-prompt textarea")).to_have_value("make the panda purple")
+    sync_api.expect(page.locator("#instruct-pix2pix-seed input")).to_have_value("7")
+
+
+@pytest.mark.parametrize(("task", "button"), [("text-to-video", "run"), ("pose", "run"), ("edge", "show-maps")])
+def test_what_is_begun_right_after_a_click_on_an_example_begins_with_it(page, task, button):
+    show(page, task)
+    page.evaluate(
+        "([examples, button]) => {"
+        " document.querySelector(examples).querySelector('[data-example]').click();"
+        " document.querySelector(button).click(); }",
+        [f"#{task}-examples", f"#{task}-{button}"],
+    )
+    page.locator(f"#{task}-status .bar, #{task}-status .done").wait_for()
+    assert page.locator(f"#{task}-prompt").get_by_text("Prompt is empty").count() == 0
+    page.locator(f"#{task}-stop").click()
+    page.locator(f"#{task}-status .stopped, #{task}-status .done").wait_for()
+
+
+def test_an_example_that_was_chosen_is_kept_by_the_browser(page):
+    page.get_by_role("button", name="a white horse standing in a meadow").click()
+    sync_api.expect(page.locator("#text-to-video-prompt textarea")).to_have_value("a white horse standing in a meadow")
+    page.reload()
+    sync_api.expect(page.locator("#text-to-video-prompt textarea")).to_have_value("a white horse standing in a meadow")
