@@ -47,7 +47,7 @@ def build_page(
         )
     with gr.Tabs(elem_id="tasks", overflow_behavior="wrap"):
         runs = {tab.request.task: build_tab(tab, services, states[tab.request.task]) for tab in TABS}
-    strip.made.render()
+    strip.render()
     for run in runs.values():
         AfterRun(run, runs[InstructPix2PixRequest.task]).connect()
         Endpoint(run).connect()
