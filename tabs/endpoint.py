@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import AsyncIterator  # noqa: TC003 - Gradio reads the annotations of its handlers
 from contextlib import aclosing
@@ -40,6 +41,20 @@ def may_leave_out_what_has_defaults(answer: Callable[..., Any]) -> Callable[...,
     return answer
 
 
+def named(answer: Callable[..., AsyncIterator[Any]], name: str) -> Callable[..., AsyncIterator[Any]]:
+    """A handler under another name, which an MCP server gives its tool, and with the same signature."""
+
+    @functools.wraps(answer)
+    async def answered(*values: Any, **fields: Any) -> AsyncIterator[Any]:
+        async with aclosing(answer(*values, **fields)) as answers:
+            async for one in answers:
+                yield one
+
+    again: Callable[..., AsyncIterator[Any]] = answered
+    again.__name__, again.__signature__ = name, inspect.signature(answer)
+    return again
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """A tab's run for programs, whose job lives as long as the program listens."""
@@ -53,7 +68,7 @@ class Endpoint:
         may_be_left_out = {name: optional(specs[name]) for name in fields_with_defaults(request.task)}
         # Without a trigger of its own the endpoint needs a button that nobody sees.
         gr.Button(visible=False).click(
-            self.answer,
+            named(self.answer, request.task.replace("-", "_")),
             outputs=[run.result.video, run.result.seed, run.result.settings],
             inputs_kwargs={**run.controls.inputs, **may_be_left_out},
             preprocess=False,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.browsing import NEEDS_CHROMIUM, chromium, keep, opened, sync_api
@@ -81,3 +83,34 @@ def test_an_example_that_was_chosen_is_kept_by_the_browser(page):
     sync_api.expect(page.locator("#text-to-video-prompt textarea")).to_have_value("a white horse standing in a meadow")
     page.reload()
     sync_api.expect(page.locator("#text-to-video-prompt textarea")).to_have_value("a white horse standing in a meadow")
+
+
+def test_the_filter_shows_what_has_all_its_words_also_when_the_strip_is_drawn_anew(page):
+    prompt, field = page.locator("#text-to-video-prompt textarea"), page.locator("#strip-filter input")
+    page.locator("#text-to-video-frames input").fill("2")
+    for number, words in enumerate(("a red fox", "a white horse")):
+        prompt.fill(words)
+        prompt.blur()
+        page.locator("#text-to-video-run").click()
+        page.locator(f"#strip [data-words='{words} toyland text to video']").wait_for(state="attached")
+        field.fill("RED toyland")
+        visible = page.locator("#strip li:visible")
+        sync_api.expect(visible).to_have_count(1)
+        sync_api.expect(visible.locator("p")).to_have_text("a red fox")
+        sync_api.expect(page.locator("#strip-filter [role=status]")).to_contain_text(
+            re.compile(rf"^1 of ([{number + 1}-9])")
+        )
+    field.fill("red horse")
+    sync_api.expect(page.locator("#strip li:visible")).to_have_count(0)
+    field.fill("")
+    assert page.locator("#strip li:visible").count() >= 2
+    page.locator("#text-to-video-status").get_by_text("Done in").wait_for()
+
+
+def test_a_lora_that_lies_in_models_is_added_by_choosing_it(page):
+    page.get_by_role("button", name="LoRAs on top").click()
+    page.locator("#text-to-video-loras textarea").fill("mine:0.5")
+    added = page.evaluate("() => forms.add('key', 'ink', 'mine:0.5')")
+    again = page.evaluate("() => forms.add('key', 'mine', 'mine:0.5\\n')")
+    assert (added, again) == ([None, "mine:0.5\nink"], [None, "mine:0.5"])
+    sync_api.expect(page.locator("#text-to-video-lora-files input")).to_be_visible()
