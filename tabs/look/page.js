@@ -36,6 +36,14 @@
       store(key, asked.values);
       return picked(names, asked.values);
     },
+    // One more LoRA; that one is there, whatever its weight, is no mistake. The list it was chosen from is free again.
+    add(key, name, lines) {
+      const there = (lines ?? "").split("\n").filter((line) => line.trim());
+      const named = there.map((line) => line.trim().replace(/:[^:/\\]*$/, ""));
+      const loras = [...there, ...(name && !named.includes(name) ? [name] : [])].join("\n");
+      store(key, { loras });
+      return [null, loras];
+    },
     kept: (key, names) => picked(names, read(key)),
     // The values of the example that was clicked last among those of an element.
     choose(id, key, names, examples) {
