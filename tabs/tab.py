@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from tabs.form import QUIETLY, Field, required, rows, sections, sizes, the, widget
+from tabs.parts.camera_pad import build_camera_pad, connect_camera_pad
 from tabs.parts.clip_source import build_clip_source
 from tabs.parts.controls import Controls, build_batch, build_buttons
 from tabs.parts.examples import build_examples, connect_examples
@@ -105,6 +106,8 @@ def build_tab(tab: Tab, services: Services, states: States) -> Run:
         _connect_seed(fields["seed"], settings.seed_buttons, result.seed)
         _connect_form(services, controls, task)
         _connect_only_with(tab, fields)
+        if settings.pad is not None:
+            connect_camera_pad(settings.pad, controls)
     return run
 
 
@@ -119,6 +122,7 @@ class _Settings:
     """What a tab has beside the fields that come first.
 
     fields: the others.  chips: rows of presets that fill some.  seed_buttons: back to a drawn seed, or on to the last.
+    pad: for the camera's path, None for tasks whose camera is the clip's.
     """
 
     fields: dict[str, Field]
@@ -126,6 +130,7 @@ class _Settings:
     chips: tuple[Chips, ...]
     batch: dict[str, gr.Textbox | gr.Slider]
     seed_buttons: list[gr.Button]
+    pad: gr.HTML | None
 
     @classmethod
     def build(
@@ -151,14 +156,17 @@ class _Settings:
                 shown_names = [name for name in basics if name not in WORDS]
                 fields = _build_fields(shown_names, declared, task, seed_buttons)
                 _build_seconds(the(gr.Number, fields, "frames"), the(gr.Number, fields, "fps"), task)
+        pad = None
         with right, gr.Column(elem_classes="more"):
             choice = build_model_choice(task, menu)
             for section, names in groups.items():
                 with gr.Accordion(section, open=False):
+                    if "camera_keys" in names:
+                        pad = build_camera_pad(task)
                     fields |= _build_fields(names, declared, task, seed_buttons)
             batch = build_batch(task)
         the(gr.Dropdown, fields, "size").choices = sizes(menu.native_side(menu.default))
-        return cls(fields, choice, chips, batch, seed_buttons)
+        return cls(fields, choice, chips, batch, seed_buttons, pad)
 
 
 def introduction(tab: Tab) -> str:

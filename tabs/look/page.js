@@ -44,6 +44,20 @@
       store(key, { loras });
       return [null, loras];
     },
+    // The path that was drawn on a pad, as key frames that even out a hand's tremor, for so many frames.
+    path(id, key, frames) {
+      const KEYS = 8;
+      const path = JSON.parse(document.querySelector(`#${id} .pad`).dataset.path ?? "[]");
+      const keys = path.length ? Math.min(KEYS, frames - 1) : 0;
+      const texts = Array.from({ length: keys }, (_, index) => {
+        const share = (index + 1) / keys;
+        const [right, down] = path[Math.round(share * (path.length - 1))];
+        return `${Math.round(share * (frames - 1))}: right ${right.toFixed(3)} down ${down.toFixed(3)}`;
+      });
+      const values = { camera_keys: texts.join("; "), camera_eased: keys === 0 };
+      store(key, values);
+      return [values.camera_keys, values.camera_eased];
+    },
     kept: (key, names) => picked(names, read(key)),
     // The values of the example that was clicked last among those of an element.
     choose(id, key, names, examples) {

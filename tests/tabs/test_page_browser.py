@@ -114,3 +114,26 @@ def test_a_lora_that_lies_in_models_is_added_by_choosing_it(page):
     again = page.evaluate("() => forms.add('key', 'mine', 'mine:0.5\\n')")
     assert (added, again) == ([None, "mine:0.5\nink"], [None, "mine:0.5"])
     sync_api.expect(page.locator("#text-to-video-lora-files input")).to_be_visible()
+
+
+def test_the_camera_s_path_is_drawn_by_hand_and_becomes_key_frames(page):
+    page.get_by_role("button", name="Motion").click()
+    pad = page.locator("#text-to-video-camera-pad canvas")
+    pad.scroll_into_view_if_needed()
+    page.wait_for_function("() => document.querySelector('#text-to-video-video video').readyState >= 2")
+    box = pad.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for step in range(1, 21):
+        page.mouse.move(x + step * box["width"] / 80, y)
+    keep(page, "camera-pad")
+    page.mouse.up()
+    keys = page.locator("#text-to-video-camera_keys textarea, #text-to-video-camera_keys input").first
+    sync_api.expect(keys).to_have_value(re.compile(r"^1: right 0\.0\d+ down 0\.000; .*; 7: right 0\.250 down 0\.000$"))
+    sync_api.expect(page.locator("#text-to-video-camera_eased input")).not_to_be_checked()
+    pixel = "getContext('2d').getImageData(9, 9, 1, 1).data[3]"  # is opaque: the picture lies below the path
+    page.wait_for_function(f"() => document.querySelector('#text-to-video-camera-pad canvas').{pixel}")
+    page.locator("#text-to-video-camera-pad [data-clear]").click()
+    sync_api.expect(keys).to_have_value("")
+    assert page.errors == []
