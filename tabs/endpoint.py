@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator  # noqa: TC003 - Gradio reads the annotations of its handlers
+from collections.abc import AsyncGenerator  # noqa: TC003 - Gradio reads the annotations of its handlers
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,18 +41,21 @@ def may_leave_out_what_has_defaults(answer: Callable[..., Any]) -> Callable[...,
     return answer
 
 
-def named(answer: Callable[..., AsyncIterator[Any]], name: str) -> Callable[..., AsyncIterator[Any]]:
+def named(answer: Callable[..., AsyncGenerator[Any]], name: str) -> Callable[..., AsyncGenerator[Any]]:
     """A handler under another name, which an MCP server gives its tool, and with the same signature."""
 
     @functools.wraps(answer)
-    async def answered(*values: Any, **fields: Any) -> AsyncIterator[Any]:
+    async def answered(*values: Any, **fields: Any) -> AsyncGenerator[Any]:
         async with aclosing(answer(*values, **fields)) as answers:
             async for one in answers:
                 yield one
 
-    again: Callable[..., AsyncIterator[Any]] = answered
-    again.__name__, again.__signature__ = name, inspect.signature(answer)
-    return again
+    return _signed(answered, name, inspect.signature(answer))
+
+
+def _signed(answer: Callable[..., Any], name: str, signature: inspect.Signature) -> Callable[..., AsyncGenerator[Any]]:
+    answer.__name__, answer.__signature__ = name, signature
+    return answer
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Endpoint:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - Gradio finds the parameter by this default
         **values: Any,
-    ) -> AsyncIterator[tuple[str | None, int, dict[str, Any]]]:
+    ) -> AsyncGenerator[tuple[str | None, int, dict[str, Any]]]:
         """The video appears in the last answer, the seed in each."""
         queue = self.run.services.queue
         try:
