@@ -173,13 +173,14 @@ def launch_options(
     from serving.guard import Guard
     from serving.head import Head
     from serving.limits import Door
+    from tabs.about import PICTURES
     from tabs.look.theme import LOGIN, PAGE, STYLE, build_theme
 
     return {
         "theme": build_theme(),
         "css_paths": STYLE,
         "js": PAGE.read_text(encoding="utf-8"),
-        "allowed_paths": [str(store.folder.resolve())],
+        "allowed_paths": [str(store.folder.resolve()), str(PICTURES.resolve())],
         "footer_links": ["api", "settings"],
         "ssr_mode": False,
         "enable_monitoring": False,

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.browsing import NEEDS_CHROMIUM, chromium, keep, opened, sync_api
+from tests.browsing import NEEDS_CHROMIUM, PATIENCE, chromium, keep, opened, sync_api
 from tests.served import served
 from text2video_zero.requests import REQUESTS
 
@@ -105,6 +105,29 @@ def test_the_filter_shows_what_has_all_its_words_also_when_the_strip_is_drawn_an
     field.fill("")
     assert page.locator("#strip li:visible").count() >= 2
     page.locator("#text-to-video-status").get_by_text("Done in").wait_for()
+
+
+ABOUT = "[...document.querySelectorAll('#about video')]"
+
+
+def test_the_pictures_of_about_are_loaded_when_they_are_seen_and_only_then_play(page):
+    assert not any("assets/about" in url for url in page.requested)
+    page.get_by_role("tab", name="About", exact=True).click()
+    page.wait_for_function(f"() => {ABOUT}.some((video) => !video.paused && video.readyState >= 2)")
+    keep(page, "about")
+    page.get_by_role("tab", name="Pose", exact=True).click()
+    page.wait_for_function(f"() => {ABOUT}.every((video) => video.paused)")
+    assert page.errors == []
+
+
+def test_the_pictures_of_about_stand_still_for_those_who_want_no_motion(browser, address):
+    context = browser.new_context(reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(address)
+    page.get_by_role("tab", name="About", exact=True).click(timeout=PATIENCE)
+    page.wait_for_function(f"() => {ABOUT}[0]?.readyState >= 1", timeout=PATIENCE)
+    assert page.evaluate(f"() => {ABOUT}.every((video) => video.paused)")
+    context.close()
 
 
 def test_a_lora_that_lies_in_models_is_added_by_choosing_it(page):
