@@ -39,7 +39,7 @@ help:
 	@echo "make lint        ruff and pyright     make bench      measure the speed of sampling"
 	@echo "make bench-memory   measure what runs fill, by task, frames, and frames at a time"
 	@echo "make toyland     train the embedded model anew on this CPU (hours)"
-	@echo "make examples    render the example clips and the results that the page shows first"
+	@echo "make examples    render the example clips, what the page shows first, and the pictures of its About"
 	@echo "make lock        pin anew what the requirements bring along (wants uv; ARGS=--upgrade takes the newest)"
 	@echo "make clean       remove .venv and caches"
 
@@ -95,6 +95,7 @@ toyland: $(APP_READY)
 examples: $(APP_READY)
 	$(RUN) -m toyland.world.clips --out assets/clips
 	$(RUN) -m toyland.examples --out assets/clips/results --strip assets/readme/tasks.gif $(ARGS)
+	$(RUN) -m toyland.about --out assets/about
 
 # For every system and every Python that is supported, not for this machine's alone.
 lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
+import importlib.util
 import logging
 import os
 import secrets
@@ -73,6 +74,8 @@ def serve(options: argparse.Namespace) -> None:
     free = options.any_model or not shared
     menu = ModelMenu(options.model, free=free, offer=None if free else offered_to_strangers(options))
     auth = credentials(options)
+    if options.mcp:
+        check_mcp(asks_password=auth is not None)
     store = open_store(options.output_dir, shared=shared, keep_settings=not (shared or options.no_history))
     try:
         runner = open_runner(options)
@@ -103,6 +106,8 @@ def launched(
             server_port=options.port,
             share=options.share,
             auth=auth,
+            auth_message=f"<b>{TITLE}</b>{INTRODUCTION}",
+            mcp_server=options.mcp,
             run_history=False,  # the strip below the tabs has what was made
             prevent_thread_lock=True,
             max_file_size=LARGEST_UPLOAD if is_shared(options) else None,
@@ -166,14 +171,16 @@ def launch_options(
     from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
     from serving.guard import Guard
+    from serving.head import Head
     from serving.limits import Door
-    from tabs.look.theme import PAGE, STYLE, build_theme
+    from tabs.about import PICTURES
+    from tabs.look.theme import LOGIN, PAGE, STYLE, build_theme
 
     return {
         "theme": build_theme(),
         "css_paths": STYLE,
         "js": PAGE.read_text(encoding="utf-8"),
-        "allowed_paths": [str(store.folder.resolve())],
+        "allowed_paths": [str(store.folder.resolve()), str(PICTURES.resolve())],
         "footer_links": ["api", "settings"],
         "ssr_mode": False,
         "enable_monitoring": False,
@@ -182,6 +189,7 @@ def launch_options(
                 Middleware(ProxyHeadersMiddleware, trusted_hosts=list(proxies)),
                 Middleware(Guard, hosts=hosts),
                 Middleware(Door, listeners=queue.listeners, limits=queue.limits),
+                Middleware(Head, title=TITLE, about=INTRODUCTION, style=LOGIN.read_text(encoding="utf-8")),
             ]
         },
         "max_threads": MOST_EVENTS,
@@ -204,6 +212,17 @@ def credentials(options: argparse.Namespace) -> list[tuple[str, str]] | None:
         print(f"Log in as guest with the password {password}", flush=True)
         return [("guest", password)]
     return None
+
+
+def check_mcp(*, asks_password: bool) -> None:
+    """Raises UserError where programs cannot be served by MCP: Gradio's server for it lets in whoever reaches it."""
+    if asks_password:
+        raise UserError(
+            "--mcp asks nobody for a password, and this page does: leave --mcp out, or serve the page to yourself "
+            "alone, on 127.0.0.1 or with --private, and without --auth."
+        )
+    if importlib.util.find_spec("mcp") is None:
+        raise UserError('--mcp needs the package mcp, which is not installed: run pip install "gradio[mcp]==6.31.0".')
 
 
 def open_store(folder: Path | None, *, shared: bool, keep_settings: bool) -> JobStore:

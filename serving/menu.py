@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
+from text2video_zero.models.adapters import local_loras
 from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS, KnownModel, known_name, mirrors_of
 from text2video_zero.models.native_size import FAMILY_SIDES
 from text2video_zero.models.selection import checkpoint_for, family_of, find_checkpoint, local_models, offered_models
@@ -115,6 +116,10 @@ class ModelMenu:
         if self.free:
             names += local_models()
         return names if self.default in names else [self.default, *names]
+
+    def loras(self) -> list[str]:
+        """Names of the LoRA files that lie in models/ now; none where strangers choose."""
+        return list(local_loras()) if self.free else []
 
     def check(self, name: str | None, loras: Sequence[str] = ()) -> None:
         """Raise UserError where a name is blank or not on offer.

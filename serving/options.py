@@ -58,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="local:N|ray://HOST:PORT",
         help="compute in N processes of this machine, or on a Ray cluster; in this program if left out",
     )
+    parser.add_argument("--mcp", action="store_true", help="serve the tasks to language models, too, as an MCP server")
     parser.add_argument("--check", action="store_true", help="tell what there is to work with, and exit")
     return parser
 

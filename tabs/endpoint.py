@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import AsyncIterator  # noqa: TC003 - Gradio reads the annotations of its handlers
+from collections.abc import AsyncGenerator  # noqa: TC003 - Gradio reads the annotations of its handlers
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,23 @@ def may_leave_out_what_has_defaults(answer: Callable[..., Any]) -> Callable[...,
     return answer
 
 
+def named(answer: Callable[..., AsyncGenerator[Any]], name: str) -> Callable[..., AsyncGenerator[Any]]:
+    """A handler under another name, which an MCP server gives its tool, and with the same signature."""
+
+    @functools.wraps(answer)
+    async def answered(*values: Any, **fields: Any) -> AsyncGenerator[Any]:
+        async with aclosing(answer(*values, **fields)) as answers:
+            async for one in answers:
+                yield one
+
+    return _signed(answered, name, inspect.signature(answer))
+
+
+def _signed(answer: Callable[..., Any], name: str, signature: inspect.Signature) -> Callable[..., AsyncGenerator[Any]]:
+    answer.__name__, answer.__signature__ = name, signature
+    return answer
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """A tab's run for programs, whose job lives as long as the program listens."""
@@ -53,7 +71,7 @@ class Endpoint:
         may_be_left_out = {name: optional(specs[name]) for name in fields_with_defaults(request.task)}
         # Without a trigger of its own the endpoint needs a button that nobody sees.
         gr.Button(visible=False).click(
-            self.answer,
+            named(self.answer, request.task.replace("-", "_")),
             outputs=[run.result.video, run.result.seed, run.result.settings],
             inputs_kwargs={**run.controls.inputs, **may_be_left_out},
             preprocess=False,
@@ -69,7 +87,7 @@ class Endpoint:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - Gradio finds the parameter by this default
         **values: Any,
-    ) -> AsyncIterator[tuple[str | None, int, dict[str, Any]]]:
+    ) -> AsyncGenerator[tuple[str | None, int, dict[str, Any]]]:
         """The video appears in the last answer, the seed in each."""
         queue = self.run.services.queue
         try:

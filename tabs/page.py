@@ -1,4 +1,4 @@
-"""The page: the tabs, one for each task, and below them what was made."""
+"""The page: the tabs, one for each task and one about the method, and below them what was made."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from tabs.about import build_about
 from tabs.after import AfterRun, connect_loader
 from tabs.endpoint import Endpoint
 from tabs.form import IN_TURN, QUIETLY, Update
@@ -47,7 +48,8 @@ def build_page(
         )
     with gr.Tabs(elem_id="tasks", overflow_behavior="wrap"):
         runs = {tab.request.task: build_tab(tab, services, states[tab.request.task]) for tab in TABS}
-    strip.made.render()
+        build_about()
+    strip.render()
     for run in runs.values():
         AfterRun(run, runs[InstructPix2PixRequest.task]).connect()
         Endpoint(run).connect()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from tabs.form import QUIETLY, Field, required, rows, sections, sizes, the, widget
+from tabs.parts.camera_pad import build_camera_pad, connect_camera_pad
 from tabs.parts.clip_source import build_clip_source
 from tabs.parts.controls import Controls, build_batch, build_buttons
 from tabs.parts.examples import build_examples, connect_examples
@@ -47,7 +48,7 @@ class Tab:
 
     about: what the task does, in one sentence.  placeholder: a prompt that it takes.
     section: of the paper, that describes it.
-    examples: field values that fill the form; every example names the same fields.
+    examples: field values that fill the form, one set at least; every example names the same fields.
     only_with: field -> value -> the fields that mean something with that value alone.
     """
 
@@ -55,7 +56,7 @@ class Tab:
     about: str
     placeholder: str
     section: str
-    examples: tuple[Mapping[str, object], ...] = ()
+    examples: tuple[Mapping[str, object], ...]
     presets: Presets | None = None
     only_with: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -78,7 +79,7 @@ def build_tab(tab: Tab, services: Services, states: States) -> Run:
             the(gr.Textbox, fields, "prompt").placeholder = tab.placeholder
             note = gr.HTML(elem_id=f"{task}-words-note", elem_classes="note-slot")
             buttons = build_buttons(request)
-            examples = build_examples(tab.examples, fields, task)
+            examples = build_examples(tab.examples, task)
         with right, gr.Column(elem_classes="result"):
             result = build_result(request)
         settings = _Settings.build(tab, services.menu, declared, left, right)
@@ -105,6 +106,8 @@ def build_tab(tab: Tab, services: Services, states: States) -> Run:
         _connect_seed(fields["seed"], settings.seed_buttons, result.seed)
         _connect_form(services, controls, task)
         _connect_only_with(tab, fields)
+        if settings.pad is not None:
+            connect_camera_pad(settings.pad, controls)
     return run
 
 
@@ -119,6 +122,7 @@ class _Settings:
     """What a tab has beside the fields that come first.
 
     fields: the others.  chips: rows of presets that fill some.  seed_buttons: back to a drawn seed, or on to the last.
+    pad: for the camera's path, None for tasks whose camera is the clip's.
     """
 
     fields: dict[str, Field]
@@ -126,6 +130,7 @@ class _Settings:
     chips: tuple[Chips, ...]
     batch: dict[str, gr.Textbox | gr.Slider]
     seed_buttons: list[gr.Button]
+    pad: gr.HTML | None
 
     @classmethod
     def build(
@@ -136,7 +141,7 @@ class _Settings:
         left: gr.Column,
         right: gr.Column,
     ) -> _Settings:
-        """Lay them out: what is often changed below the prompt, the rest in groups that open below the video."""
+        """Lay them out: what is often changed below the prompt; model and groups below the video: no side is empty."""
         task = tab.request.task
         seed_buttons = [gr.Button("Random", render=False), gr.Button("Last", render=False)]
         groups = sections(tab.request, leave_out=required(tab.request))
@@ -151,14 +156,17 @@ class _Settings:
                 shown_names = [name for name in basics if name not in WORDS]
                 fields = _build_fields(shown_names, declared, task, seed_buttons)
                 _build_seconds(the(gr.Number, fields, "frames"), the(gr.Number, fields, "fps"), task)
-            choice = build_model_choice(task, menu)
+        pad = None
         with right, gr.Column(elem_classes="more"):
+            choice = build_model_choice(task, menu)
             for section, names in groups.items():
                 with gr.Accordion(section, open=False):
+                    if "camera_keys" in names:
+                        pad = build_camera_pad(task)
                     fields |= _build_fields(names, declared, task, seed_buttons)
             batch = build_batch(task)
         the(gr.Dropdown, fields, "size").choices = sizes(menu.native_side(menu.default))
-        return cls(fields, choice, chips, batch, seed_buttons)
+        return cls(fields, choice, chips, batch, seed_buttons, pad)
 
 
 def introduction(tab: Tab) -> str:

@@ -175,6 +175,15 @@ def test_a_mistake_on_the_command_line_ends_with_one_line_and_status_2(capsys, m
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_an_mcp_server_is_refused_where_a_password_is_asked_and_where_its_package_is_missing(capsys, monkeypatch):
+    assert app.main(["--mcp", "--auth", "ann:pw"]) == 2
+    assert "--mcp asks nobody for a password, and this page does" in capsys.readouterr().err
+    monkeypatch.setenv("TEXT2VIDEO_MCP", "1")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "mcp" else object())
+    assert app.main([]) == 2
+    assert 'run pip install "gradio[mcp]==' in capsys.readouterr().err
+
+
 def test_a_port_in_use_is_told_in_one_line(address, capsys, tmp_path):
     port = address.rstrip("/").rsplit(":", 1)[1]
     assert app.main(["--port", port, "--output-dir", str(tmp_path)]) == 2

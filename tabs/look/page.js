@@ -36,8 +36,66 @@
       store(key, asked.values);
       return picked(names, asked.values);
     },
+    // One more LoRA; that one is there, whatever its weight, is no mistake. The list it was chosen from is free again.
+    add(key, name, lines) {
+      const there = (lines ?? "").split("\n").filter((line) => line.trim());
+      const named = there.map((line) => line.trim().replace(/:[^:/\\]*$/, ""));
+      const loras = [...there, ...(name && !named.includes(name) ? [name] : [])].join("\n");
+      store(key, { loras });
+      return [null, loras];
+    },
+    // The path that was drawn on a pad, as key frames that even out a hand's tremor, for so many frames.
+    path(id, key, frames) {
+      const KEYS = 8;
+      const path = JSON.parse(document.querySelector(`#${id} .pad`).dataset.path ?? "[]");
+      const keys = path.length ? Math.min(KEYS, frames - 1) : 0;
+      const texts = Array.from({ length: keys }, (_, index) => {
+        const share = (index + 1) / keys;
+        const [right, down] = path[Math.round(share * (path.length - 1))];
+        return `${Math.round(share * (frames - 1))}: right ${right.toFixed(3)} down ${down.toFixed(3)}`;
+      });
+      const values = { camera_keys: texts.join("; "), camera_eased: keys === 0 };
+      store(key, values);
+      return [values.camera_keys, values.camera_eased];
+    },
     kept: (key, names) => picked(names, read(key)),
+    // The values of the example that was clicked last among those of an element.
+    choose(id, key, names, examples) {
+      const values = examples[document.getElementById(id).closest(".columns").dataset.filling];
+      store(key, values);
+      return picked(names, values);
+    },
+    // All of it is in the form: what was to begin meanwhile, begins once Gradio has drawn it.
+    arrived(id) {
+      const columns = document.getElementById(id).closest(".columns");
+      const held = document.getElementById(columns.dataset.held);
+      requestAnimationFrame(() =>
+        requestAnimationFrame(() => {
+          delete columns.dataset.filling;
+          delete columns.dataset.held;
+          held?.click();
+        }),
+      );
+    },
   };
+
+  // From a click on an example until all of it is in the form, whoever presses a button that begins a run is patient.
+  document.addEventListener(
+    "click",
+    (event) => {
+      const columns = event.target.closest?.(".columns");
+      const example = event.target.closest?.("[data-example]");
+      const begins = event.target.closest?.(".begins");
+      if (example) {
+        columns.dataset.filling = example.dataset.example;
+        delete columns.dataset.held;
+      } else if (begins && "filling" in columns.dataset) {
+        event.stopImmediatePropagation();
+        columns.dataset.held = begins.id;
+      }
+    },
+    true,
+  );
 
   // Ctrl+Enter, or Command+Enter, makes the video of the tab that is open.
   document.addEventListener("keydown", (event) => {

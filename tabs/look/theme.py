@@ -1,6 +1,7 @@
 """Colours and fonts of the page; the rules that no theme variable covers stand in style.css.
 
-page.js is what the browser does itself, such as letting videos beside each other play as one.
+login.css is for the form before the page. page.js is what the browser does itself, such as letting videos beside
+each other play as one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import gradio as gr
 from gradio.themes.utils import colors, fonts
 
 STYLE = Path(__file__).with_name("style.css")
+LOGIN = Path(__file__).with_name("login.css")
 PAGE = Path(__file__).with_name("page.js")
 
 PERSIMMON = colors.Color(

@@ -130,6 +130,17 @@ class Controls:
             the values are of another machine or day.
         show: open the tab, too.
         """
+        asked = self.values_of(values, model, loras)
+        page: Update = {self.states.refill: {"values": asked, "show": show, "since": time.monotonic()}}
+        brought = {name: path for name, path in files.items() if name in self.files}
+        if brought:
+            page[self.states.brought] = {"files": brought, "since": time.monotonic()}
+        return page
+
+    def values_of(
+        self, values: Mapping[str, Any], model: str | None = None, loras: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """What `filled_widgets` show with these values of fields, files left out, and the chips that fit them."""
         plain = self.fields.keys() - self.files
         asked = {name: shown(value) for name, value in values.items() if name in plain}
         if model is not None:
@@ -138,11 +149,7 @@ class Controls:
             asked["loras"] = "\n".join(loras)
         for chips in self.chips:
             asked |= chips.marked(model or "", asked)
-        page: Update = {self.states.refill: {"values": asked, "show": show, "since": time.monotonic()}}
-        brought = {name: path for name, path in files.items() if name in self.files}
-        if brought:
-            page[self.states.brought] = {"files": brought, "since": time.monotonic()}
-        return page
+        return asked
 
     def bring(self, brought: Mapping[str, Any] | None) -> Update:
         """The files that the form was asked to have."""
@@ -165,10 +172,17 @@ def build_buttons(request: type[Request]) -> Buttons:
     task, show_maps = request.task, None
     with gr.Row(elem_classes="actions"):
         run = gr.Button(
-            "Make the video", variant="primary", elem_id=f"{task}-run", elem_classes="run", scale=3, min_width=100
+            "Make the video",
+            variant="primary",
+            elem_id=f"{task}-run",
+            elem_classes=["run", "begins"],
+            scale=3,
+            min_width=100,
         )
         if issubclass(request, ControlledRequest):
-            show_maps = gr.Button("Show control map", elem_id=f"{task}-show-maps", scale=2, min_width=90)
+            show_maps = gr.Button(
+                "Show control map", elem_id=f"{task}-show-maps", elem_classes="begins", scale=2, min_width=90
+            )
         stop = gr.Button("Stop", variant="stop", interactive=False, elem_id=f"{task}-stop", scale=1, min_width=60)
     plan = gr.HTML(elem_id=f"{task}-plan", elem_classes="plan-slot")
     with gr.Column(elem_id=f"{task}-confirmation", elem_classes="confirmation"):

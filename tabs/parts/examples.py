@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,46 +15,51 @@ from tabs.form import IN_TURN, Update
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tabs.form import Field
     from tabs.parts.controls import Controls
 
 
 TELL_WHICH = """element.addEventListener("click", ({ target }) => {
-    const card = target.closest("[data-example]");
-    if (card) trigger("click", { example: Number(card.dataset.example) });
+    const chosen = target.closest("[data-example]");
+    if (chosen) trigger("click", { example: Number(chosen.dataset.example) });
 });"""
 
 
-def build_examples(examples: Sequence[Mapping[str, object]], fields: Mapping[str, Field], task: str) -> gr.HTML | None:
-    """Lay out examples of field values; every one names the same fields.
+def build_examples(examples: Sequence[Mapping[str, object]], task: str) -> gr.HTML:
+    """Lay out examples of field values, to be connected when all fields are there; every one names the same fields.
 
-    Those with a clip are cards that show it, to be connected when all fields are there. Texts alone are a list.
+    Those with a clip are cards that show it. Texts alone are a row.
     """
-    if not examples:
-        return None
-    if "clip" in examples[0]:
-        return gr.HTML(cards_of(examples), elem_id=f"{task}-examples", js_on_load=TELL_WHICH)
-    names = list(examples[0])
-    gr.Examples(
-        [[example[name] for name in names] for example in examples],
-        [fields[name] for name in names],
-        label="Try",
-        elem_id=f"{task}-examples",
-        api_visibility="private",
-    )
-    return None
+    offered = cards_of(examples) if "clip" in examples[0] else texts_of(examples)
+    return gr.HTML(offered, elem_id=f"{task}-examples", js_on_load=TELL_WHICH)
 
 
-def connect_examples(cards: gr.HTML | None, examples: Sequence[Mapping[str, object]], controls: Controls) -> None:
-    """Let a click on a card fill the fields that it names."""
-    if cards is None:
-        return
+def connect_examples(offered: gr.HTML, examples: Sequence[Mapping[str, object]], controls: Controls) -> None:
+    """Let a click on an example fill the fields that it names: the browser does so with what it can know at once.
 
-    def fill(chosen: gr.EventData) -> Update:
+    Files come from the server. What begins a run meanwhile waits for them (forms.arrived in page.js).
+    """
+    widgets, files = controls.filled_widgets, [name for name in controls.files if name in examples[0]]
+    values, names = json.dumps([controls.values_of(example) for example in examples]), json.dumps(list(widgets))
+    which, key = json.dumps(offered.elem_id), json.dumps(controls.kept_as)
+    choose = f"() => forms.choose({which}, {key}, {names}, {values})"
+    filled = offered.click(None, None, list(widgets.values()), js=choose, api_visibility="private")
+
+    def bring(chosen: gr.EventData) -> Update:
         example = examples[chosen.example]
-        return controls.filled(example, files={"clip": str(example["clip"])})
+        return {controls.fields[name]: str(example[name]) for name in files}
 
-    cards.click(fill, outputs=[controls.states.refill, controls.states.brought], **IN_TURN)
+    if files:
+        filled = offered.click(bring, outputs=[controls.fields[name] for name in files], **IN_TURN)
+    filled.then(None, js=f"() => forms.arrived({which})", api_visibility="private")
+
+
+def texts_of(examples: Sequence[Mapping[str, object]]) -> str:
+    """A button for each example that says its prompt."""
+    texts = "".join(
+        f'<button type="button" data-example="{number}">{html.escape(str(example["prompt"]))}</button>'
+        for number, example in enumerate(examples)
+    )
+    return f'<div class="examples"><p>Try</p><div class="texts">{texts}</div></div>'
 
 
 def cards_of(examples: Sequence[Mapping[str, object]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import gradio as gr
 
 from tabs.form import QUIETLY, Update, sizes
 from text2video_zero.job import defaults_of
+from text2video_zero.models.catalogue import MODELS_FOLDER
 from text2video_zero.models.speeds import FULL_QUALITY, SPEED_FIELDS
 from text2video_zero.prompts.syntax import read_prompt
 
@@ -27,12 +29,14 @@ class ModelChoice:
     """The widgets of a model.
 
     loras: a line each; None where only the models on offer may be loaded.
+    lora_files: adds one of those that lie in models/; None likewise.
     words: the list of words that it knows, and the accordion around it; seen with models that have one.
     """
 
     menu: ModelMenu
     model: gr.Dropdown
     loras: gr.Textbox | None
+    lora_files: gr.Dropdown | None
     words: tuple[gr.Accordion, gr.HTML]
 
     def connect(self, request: type[Request], controls: Controls, note: gr.HTML) -> None:
@@ -43,6 +47,8 @@ class ModelChoice:
         self._connect_words(controls.fields["prompt"], note)
         self._connect_description(controls.fields)
         self._connect_defaults(request, controls)
+        if self.loras is not None and self.lora_files is not None:
+            _connect_lora_files(self.lora_files, self.loras, self.menu, controls.kept_as)
 
     def _connect_words(self, prompt: Field, note: gr.HTML) -> None:
         menu, model = self.menu, self.model
@@ -127,11 +133,30 @@ def build_model_choice(task: str, menu: ModelMenu) -> ModelChoice:
     known = word_list(menu, menu.default)
     with gr.Accordion("Words this model knows", open=False, visible=bool(known), elem_id=f"{task}-words") as accordion:
         words = accordion, gr.HTML(known)
-    loras = None
+    loras = lora_files = None
     if menu.free:
         with gr.Accordion("LoRAs on top", open=False):
+            lora_files = _build_lora_files(task, menu)
             loras = _build_loras(task)
-    return ModelChoice(menu, model, loras, words)
+    return ModelChoice(menu, model, loras, lora_files, words)
+
+
+def _build_lora_files(task: str, menu: ModelMenu) -> gr.Dropdown:
+    return gr.Dropdown(
+        menu.loras(),
+        value=None,
+        label="Add from models/",
+        info=f"The LoRA files in {MODELS_FOLDER.resolve()}. Whole models that lie there stand in the list of models.",
+        elem_id=f"{task}-lora-files",
+        interactive=True,
+    )
+
+
+def _connect_lora_files(files: gr.Dropdown, loras: gr.Textbox, menu: ModelMenu, kept_as: str) -> None:
+    """Choosing a file writes its name below those that are there; the list is read anew whenever it is opened."""
+    files.focus(lambda: gr.update(choices=menu.loras()), outputs=files, **QUIETLY)
+    add = f"(name, lines) => forms.add({json.dumps(kept_as)}, name, lines)"
+    files.input(None, [files, loras], [files, loras], js=add, api_visibility="private")
 
 
 def _build_loras(task: str) -> gr.Textbox:

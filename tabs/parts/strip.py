@@ -19,41 +19,72 @@ if TYPE_CHECKING:
 
 TITLE = "What was made"
 MOST_SHOWN = 24
+MOST_LISTED = 240  # jobs that the filter looks through
 TELL_WHAT = """element.addEventListener("click", ({ target }) => {
     const button = target.closest("[data-act]");
     if (!button) return;
     trigger("click", { act: button.dataset.act, job: button.closest("[data-job]")?.dataset.job ?? "" });
-});"""
+});
+const field = document.querySelector("#strip-filter input");
+const told = document.querySelector("#strip-filter [role=status]");
+// Shows the cards that have all the words, of which earlier ones are seen only so.
+const sift = () => {
+    const words = field.value.toLowerCase().split(/\\s+/).filter(Boolean);
+    const cards = [...element.querySelectorAll("[data-words]")];
+    for (const card of cards) card.hidden = !words.every((word) => card.dataset.words.includes(word));
+    element.querySelector(".strip")?.classList.toggle("sifted", words.length > 0);
+    const found = cards.filter((card) => !card.hidden).length;
+    told.textContent = words.length ? `${found} of ${cards.length}` : "";
+};
+field.addEventListener("input", sift);
+new MutationObserver(sift).observe(element, { childList: true, subtree: true });"""
+FILTER = f"""<div class="strip-head"><h2>{TITLE}</h2>
+<input type="search" placeholder="Filter" aria-label="Show what has these words in its prompt, model or task">
+<span role="status"></span></div>"""
 SHOW, AGAIN, DELETE, GO_ON, STOP = "show", "again", "delete", "go on", "stop"
 UNFINISHED = {GO_ON: "Go on", DELETE: "Discard"}
 
 
 @dataclass(frozen=True)
 class Strip:
-    """The strip of one page."""
+    """The strip of one page.
+
+    filter: its head, where words are typed; it stays when the strip is drawn anew.
+    """
 
     queue: JobQueue
+    filter: gr.HTML
     made: gr.HTML
+
+    def render(self) -> None:
+        """Lay it out where it is called."""
+        self.filter.render()
+        self.made.render()
 
     def listed(self, owner: str) -> str:
         """An owner's jobs as HTML, the newest first; blank while there are none."""
         entries = [entry for entry in self.queue.of(owner) if not entry.job.maps_only]
         if not entries:
             return ""
-        cards = "".join(card(entry) for entry in entries[:MOST_SHOWN])
-        more = f"<p>{len(entries) - MOST_SHOWN} earlier ones lie in the folder.</p>" if entries[MOST_SHOWN:] else ""
-        return (
-            f'<section class="strip" aria-label="What was made"><h2>What was made</h2><ul>{cards}</ul>{more}</section>'
-        )
+        shown = "".join(card(entry) for entry in entries[:MOST_SHOWN])
+        found = "".join(card(entry, "earlier") for entry in entries[MOST_SHOWN:MOST_LISTED])
+        more = len(entries) - MOST_SHOWN
+        told = f"<p>{more} earlier ones are found by the filter, or in the folder.</p>" if more > 0 else ""
+        return f'<section class="strip" aria-label="{TITLE}"><ul>{shown}{found}</ul>{told}</section>'
 
 
 def build_strip(queue: JobQueue) -> Strip:
     """The strip, to be rendered below the tabs."""
-    return Strip(queue, gr.HTML(render=False, elem_id="strip", elem_classes="strip-slot", js_on_load=TELL_WHAT))
+    head = gr.HTML(FILTER, render=False, elem_id="strip-filter")
+    made = gr.HTML(render=False, elem_id="strip", elem_classes="strip-slot", js_on_load=TELL_WHAT)
+    return Strip(queue, head, made)
 
 
-def card(entry: Entry) -> str:
-    """A job as HTML: its poster, what was asked, how it stands, and what can be done with it."""
+def card(entry: Entry, kind: str = "") -> str:
+    """A job as HTML: its poster, what was asked, how it stands, and what can be done with it.
+
+    kind: "earlier" for one that only the filter brings up.
+    """
     request, prompt = entry.job.request, html.escape(entry.job.request.prompt)
     poster = entry.folder.poster
     picture = f'<img src="gradio_api/file={html.escape(str(poster.resolve()))}" alt="" loading="lazy">'
@@ -64,9 +95,10 @@ def card(entry: Entry) -> str:
         f'<button type="button" data-act="{act}" aria-label="{label}: {prompt}">{label}</button>'
         for act, label in acts_on(entry.standing.state).items()
     )
+    words = html.escape(f"{request.prompt} {model} {request.title}".lower())
     return (
-        f'<li data-job="{entry.job.id}"><button type="button" class="poster" data-act="{SHOW}" '
-        f'aria-label="Show: {prompt}">{shown}</button>'
+        f'<li data-job="{entry.job.id}" data-words="{words}" class="{kind}">'
+        f'<button type="button" class="poster" data-act="{SHOW}" aria-label="Show: {prompt}">{shown}</button>'
         f'<p title="{prompt}">{prompt}</p><small>{told}</small><div>{acts}</div></li>'
     )
 

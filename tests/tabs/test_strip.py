@@ -54,16 +54,22 @@ def test_what_can_be_done_hangs_on_how_a_job_stands(state, acts, told):
 
 def test_the_newest_come_first_and_no_more_than_fit(store):
     queue = JobQueue(None, store)
-    strip = Strip(queue, None)
+    strip = Strip(queue, None, None)
     assert strip.listed("") == ""
     queue.submit(job("a map", maps_only=True))
     assert strip.listed("") == ""
     for number in range(MOST_SHOWN + 2):
         queue.submit(job(f"fox {number}"))
     listed = strip.listed("")
-    assert listed.count("data-job=") == MOST_SHOWN
+    assert listed.count('class=""') == MOST_SHOWN
+    assert listed.count('class="earlier"') == 2
     assert listed.index(f"fox {MOST_SHOWN + 1}<") < listed.index("fox 2<")
     assert "2 earlier ones" in listed
+
+
+def test_the_filter_finds_a_card_by_its_prompt_its_model_and_its_task(store):
+    made = card(Entry(store.add(job('A Fox "at" sea')), tuple(FORMS), Standing(Done(1.0))))
+    assert 'data-words="a fox &quot;at&quot; sea toyland text to video"' in made
 
 
 def test_how_long_ago_is_said_as_a_person_would(monkeypatch):
