@@ -29,20 +29,21 @@ from text2video_zero.requests import REQUESTS, ClipRequest, InstructPix2PixReque
 from toyland.judges.evaluate import prompt_scenes
 from toyland.judges.judge import HEADS, Judge, load_judge, verdicts
 from toyland.judges.reader import Reader, load_reader, read
+from toyland.pairs import edited, recolored, save_clips
 from toyland.world.bipeds import BIPEDS
 from toyland.world.captions import VOCABULARY, plain_caption
 from toyland.world.clips import depth_map, picture, skeleton_map
-from toyland.world.pairs import edited, recolored, save_clips
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
 
+    from text2video_zero.evaluation.flow import Flows
     from text2video_zero.requests import VideoRequest
     from text2video_zero.requests.camera import CameraPose
     from toyland.world.scene import Scene
 
-__all__ = ["Truth", "ask", "asked_for", "main", "own_motion", "two_legged"]
+__all__ = ["Truth", "ask", "asked_for", "main", "near_over_far", "own_motion", "two_legged"]
 
 _ROLES = {"subject": "subjects", "color": "colors", "place": "places"}
 _SCENE_SEED = 2_000
@@ -78,6 +79,8 @@ class Truth:
                          "where there are two legs; independent poses 1.7, even motion below 0.5"),
         "own": Column("own motion", NEITHER, "of their joints beside the camera's, pixels a frame", 1, 1),
         "background": Column("background followed", UP, "share of the camera's movement that it follows"),
+        "near_far": Column("near/far", NEITHER, "flow along the camera, nearest quarter over farthest, by the reader's "
+                           "depth"),
         "beside": Column("background astray", DOWN, "median distance from the camera's flow, pixels a frame", 1, 1),
     })
 
@@ -89,11 +92,14 @@ class Truth:
         same = np.array([(seen[head] == seen[head][0]).numpy() for head in seen])
         reading = read(self.reader, frames)
         height, width = frames.shape[1:3]
-        mask = np.stack([cv2.resize(one, (width, height)) for one in reading.mask.numpy()]) > 0.5
+        mask, depth = (np.stack([cv2.resize(one, (width, height)) for one in kind.numpy()])
+                       for kind in (reading.mask, reading.depth))
+        mask = mask > 0.5
         right = float(hits.all(0).mean()) if len(hits) else float("nan")
         found = {"right": right, "identity": float(same.all(0).mean())}
         if poses is not None:
             found["background"], found["beside"] = following(clip.flows, poses, ~mask)
+            found["near_far"] = near_over_far(clip.flows, poses, depth)
         if HEADS["subject"][int(seen["subject"][0])] in BIPEDS:
             joints = reading.keypoints.numpy() * (width, height)
             found["joints"] = jitter([joints])
@@ -106,6 +112,25 @@ class Truth:
         if shown is None:
             return asked_for(request.prompt)
         return {head: names.index(getattr(shown, head)) for head, names in HEADS.items()}
+
+
+def near_over_far(flows: Flows, poses: Sequence[CameraPose], depth: np.ndarray) -> float:
+    """How far the nearest quarter of the pixels goes along the camera's flow, over how far the farthest quarter goes.
+
+    Medians of those that the next frame shows again, and median over the frames; nan where the camera stands still, or
+    the far quarter does. depth: (f, h, w), larger is nearer.
+    """
+    ratios = []
+    for number, pair in enumerate(pairwise(poses)):
+        asked = camera_flow(*pair, *depth.shape[1:])
+        length = np.square(asked).sum(-1)
+        share = (flows.forward[number] * asked).sum(-1) / np.maximum(length, 1e-9)
+        far, near = np.quantile(depth[number], (0.25, 0.75))
+        counts = flows.found_again[number] & (length > 0.1)
+        parts = [share[counts & where] for where in (depth[number] >= near, depth[number] <= far)]
+        if all(part.size for part in parts) and abs(np.median(parts[1])) > 0.05:
+            ratios.append(np.median(parts[0]) / np.median(parts[1]))
+    return float(np.median(ratios)) if ratios else float("nan")
 
 
 def own_motion(joints: np.ndarray, poses: Sequence[CameraPose] | None, height: int, width: int) -> float:

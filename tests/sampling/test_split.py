@@ -75,13 +75,13 @@ def test_zooms_are_the_smooth_ones_bit_for_bit(pipeline):
 def test_what_is_left_of_a_pan_is_done_to_the_pictures(pipeline):
     request = order(frames=5, pan_x=0.3 * CELL, pan_y=0.0)
     drawn = result_of(sample(request, pipeline))
-    assert [x / CELL for x, _ in drawn.shifts] == pytest.approx([0, 0.3, -0.4, -0.1, 0.2])
+    assert [view.x / CELL for view in drawn.views] == pytest.approx([0, 0.3, -0.4, -0.1, 0.2])
     decoded = decoded_frames(pipeline.components.vae, drawn.latents)
     *_, finished = generate(request, pipeline)
     assert isinstance(finished, Finished)
-    for frame, latent_frame, (x, y) in zip(finished.video.frames, decoded, drawn.shifts, strict=True):
-        assert np.array_equal(frame, shifted(latent_frame, x, y))
-    assert any(x for x, _ in drawn.shifts)
+    for frame, latent_frame, view in zip(finished.video.frames, decoded, drawn.views, strict=True):
+        assert np.array_equal(frame, shifted(latent_frame, view.x, view.y))
+    assert any(view.x for view in drawn.views)
 
 
 def test_between_two_cells_nothing_is_drawn_anew(pipeline):

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from text2video_zero.evaluation.flow import Flows
 from text2video_zero.evaluation.measures import MeasuredClip
 from text2video_zero.media.clips import read_clip
 from text2video_zero.models.catalogue import TOYLAND_FOLDER
 from text2video_zero.requests import REQUESTS, Size, TextToVideoRequest
 from text2video_zero.requests.camera import CameraPose
-from toyland.evaluate import Truth, ask, asked_for, main, own_motion, two_legged
+from toyland.evaluate import Truth, ask, asked_for, main, near_over_far, own_motion, two_legged
 from toyland.judges.judge import HEADS, load_judge
 from toyland.judges.reader import load_reader
 from toyland.world.bipeds import BIPEDS
@@ -102,6 +103,16 @@ def test_joints_that_go_with_the_camera_have_no_motion_of_their_own():
     assert own_motion(carried, poses, 128, 128) == pytest.approx(0, abs=1e-4)
     assert own_motion(joints, poses, 128, 128) == pytest.approx(3, abs=1e-4)
     assert own_motion(carried, None, 128, 128) == pytest.approx(3)
+
+
+def test_near_over_far_is_how_much_further_near_things_go():
+    poses = [CameraPose(4 * frame / 128, 0, 1, 0) for frame in range(3)]
+    depth = np.repeat(np.linspace(0, 1, 128)[None, :, None], 3, 0) + np.zeros((1, 1, 128))
+    flow = np.zeros((2, 128, 128, 2), np.float32)
+    flow[..., 0] = -4 * (0.5 + depth[:2])  # quarters: 0.5 to 0.75, and 1.25 to 1.5
+    flows = Flows(flow, -flow)
+    assert near_over_far(flows, poses, depth) == pytest.approx(1.375 / 0.625, rel=0.02)
+    assert np.isnan(near_over_far(flows, [poses[0]] * 3, depth))
 
 
 def test_mistakes_are_told_in_one_line(capsys):

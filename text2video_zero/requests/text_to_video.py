@@ -115,6 +115,16 @@ class TextToVideoRequest(FewStepRequest, StartPictureRequest):
         section=MOTION,
         step=0.005,
     )
+    parallax: float = decimal(
+        0.0,
+        0.0,
+        1.0,
+        "Parallax",
+        "How much near things move more than far ones, by a depth detector that looks at the finished frames: 0 moves "
+        "all alike, as the paper does; at 1 the nearest moves up to twice as far.",
+        section=MOTION,
+        step=0.05,
+    )
     motion_from: int = integer(
         881,
         1,

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Self
 import cv2
 import numpy as np
 
+from text2video_zero.requests.camera import BEGINNING
+
 if TYPE_CHECKING:
     from text2video_zero.requests.camera import CameraPose
 
@@ -29,6 +31,11 @@ class SplitPose:
     cells: CameraPose
     x: float = 0.0
     y: float = 0.0
+
+    @property
+    def is_beginning(self) -> bool:
+        """Whether the camera is where it is in frame 0."""
+        return self.cells == BEGINNING and not self.x and not self.y
 
     @classmethod
     def of(cls, pose: CameraPose, height: int, width: int) -> Self:
