@@ -15,11 +15,11 @@ from text2video_zero.generate import generate
 from text2video_zero.models.catalogue import TOYLAND
 from text2video_zero.requests.camera import BEGINNING, CameraPose
 from text2video_zero.sampling.motion.parallax import DepthScale, Parallax
-from text2video_zero.sampling.motion.split import SplitPose, shifted
+from text2video_zero.sampling.motion.split import SplitPose, seen_from
 
 SIDE = 64
 WHOLE = DepthScale(far=0.0, near=1.0, middle=0.5)
-PANNED = SplitPose(BEGINNING, 8 / SIDE, 0.0)  # all of it is left for the picture
+PANNED = SplitPose(BEGINNING, CameraPose(8 / SIDE, 0, 1, 0))  # all of it is left for the picture
 
 
 def waves(seed=0, side=SIDE):
@@ -45,7 +45,7 @@ def test_a_plane_moves_as_the_camera_whatever_the_strength():
     for strength in (0.3, 1.0):
         scale = DepthScale.of(np.full((SIDE, SIDE), 7.0, np.float32))
         seen = Parallax(strength, scale).seen(picture, np.full((SIDE, SIDE), 7.0, np.float32), PANNED)
-        assert np.abs(seen.astype(int) - shifted(picture, PANNED.x, 0)).max() <= 1
+        assert np.abs(seen.astype(int) - seen_from(picture, PANNED.rest)).max() <= 1
 
 
 def test_what_is_near_moves_further_than_what_is_far():
@@ -68,15 +68,28 @@ def test_what_is_uncovered_is_filled_with_what_is_far():
 def test_the_way_back_is_that_of_the_other_direction():
     picture, depth, _ = stage()
     there = Parallax(0.6, WHOLE).seen(picture, depth, PANNED)
-    mirrored = Parallax(0.6, WHOLE).seen(picture[:, ::-1], depth[:, ::-1], SplitPose(BEGINNING, -PANNED.x, 0.0))
+    mirrored = Parallax(0.6, WHOLE).seen(
+        picture[:, ::-1], depth[:, ::-1], SplitPose(BEGINNING, CameraPose(-8 / SIDE, 0, 1, 0))
+    )
     assert np.abs(there[:, 12:-12].astype(int) - mirrored[:, ::-1][:, 12:-12]).mean() < 1
 
 
-def test_a_zoom_makes_near_things_grow_faster():
+@pytest.mark.parametrize(("is_drawn", "grown"), [(True, 1.2), (False, 1.2**3)], ids=["in latents", "in the picture"])
+def test_a_zoom_makes_near_things_grow_faster(is_drawn, grown):
+    """What is near grows by 1.2 to the power 1.5 in all, of which 1.2 may have happened to the latents."""
     picture, depth, mask = stage()
-    seen = Parallax(1.0, WHOLE).seen(picture, depth, SplitPose(CameraPose(0, 0, 1.2, 0)))
-    # The latents have grown by 1.2 already; what is near grows by 1.2 to the power 1.5 in all.
-    assert np.count_nonzero(white(seen)) == pytest.approx(mask.sum() * 1.2, rel=0.12)
+    zoomed = CameraPose(0, 0, 1.2, 0)
+    view = SplitPose(zoomed) if is_drawn else SplitPose(BEGINNING, zoomed)
+    seen = Parallax(1.0, WHOLE).seen(picture, depth, view)
+    assert np.count_nonzero(white(seen)) == pytest.approx(mask.sum() * grown, rel=0.12)
+
+
+def test_without_strength_a_camera_is_the_plain_one():
+    picture, depth, _ = stage()
+    pose = CameraPose(0.05, -0.1, 1.2, 0.3)
+    seen = Parallax(0.0, WHOLE).seen(picture, depth, SplitPose(BEGINNING, pose))
+    inner = (slice(12, -12), slice(12, -12))
+    assert np.abs(seen[inner].astype(int) - seen_from(picture, pose)[inner]).mean() < 1
 
 
 def test_a_camera_at_its_beginning_or_that_only_turns_changes_nothing():
@@ -91,8 +104,8 @@ def test_a_shift_is_the_same_in_cells_and_in_the_picture():
     depth = np.tile(np.linspace(0, 1, SIDE, dtype=np.float32)[:, None], (1, SIDE))  # a floor
     picture = waves()
     whole = Parallax(0.8, WHOLE).seen(picture, depth, PANNED)
-    part = SplitPose(CameraPose(4 / SIDE, 0, 1, 0), 4 / SIDE, 0.0)
-    gone = Parallax(0.8, WHOLE).seen(shifted(picture, 4 / SIDE, 0), depth, part)
+    half = CameraPose(4 / SIDE, 0, 1, 0)
+    gone = Parallax(0.8, WHOLE).seen(seen_from(picture, half), depth, SplitPose(half, half))
     assert np.abs(whole[:, :40].astype(int) - gone[:, :40]).mean() < 1
 
 

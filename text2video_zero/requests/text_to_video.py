@@ -152,9 +152,9 @@ class TextToVideoRequest(FewStepRequest, StartPictureRequest):
         STEADY,
         RESAMPLING,
         "Movement of the latents",
-        "Steady pans by whole latent cells, and the rest in the finished picture, so that nothing is drawn anew "
-        "between two cells; smooth moves latents by fractions of a cell; nearest by whole cells alone, as the paper's "
-        "code does; white moves picture and noise apart and keeps the noise free of patterns.",
+        "Steady moves latents by whole cells and the finished picture by the rest, zooms and turns included, so that "
+        "nothing is drawn anew between two cells; smooth moves latents by fractions of a cell; nearest by whole cells "
+        "alone, as the paper's code does; white moves picture and noise apart and keeps the noise free of patterns.",
         section=MOTION,
     )
     motion_smoothness: float = decimal(

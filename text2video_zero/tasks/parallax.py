@@ -13,7 +13,7 @@ from text2video_zero.errors import UserError
 from text2video_zero.models.catalogue import depth_detector_of
 from text2video_zero.requests import TextToVideoRequest
 from text2video_zero.sampling.motion.parallax import DepthScale, Parallax
-from text2video_zero.sampling.motion.split import SplitPose, shifted
+from text2video_zero.sampling.motion.split import SplitPose, seen_from
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -53,7 +53,7 @@ def depth_detector(
 def camera_of(request: VideoRequest, detector: str | None, detectors: Detectors | None) -> Generator[SeenFrame]:
     """What makes of decoded frames what the camera sees; the detector, if there is one, is lent meanwhile."""
     if detector is None or detectors is None:
-        yield lambda frame, view: shifted(frame, view.x, view.y)
+        yield lambda frame, view: seen_from(frame, view.rest)
         return
     strength, scale = cast("TextToVideoRequest", request).parallax, None
     with detectors.lend_detector(detector) as lent:

@@ -194,7 +194,7 @@ class ClipRun:
 
     @property
     def resampling(self) -> str:
-        """How the latents are moved: a steady pan is one by whole cells, on which all ways agree."""
+        """How the latents are moved: a steady camera moves them by whole cells, on which all ways agree."""
         return "smooth" if self.request.resampling == STEADY else self.request.resampling
 
     @cached_property
@@ -207,7 +207,7 @@ class ClipRun:
         return [SplitPose.of(pose, height, width) for pose in poses]
 
     def _step_noise(self, schedule: Schedule, frames: int) -> StepNoise:
-        """What a sampler of few steps adds to all frames; with steady pans that noise moves with every camera.
+        """What a sampler of few steps adds to all frames; a steady camera's shift takes that noise along.
 
         Noise that stays on the screen would draw anew, at each step, what the scene has carried away from under it.
         """

@@ -7,7 +7,7 @@ faster and twice the warp error (docs/EVALUATION.md, "Parallax").
 
 from __future__ import annotations
 
-import math
+import cmath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -89,19 +89,17 @@ class Parallax:
         """Where pixels whose surface is that near, (h, w) or all alike, read on the decoded frame: x and y in pixels.
 
         Something of gain g is where a camera at g times the shift, and the zoom to the power g, sees it; the latents
-        have been moved to the view's cells already.
+        have been moved to the view's cells already. Complex numbers are places, and their products turns.
         """
         gain = 1 + self.strength * (nearness - self.scale.middle)
-        cells = view.cells
-        y, x = np.mgrid[:height, :width].astype(np.float32)
-        shrunk = cells.scale ** (1 - gain)
-        x, y = (x - (width - 1) / 2) * shrunk, (y - (height - 1) / 2) * shrunk
-        shift_x = (gain * (cells.x + view.x) - cells.x) * width * cells.scale
-        shift_y = (gain * (cells.y + view.y) - cells.y) * height * cells.scale
-        cos, sin = math.cos(cells.angle), math.sin(cells.angle)
-        x += cos * shift_x + sin * shift_y + (width - 1) / 2
-        y += cos * shift_y - sin * shift_x + (height - 1) / 2
-        return x.astype(np.float32), y.astype(np.float32)
+        moved, rest = view.cells, view.rest
+        x, y = (np.arange(side, dtype=np.float32) - (side - 1) / 2 for side in (width, height))
+        shift, left = (complex(pose.x * width, pose.y * height) for pose in (moved, rest))
+        turned = cmath.rect(1 / moved.scale, moved.angle)
+        whole = shift + turned * left
+        reads = (x + 1j * y[:, None]) * cmath.rect(1, rest.angle) * (moved.scale / (moved.scale * rest.scale) ** gain)
+        reads = reads + (gain * whole - shift) / turned + complex(width - 1, height - 1) / 2
+        return reads.real.astype(np.float32), reads.imag.astype(np.float32)
 
 
 def _with_sharp_edges(nearness: np.ndarray) -> np.ndarray:
