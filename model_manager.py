@@ -19,6 +19,7 @@ from diffusers import (
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from text2video_zero.control.map_cache import MapCache
+from text2video_zero.control.toyland_reader import ReaderProcessor, ToylandReader
 from text2video_zero.device.compilation import check_compiler, compile_blocks
 from text2video_zero.device.copies import room_for_copy, tunable_copy
 from text2video_zero.device.devices import chosen_device, chosen_type, device_name, memory_format
@@ -31,7 +32,7 @@ from text2video_zero.generators import result_of
 from text2video_zero.media.files import program_s_folder
 from text2video_zero.models.additions.lora import add_lora
 from text2video_zero.models.catalogue import PREVIEW_DECODERS, SAFETY_CHECKER, find_detector, is_harmless
-from text2video_zero.models.checkpoints import Annotator
+from text2video_zero.models.checkpoints import TOYLAND_DEPTH, Annotator
 from text2video_zero.models.compatibility import (
     check_configuration,
     check_controlnet,
@@ -357,9 +358,10 @@ class _Reader:
 
     def detector(self, checkpoint: DetectorCheckpoint) -> list[Network]:
         """The detector's networks, its own first."""
-        # Imported here because transformers takes seconds over them, and most runs need no detector.
-        import transformers
+        import transformers  # here, because it takes seconds over them, and most runs need no detector
 
+        if checkpoint.task == TOYLAND_DEPTH:
+            return [Network(ToylandReader.from_pretrained(self.sources.folder(checkpoint.source)), ReaderProcessor())]
         single = {"depth": transformers.AutoModelForDepthEstimation, "features": transformers.AutoModel}
         if checkpoint.task in single or checkpoint.box_source is None:
             return [self._network(single[checkpoint.task], checkpoint.source, checkpoint.revision)]

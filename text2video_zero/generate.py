@@ -27,12 +27,14 @@ from text2video_zero.models.files.fingerprints import stamp_of
 from text2video_zero.models.speeds import is_of_speed
 from text2video_zero.prompts.loras import what_was_left_out
 from text2video_zero.requests import ControlledRequest, FewStepRequest, InstructPix2PixRequest, TextToVideoRequest
+from text2video_zero.requests.camera import BEGINNING
 from text2video_zero.requests.fields import FILES
 from text2video_zero.sampling.decoding import decoded_frames
 from text2video_zero.sampling.kept_steps import KeptSteps
-from text2video_zero.sampling.motion.split import shifted
+from text2video_zero.sampling.motion.split import SplitPose
 from text2video_zero.tasks.controlled import detect, sample_controlled
 from text2video_zero.tasks.instructed import sample_instructed
+from text2video_zero.tasks.parallax import camera_of, depth_detector
 from text2video_zero.tasks.start_picture import picture_hash
 from text2video_zero.tasks.text_to_video import sample_text_to_video
 
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests import Size, VideoRequest
     from text2video_zero.sampling.denoising import Sampled
+    from text2video_zero.tasks.parallax import SeenFrame
 
 
 class Models(Detectors, Protocol):
@@ -115,7 +118,8 @@ def generate(
 ) -> Generator[Event]:
     """Run a request and yield what happens; the last event is Finished.
 
-    detectors: who makes control maps possible, the model manager; needed where a clip is to be turned into them.
+    detectors: who makes control maps and parallax possible, the model manager; needed where a clip is to be turned into
+        maps, or near things are to move more.
     kept_in: folder where the steps are kept, for whoever runs the same request again after this run was cut off.
     picture: the start picture's `picture_hash`, for whoever has asked for it; None has it asked here.
 
@@ -129,9 +133,11 @@ def generate(
     kept = KeptSteps(kept_in, made_with(request, pipeline, made_of), pipeline.device)
     if kept.told:
         yield Notice(kept.told)
+    sees_depth = yield from depth_detector(request, pipeline, detectors)
     with shortage_in_one_sentence():
         sampled = yield from sample(request, pipeline, detectors, kept)
-        frames = yield from _stored(_decoded(sampled, pipeline), len(sampled.latents), "Decoding")
+        with camera_of(request, sees_depth, detectors) as seen:
+            frames = yield from _stored(_decoded(sampled, pipeline, seen), len(sampled.latents), "Decoding")
     frames, fps = yield from _played(frames, sampled.request)
     yield Finished(Video(frames, fps, settings(sampled.request, pipeline, made_of), sampled.sound))
 
@@ -156,8 +162,8 @@ def sample(
             raise TypeError(f"no task makes a video of a {type(request).__name__}")
 
 
-def _decoded(sampled: Sampled, pipeline: Pipeline) -> Iterator[np.ndarray]:
-    """The frames of the final latents, moved by what is left, which the safety checker lets pass if there is one.
+def _decoded(sampled: Sampled, pipeline: Pipeline, seen: SeenFrame) -> Iterator[np.ndarray]:
+    """The frames of the final latents as the camera sees them, if the safety checker, where there is one, lets them.
 
     The UNet has done its work: it leaves the device where room is needed.
     """
@@ -168,9 +174,9 @@ def _decoded(sampled: Sampled, pipeline: Pipeline) -> Iterator[np.ndarray]:
     frames = decoded_frames(vae, sampled.latents, others)
     with tiled_where_short(vae, sampled.request.concrete_size, pipeline):
         passed = frames if pipeline.safety_checker is None else pipeline.safety_checker.passed(frames)
-        shifts = sampled.shifts or [(0.0, 0.0)] * len(sampled.latents)
-        for frame, (x, y) in zip(passed, shifts, strict=True):
-            yield shifted(frame, x, y)
+        views = sampled.views or [SplitPose(BEGINNING)] * len(sampled.latents)
+        for frame, view in zip(passed, views, strict=True):
+            yield seen(frame, view)
 
 
 def _played(frames: StoredFrames, request: VideoRequest) -> Generator[Event, None, tuple[StoredFrames, int]]:

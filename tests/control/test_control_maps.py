@@ -18,7 +18,7 @@ from text2video_zero.control.control_maps import (
     PoseMapper,
     missing_weights,
 )
-from text2video_zero.control.depth import drawn_depths
+from text2video_zero.control.depth import drawn_depths, network_depths
 from text2video_zero.control.pose import JOINT_COLOURS, draw_skeletons
 from text2video_zero.errors import UserError
 from text2video_zero.models.catalogue import ANNOTATORS
@@ -493,6 +493,15 @@ def test_an_annotators_missing_files_are_told(manager, tmp_path, name):
         manager.lend_detector(replace(ANNOTATORS[name], source=str(tmp_path))),
     ):
         pass
+
+
+def test_toylands_own_reader_sees_depth_as_networks_of_transformers_do(manager):
+    renderings = [render(random_scene(np.random.default_rng(seed)), 128) for seed in (1, 2)]
+    with manager.lend_detector("depth-toyland") as detector:
+        depths = network_depths(detector, np.stack([rendering.image for rendering in renderings]))
+    assert depths.shape == (2, 128, 128)
+    for depth, rendering in zip(depths, renderings, strict=True):
+        assert np.corrcoef(depth.ravel(), rendering.depth.ravel())[0, 1] > 0.9
 
 
 @pytest.mark.parametrize("kind", ["pose", "depth"])

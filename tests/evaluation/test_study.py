@@ -115,6 +115,12 @@ class TestEvaluation:
         assert clip.source is None
 
 
+def test_each_prompt_has_its_own_clip():
+    study = study_of(parsed("--task", "edge", "--prompt", "a fox", "--prompt", "a cat", "--clips", "1.mp4", "2.mp4"))
+    jobs = [study.job(study.variants[0], sample) for sample in study.samples]
+    assert [(job.request.prompt, job.request.clip) for job in jobs] == [("a fox", "1.mp4"), ("a cat", "2.mp4")]
+
+
 class TestVariants:
     def test_a_variant_is_read_from_its_line(self):
         variant = read_variant("no camera: paper pan_x=0 motion=no resampling=white", TASK)
@@ -176,6 +182,14 @@ class TestMistakes:
             (("--prompt", "a fox", "--against", "theirs"), "There is no variant 'theirs'"),
             (("--prompt", "a fox", "--variant", "Paper: steps=4"), "Several variants are called 'Paper'"),
             (("--prompt", "a fox", "--set", "steps=1"), "Steps is 1, out of range"),
+            (
+                ("--prompt", "a fox", "--clips", "1.mp4"),
+                "The task text-to-video begins with no clip: leave --clips out.",
+            ),
+            (
+                ("--task", "edge", "--prompt", "a fox", "--clips", "1.mp4", "2.mp4"),
+                "There are 2 clips for 1 prompts: give one for each prompt.",
+            ),
             (("--prompt", "a fox", "--flow", "raft-small"), "The weights of raft-small are not on this machine"),
             (("--prompt", "a fox", "--clip-shows", "a cat"), "--clip-shows is of use with --clip-model and a task"),
         ],

@@ -17,7 +17,8 @@ from text2video_zero.generate import generate, sample
 from text2video_zero.generators import result_of
 from text2video_zero.requests.camera import CameraPose
 from text2video_zero.sampling.decoding import decoded_frames
-from text2video_zero.sampling.motion.split import SplitPose, shifted
+from text2video_zero.sampling.motion.camera import sample_positions
+from text2video_zero.sampling.motion.split import SplitPose, seen_from
 from text2video_zero.sampling.motion.warp import warp
 
 shares = some.floats(-1, 1)
@@ -32,15 +33,31 @@ def pictures(count=1, side=64):
 @given(shares, shares, some.integers(1, 96), some.integers(1, 96))
 def test_a_pan_is_whole_cells_and_less_than_half_a_cell(x, y, height, width):
     split = SplitPose.of(CameraPose(x, y, 1, 0), height, width)
-    for whole, rest, shift, cells in ((split.cells.x, split.x, x, width), (split.cells.y, split.y, y, height)):
+    ways = ((split.cells.x, split.rest.x, x, width), (split.cells.y, split.rest.y, y, height))
+    for whole, rest, shift, cells in ways:
         assert abs(whole * cells - round(whole * cells)) < 1e-9
         assert abs(rest * cells) <= 0.5 + 1e-9
         assert math.isclose(whole + rest, shift, abs_tol=1e-12)
 
 
 @pytest.mark.parametrize("pose", [CameraPose(0.1, 0.2, 1.05, 0), CameraPose(0.1, 0.2, 1, 0.1)], ids=str)
-def test_zooms_and_turns_stay_with_the_latents(pose):
-    assert SplitPose.of(pose, 8, 8) == SplitPose(pose, 0, 0)
+def test_zooms_and_turns_are_the_pictures(pose):
+    split = SplitPose.of(pose, 8, 8)
+    assert split.cells == CameraPose(1 / 8, 2 / 8, 1, 0)
+    assert (split.rest.scale, split.rest.angle) == (pose.scale, pose.angle)
+
+
+def test_a_picture_is_seen_from_where_the_camera_is():
+    (picture,) = pictures(side=33)
+    turned = seen_from(picture, CameraPose(0, 0, 1, math.pi / 2))
+    assert np.array_equal(turned, np.rot90(picture))
+    pose = CameraPose(0.1, -0.2, 1.3, 0.4)
+    x, y = (position.numpy() for position in sample_positions(pose, 33, 33))
+    ramps = 4 * np.stack([*np.meshgrid(np.arange(33), np.arange(33)), np.zeros((33, 33))], -1)
+    seen = seen_from(ramps.astype(np.uint8), pose)
+    inside = (x > 2) & (x < 30) & (y > 2) & (y < 30)
+    assert np.abs(seen[..., 0] - 4 * x)[inside].max() < 1
+    assert np.abs(seen[..., 1] - 4 * y)[inside].max() < 1
 
 
 def test_a_picture_moves_as_latents_do():
@@ -48,14 +65,14 @@ def test_a_picture_moves_as_latents_do():
     planes = torch.from_numpy(picture).permute(2, 0, 1).float()
     for x, y in ((4, 0), (0, -3), (-2, 5)):
         wanted = warp(planes, CameraPose(x / 64, y / 64, 1, 0), "nearest").permute(1, 2, 0).numpy()
-        assert np.array_equal(shifted(picture, x / 64, y / 64), wanted)
+        assert np.array_equal(seen_from(picture, CameraPose(x / 64, y / 64, 1, 0)), wanted)
 
 
 def test_without_a_shift_a_picture_is_itself_and_by_half_a_pixel_it_is_between_its_neighbours():
     (picture,) = pictures()
-    assert shifted(picture, 0, 0) is picture
+    assert seen_from(picture, CameraPose(0, 0, 1, 0)) is picture
     ramp = np.repeat(np.arange(64, dtype=np.uint8)[None, :, None] * 4, 64, 0).repeat(3, 2)
-    half = shifted(ramp, 0.5 / 64, 0)
+    half = seen_from(ramp, CameraPose(0.5 / 64, 0, 1, 0))
     assert np.all(half[:, 4:-4] == ramp[:, 4:-4] + 2)
 
 
@@ -65,23 +82,22 @@ def test_a_pan_by_whole_cells_is_the_smooth_one_bit_for_bit(pipeline):
     assert torch.equal(steady, smooth)
 
 
-def test_zooms_are_the_smooth_ones_bit_for_bit(pipeline):
-    zoom = {"pan_x": 0.0, "pan_y": 0.0, "zoom": 0.05}
-    steady, smooth = (sampled(order(**zoom, resampling=name), pipeline) for name in ("steady", "smooth"))
-    assert torch.equal(steady, smooth)
+def test_under_zooms_and_turns_latents_are_those_of_a_still_camera_bit_for_bit(pipeline):
+    still, zoom = (sampled(order(pan_x=0.0, pan_y=0.0, **camera), pipeline) for camera in ({}, {"zoom": 0.05}))
+    assert torch.equal(still, zoom)
 
 
 @torch.inference_mode()
 def test_what_is_left_of_a_pan_is_done_to_the_pictures(pipeline):
     request = order(frames=5, pan_x=0.3 * CELL, pan_y=0.0)
     drawn = result_of(sample(request, pipeline))
-    assert [x / CELL for x, _ in drawn.shifts] == pytest.approx([0, 0.3, -0.4, -0.1, 0.2])
+    assert [view.rest.x / CELL for view in drawn.views] == pytest.approx([0, 0.3, -0.4, -0.1, 0.2])
     decoded = decoded_frames(pipeline.components.vae, drawn.latents)
     *_, finished = generate(request, pipeline)
     assert isinstance(finished, Finished)
-    for frame, latent_frame, (x, y) in zip(finished.video.frames, decoded, drawn.shifts, strict=True):
-        assert np.array_equal(frame, shifted(latent_frame, x, y))
-    assert any(x for x, _ in drawn.shifts)
+    for frame, latent_frame, view in zip(finished.video.frames, decoded, drawn.views, strict=True):
+        assert np.array_equal(frame, seen_from(latent_frame, view.rest))
+    assert any(view.rest.x for view in drawn.views)
 
 
 def test_between_two_cells_nothing_is_drawn_anew(pipeline):

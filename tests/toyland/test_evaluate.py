@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from text2video_zero.evaluation.flow import Flows
 from text2video_zero.evaluation.measures import MeasuredClip
+from text2video_zero.media.clips import read_clip
 from text2video_zero.models.catalogue import TOYLAND_FOLDER
-from text2video_zero.requests import TextToVideoRequest
+from text2video_zero.requests import REQUESTS, Size, TextToVideoRequest
 from text2video_zero.requests.camera import CameraPose
-from toyland.evaluate import Truth, asked_for, main, own_motion, two_legged
+from toyland.evaluate import Truth, ask, asked_for, main, near_over_far, own_motion, two_legged
 from toyland.judges.judge import HEADS, load_judge
 from toyland.judges.reader import load_reader
 from toyland.world.bipeds import BIPEDS
@@ -27,6 +33,11 @@ def scene():
     return random_scene(np.random.default_rng(4), subject="panda")
 
 
+def first_frame(path):
+    size = Size(128, 128)
+    return np.asarray(read_clip(Path(path), first_frame=0, frames=1, fps=8, size=size, native=size).frames)[0]
+
+
 def words(found):
     return {head: HEADS[head][label] for head, label in found.items()}
 
@@ -40,9 +51,32 @@ def test_a_prompt_names_what_the_judge_looks_for():
 
 
 def test_prompts_of_its_own_are_of_two_legged_subjects():
-    prompts = two_legged(7)
+    prompts = [plain_caption(scene) for scene in two_legged(7)]
     assert len(set(prompts)) == 7
     assert {words(asked_for(prompt))["subject"] for prompt in prompts} <= set(BIPEDS)
+
+
+@pytest.mark.parametrize("task", ["edge", "instruct-pix2pix"])
+def test_a_task_that_begins_with_a_clip_gets_one_for_each_prompt(truth, tmp_path, task):
+    arguments = argparse.Namespace(count=3, evaluated_task=task, set=[], out=tmp_path, prompt=[], clips=[])
+    shows = ask(arguments)
+    assert len(arguments.prompt) == len(arguments.clips) == len(shows) == 3
+    for prompt, clip in zip(arguments.prompt, arguments.clips, strict=True):
+        assert Path(clip).is_file()
+        wanted, before = render(shows[clip], 128).image, first_frame(clip)
+        assert not np.array_equal(wanted, before)
+        request = REQUESTS[task](clip=clip, prompt=prompt)
+        judged = dataclasses.replace(truth, shows=shows)
+        assert judged(MeasuredClip(wanted[None], request))["right"] == 1
+        assert judged(MeasuredClip(before[None], request))["right"] == 0
+
+
+def test_one_clip_that_is_given_serves_all_prompts_of_its_own(tmp_path):
+    arguments = argparse.Namespace(
+        count=2, evaluated_task="edge", set=["clip=fox.mp4"], out=tmp_path, prompt=[], clips=[]
+    )
+    assert ask(arguments) == {}
+    assert (len(arguments.prompt), arguments.clips) == (2, [])
 
 
 def test_a_still_picture_of_what_was_asked_for_is_right_and_itself(truth, scene):
@@ -69,6 +103,16 @@ def test_joints_that_go_with_the_camera_have_no_motion_of_their_own():
     assert own_motion(carried, poses, 128, 128) == pytest.approx(0, abs=1e-4)
     assert own_motion(joints, poses, 128, 128) == pytest.approx(3, abs=1e-4)
     assert own_motion(carried, None, 128, 128) == pytest.approx(3)
+
+
+def test_near_over_far_is_how_much_further_near_things_go():
+    poses = [CameraPose(4 * frame / 128, 0, 1, 0) for frame in range(3)]
+    depth = np.repeat(np.linspace(0, 1, 128)[None, :, None], 3, 0) + np.zeros((1, 1, 128))
+    flow = np.zeros((2, 128, 128, 2), np.float32)
+    flow[..., 0] = -4 * (0.5 + depth[:2])  # quarters: 0.5 to 0.75, and 1.25 to 1.5
+    flows = Flows(flow, -flow)
+    assert near_over_far(flows, poses, depth) == pytest.approx(1.375 / 0.625, rel=0.02)
+    assert np.isnan(near_over_far(flows, [poses[0]] * 3, depth))
 
 
 def test_mistakes_are_told_in_one_line(capsys):

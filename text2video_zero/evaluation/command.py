@@ -42,12 +42,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         dest="evaluated_task",
         choices=list(REQUESTS),
         default="text-to-video",
-        help=f"{', '.join(REQUESTS)} (default %(default)s); a clip is given by --set clip=FILE",
+        help=f"{', '.join(REQUESTS)} (default %(default)s); one clip for all is given by --set clip=FILE",
     )
     group.add_argument("--model", metavar="NAME", default="toyland", help="as for the tasks (default %(default)s)")
     group.add_argument("--prompt", metavar="TEXT", action="append", default=[], help="may be repeated")
     group.add_argument(
         "--prompts", metavar="FILE", type=typed_path, help="a prompt a line, or the JSON of FETV or VBench"
+    )
+    group.add_argument(
+        "--clips", metavar="FILE", nargs="+", default=[], help="for tasks that begin with a clip: one for each prompt"
     )
     group.add_argument("--seeds", metavar="N", type=int, default=1, help="clips of each prompt (default %(default)s)")
     group.add_argument("--first-seed", metavar="N", type=int, default=1, help="of the first clip (default %(default)s)")
@@ -109,6 +112,10 @@ def study_of(arguments: argparse.Namespace) -> Study:
     if arguments.seeds < 1:
         raise UserError(f"Seeds is {arguments.seeds}: give a whole number from 1 on.")
     task = arguments.evaluated_task
+    if arguments.clips and not issubclass(REQUESTS[task], ClipRequest):
+        raise UserError(f"The task {task} begins with no clip: leave --clips out.")
+    if arguments.clips and len(arguments.clips) != len(prompts):
+        raise UserError(f"There are {len(arguments.clips)} clips for {len(prompts)} prompts: give one for each prompt.")
     usual = ablation(task) if arguments.ablation else controls(task)
     return Study(
         task=task,
@@ -119,6 +126,7 @@ def study_of(arguments: argparse.Namespace) -> Study:
         folder=arguments.out,
         seeds=arguments.seeds,
         first_seed=arguments.first_seed,
+        clips=tuple(arguments.clips),
     )
 
 

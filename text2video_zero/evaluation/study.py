@@ -65,6 +65,7 @@ class Study:
 
     prompts: one clip each, times `seeds` seeds from `first_seed` on; no two clips of a variant share a seed.
     values: fields that all variants have in common.
+    clips: for tasks that begin with one, the path of each prompt's clip; none where `values` has one for all.
     """
 
     task: str
@@ -75,6 +76,7 @@ class Study:
     folder: Path
     seeds: int = 1
     first_seed: int = 1
+    clips: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [slug(variant.name) for variant in self.variants]
@@ -94,6 +96,8 @@ class Study:
         """The job of one clip; raises UserError for values that a request refuses."""
         drawn = variant if isinstance(variant, SampledVariant) else self.drawn(variant.of)
         given = {**self.values, **drawn.values, "prompt": sample.prompt, "seed": sample.seed}
+        if self.clips:
+            given["clip"] = self.clips[sample.number]
         return build_job(self.task, given, model=self.model, preset=drawn.preset)
 
     def drawn(self, name: str) -> SampledVariant:
@@ -142,6 +146,7 @@ class Study:
             "seeds": [self.first_seed, self.seeds],
             "values": dict(self.values),
             "variants": variants,
+            **({"clips": list(self.clips)} if self.clips else {}),
         }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from text2video_zero.errors import UserError
 from text2video_zero.models.checkpoints import (
     INSTRUCT_PIX2PIX,
+    TOYLAND_DEPTH,
     Adapter,
     Annotator,
     Checkpoint,
@@ -209,6 +210,7 @@ ANNOTATORS: Mapping[str, Annotator] = MappingProxyType(
 KNOWN_DETECTORS: Mapping[str, DetectorCheckpoint] = MappingProxyType(
     {
         "depth": DetectorCheckpoint("depth-anything/Depth-Anything-V2-Small-hf", "depth"),
+        "depth-toyland": DetectorCheckpoint(str(TOYLAND_FOLDER / "reader"), TOYLAND_DEPTH),
         "depth-dpt-hybrid": DetectorCheckpoint("Intel/dpt-hybrid-midas", "depth"),
         "pose": DetectorCheckpoint(
             "usyd-community/vitpose-base-simple", "pose", box_source="PekingU/rtdetr_r50vd_coco_o365"
@@ -258,6 +260,11 @@ def is_harmless(checkpoint: Checkpoint) -> bool:
     """Whether all that draws comes from a model that can draw nothing a safety checker would look for."""
     homes = [Path(model.checkpoint.source) for model in KNOWN_MODELS.values() if model.harmless]
     return all(any(Path(place).is_relative_to(home) for home in homes) for place in checkpoint.places)
+
+
+def depth_detector_of(checkpoint: Checkpoint) -> str:
+    """The name in KNOWN_DETECTORS of what tells how near things are in a model's pictures."""
+    return "depth-toyland" if checkpoint.source == TOYLAND.checkpoint.source else "depth"
 
 
 def controlnets_of(family: str, control: str) -> tuple[str, ...]:

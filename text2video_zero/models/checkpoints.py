@@ -83,11 +83,15 @@ class Checkpoint:
         return self.controlnet, self.controlnet_revision
 
 
+TOYLAND_DEPTH = "toyland depth"
+
+
 @dataclass(frozen=True)
 class DetectorCheckpoint:
     """What to load to see poses or depth in a clip, or to tell how alike pictures and texts are.
 
-    source: folder or Hub id of the network.  task: "depth", "pose" or "features".
+    source: folder or Hub id of the network.  task: "depth", "pose" or "features", or
+        TOYLAND_DEPTH for that of Toyland's own reader, which is none of transformers'.
     box_source: for poses, folder or Hub id of the network that finds the people first.
     """
 

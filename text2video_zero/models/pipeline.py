@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
     from diffusers import ControlNetModel, StableDiffusionPipeline, StableDiffusionXLPipeline
-    from transformers import PreTrainedModel
 
     from text2video_zero.models.checkpoints import Checkpoint, DetectorCheckpoint
     from text2video_zero.models.vocabulary import Vocabulary
@@ -93,12 +92,13 @@ def no_patch_left_behind(networks: Iterable[torch.nn.Module]) -> Generator[None]
 
 @dataclass(frozen=True)
 class Network:
-    """A network of transformers, on its device and in evaluation mode, with what prepares pictures for it.
+    """A network, on its device and in evaluation mode, with what prepares pictures for it.
 
-    processor: an image processor of transformers; each class has methods of its own for what the network says.
+    model: one of transformers, or Toyland's reader.
+    processor: its image processor; each class has methods of its own for what the network says.
     """
 
-    model: PreTrainedModel
+    model: Any
     processor: Any
 
 

@@ -65,6 +65,7 @@ _PAPER_TEXT_TO_VIDEO: Values = {
     "camera_keys": "",
     "camera_eased": True,
     "shake": 0.0,
+    "parallax": 0.0,
     "shot_anchors": False,
     "smooth_background": False,
     "smoothing_strength": 0.6,

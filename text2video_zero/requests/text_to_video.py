@@ -115,6 +115,16 @@ class TextToVideoRequest(FewStepRequest, StartPictureRequest):
         section=MOTION,
         step=0.005,
     )
+    parallax: float = decimal(
+        0.0,
+        0.0,
+        1.0,
+        "Parallax",
+        "How much near things move more than far ones, by a depth detector that looks at the finished frames: 0 moves "
+        "all alike, as the paper does; at 1 the nearest moves up to twice as far.",
+        section=MOTION,
+        step=0.05,
+    )
     motion_from: int = integer(
         881,
         1,
@@ -142,9 +152,9 @@ class TextToVideoRequest(FewStepRequest, StartPictureRequest):
         STEADY,
         RESAMPLING,
         "Movement of the latents",
-        "Steady pans by whole latent cells, and the rest in the finished picture, so that nothing is drawn anew "
-        "between two cells; smooth moves latents by fractions of a cell; nearest by whole cells alone, as the paper's "
-        "code does; white moves picture and noise apart and keeps the noise free of patterns.",
+        "Steady moves latents by whole cells and the finished picture by the rest, zooms and turns included, so that "
+        "nothing is drawn anew between two cells; smooth moves latents by fractions of a cell; nearest by whole cells "
+        "alone, as the paper's code does; white moves picture and noise apart and keeps the noise free of patterns.",
         section=MOTION,
     )
     motion_smoothness: float = decimal(

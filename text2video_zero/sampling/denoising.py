@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from text2video_zero.media.video import Sound
     from text2video_zero.requests import VideoRequest
     from text2video_zero.sampling.guidance import NoisePredictor
+    from text2video_zero.sampling.motion.split import SplitPose
     from text2video_zero.sampling.schedule import Schedule
     from text2video_zero.sampling.solvers import StepNoise
 
@@ -57,14 +58,13 @@ class Sampled:
     """What a task's sampling comes to.
 
     latents: (f, c, h, w).  request: with nothing left open in it.  sound: what the clip sounds like, if wanted.
-    shifts: by how much the camera of each decoded frame has still to move right and down, in shares of the frame; none
-        where there is nothing left to move.
+    views: the camera of each frame, and how much of its way is left for the decoded frame; none where nothing is.
     """
 
     latents: torch.Tensor
     request: VideoRequest
     sound: Sound | None = None
-    shifts: Sequence[tuple[float, float]] = ()
+    views: Sequence[SplitPose] = ()
 
 
 def denoise(

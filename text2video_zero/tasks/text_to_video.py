@@ -70,7 +70,7 @@ def sample_text_to_video(
         joint = plan.joint, range(plan.begin, len(plan.joint.timesteps))
         if not request.smooth_background:
             latents = yield from run.denoised((yield from run.start()), *joint)
-            return Sampled(latents, request, shifts=run.shifts)
+            return Sampled(latents, request, views=run.views)
         # Before the first step, so that a word or a network that is missing is told at once.
         detector = _foreground_detector(request, pipeline, branches)
         start = yield from run.start()
@@ -78,7 +78,7 @@ def sample_text_to_video(
             first_pass = yield from run.denoised(start, *joint, around_chunk=around_chunk)
         masks = detector.masks(first_pass)
         latents = yield from run.denoised(run.smoothed(start, masks), *joint, stage="Smoothing the background")
-        return Sampled(latents, request, shifts=run.shifts)
+        return Sampled(latents, request, views=run.views)
 
 
 def text_guidance(request: TextToVideoRequest, pipeline: Pipeline, plan: MotionPlan) -> TextGuidance:
@@ -202,7 +202,7 @@ class ClipRun:
 
     @property
     def resampling(self) -> str:
-        """How the latents are moved: a steady pan is one by whole cells, on which all ways agree."""
+        """How the latents are moved: a steady camera moves them by whole cells, on which all ways agree."""
         return "smooth" if self.request.resampling == STEADY else self.request.resampling
 
     @cached_property
@@ -214,13 +214,8 @@ class ClipRun:
         _, height, width = latent_shape(self.request.concrete_size, self.pipeline)
         return [SplitPose.of(pose, height, width) for pose in poses]
 
-    @property
-    def shifts(self) -> list[tuple[float, float]]:
-        """What is left of the camera's movement for each picture: right and down, in shares of the frame."""
-        return [(view.x, view.y) for view in self.views]
-
     def _step_noise(self, schedule: Schedule, frames: int) -> StepNoise:
-        """What a sampler of few steps adds to all frames; with steady pans that noise moves with every camera.
+        """What a sampler of few steps adds to all frames; a steady camera's shift takes that noise along.
 
         Noise that stays on the screen would draw anew, at each step, what the scene has carried away from under it.
         """

@@ -6,16 +6,16 @@ from the generators, on renders of all combinations, also blurred, noisy and in 
 
 from __future__ import annotations
 
-import itertools
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name the field knows
 
-from toyland.judges.judge import load_small, roughened, save_small
+from text2video_zero.control.toyland_reader import READER_SIDE as _SIDE
+from text2video_zero.control.toyland_reader import ToylandReader as Reader
+from toyland.judges.judge import roughened, save_small
 from toyland.training.loop import train
 from toyland.world.skeleton import KEYPOINTS
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Reader", "Reading", "load_reader", "read", "save_reader", "train_reader"]
 
-_SIDE = 64
 _SEED = 31
 _SPREAD = 1.0  # cells; of the target around a keypoint
 _DEPTH_WEIGHT, _MASK_WEIGHT, _KEYPOINT_WEIGHT = 2.0, 1.0, 0.5
@@ -46,39 +45,6 @@ class Reading:
     keypoints: Tensor
     mask: Tensor
     depth: Tensor
-
-
-class Reader(nn.Module):
-    """Pictures float (n, 3, h, w) in 0..1 -> (n, 18 + 2, 64, 64): heat of keypoints, mask, depth."""
-
-    def __init__(self, channels: tuple[int, ...]) -> None:
-        super().__init__()
-        self.channels = channels
-        self.down = nn.ModuleList(
-            _block(before, after, stride=2 if level else 1)
-            for level, (before, after) in enumerate(itertools.pairwise((3, *channels))))
-        deep = itertools.pairwise(reversed(channels))
-        self.up = nn.ModuleList(_block(below + beside, beside, stride=1) for below, beside in deep)
-        self.head = nn.Conv2d(channels[0], len(KEYPOINTS) + 2, 1)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """See the class."""
-        seen = F.interpolate(pixels, size=(_SIDE, _SIDE), mode="area") * 2 - 1
-        levels = []
-        for block in self.down:
-            seen = block(seen)
-            levels.append(seen)
-        for block, beside in zip(self.up, reversed(levels[:-1]), strict=True):
-            risen = F.interpolate(seen, size=beside.shape[-2:], mode="nearest")
-            seen = block(torch.cat([risen, beside], dim=1))
-        return self.head(seen)
-
-
-def _block(before: int, after: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(before, after, 3, stride=stride, padding=1), nn.GroupNorm(8, after), nn.SiLU(),
-        nn.Conv2d(after, after, 3, padding=1), nn.GroupNorm(8, after), nn.SiLU(),
-    )
 
 
 def _heat(keypoints: Tensor) -> Tensor:
@@ -143,7 +109,4 @@ def save_reader(reader: Reader, folder: Path) -> None:
 
 def load_reader(folder: Path) -> Reader:
     """The reader that `save_reader` has left in a folder, in float32."""
-    record = json.loads((folder / "config.json").read_text())
-    reader = Reader(tuple(record["channels"]))
-    load_small(reader, folder / "reader.safetensors")
-    return reader
+    return Reader.from_pretrained(folder)
