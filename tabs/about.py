@@ -46,7 +46,7 @@ class Part:
         address = f"gradio_api/file={(PICTURES / self.picture).resolve()}.mp4"
         captions = "".join(f"<span>{caption}</span>" for caption in self.captions)
         return (
-            f"<figure><h3>{self.title}</h3><p>{self.told} {where}</p>"
+            f"<figure><h2>{self.title}</h2><p>{self.told} {where}</p>"
             f'<div><video src="{address}" aria-label="{self.title}: {", ".join(self.captions)}" preload="none" '
             f'style="aspect-ratio:{_width(len(self.captions))}/128" muted loop playsinline controls '
             f'controlslist="nodownload nofullscreen noremoteplayback" disablepictureinpicture></video>'

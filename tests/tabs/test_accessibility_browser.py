@@ -39,6 +39,22 @@ def test_every_tab_can_be_read_by_everybody_and_fits(browser, address, theme, wi
             keep(page, f"{task}-{width}-{theme}")
             assert violations(page) == [], task
             assert page.evaluate("() => document.documentElement.scrollWidth") <= width, task
+        page.get_by_role("tab", name="About", exact=True).click()
+        page.locator("#about video").first.wait_for()
+        keep(page, f"about-{width}-{theme}")
+        assert violations(page) == []
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_so_can_what_a_group_hides(browser, address, theme):
+    with opened(browser, f"{address}?__theme={theme}", width=390, height=844) as page:
+        for group in ("Motion", "Sampling", "LoRAs on top"):
+            page.locator(".more button").get_by_text(group, exact=True).first.click()
+        page.locator("#text-to-video-camera-pad canvas").wait_for()
+        keep(page, f"motion-390-{theme}")
+        assert violations(page) == []
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
 
 
 def test_nothing_plays_by_itself_for_those_who_want_no_motion(browser, address):
