@@ -60,6 +60,9 @@ alone. Any number at once."""
 LONGEST_SLIDER = 100
 """Whole numbers to choose from, above which a slider is too coarse to hit one and a number is typed instead."""
 
+SLIDER_WIDTH = 240
+"""Pixels, at least: on a phone no slider shares its row, where its help would be a column of single words."""
+
 MOST_RADIO_BUTTONS = 3
 
 PICTURE_TYPES = ("image", ".heic", ".heif", ".avif", ".jfif")
@@ -98,9 +101,11 @@ def widget(  # noqa: PLR0911 - one for each kind
                 **shared,
             )
         case Kind.INTEGER:
-            return gr.Slider(spec.minimum, spec.maximum, default, step=spec.step, precision=0, **shared)
+            return gr.Slider(
+                spec.minimum, spec.maximum, default, step=spec.step, precision=0, min_width=SLIDER_WIDTH, **shared
+            )
         case Kind.DECIMAL:
-            return gr.Slider(spec.minimum, spec.maximum, default, step=spec.step, **shared)
+            return gr.Slider(spec.minimum, spec.maximum, default, step=spec.step, min_width=SLIDER_WIDTH, **shared)
         case Kind.FLAG:
             return gr.Checkbox(default, **shared)
         case Kind.CHOICE if len(spec.choices) <= MOST_RADIO_BUTTONS:

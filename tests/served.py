@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket
 import subprocess
@@ -23,6 +24,9 @@ from text2video_zero.events import Progress
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+    from gradio import Blocks
+
+    from tabs.run import Run
     from text2video_zero.events import Event
     from text2video_zero.job import Job
 
@@ -33,6 +37,12 @@ TINY_PACE = Pace({"sd1": 1e-4})
 def on_the_cpu() -> ModelManager:
     """Where the tests' models run."""
     return ModelManager("cpu")
+
+
+def run_of(page: Blocks, task: str) -> Run:
+    """What is behind a tab's buttons and its endpoint, whose handler a program knows by another name."""
+    handler = next(one.fn for one in page.fns.values() if one.api_name == task)
+    return inspect.unwrap(handler).__self__.run
 
 
 class UnhurriedRunner(LocalRunner):

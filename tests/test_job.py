@@ -12,6 +12,7 @@ from serving.local import LocalRunner
 from serving.menu import ModelMenu
 from serving.queue import JobQueue
 from serving.store import JobStore
+from tests.served import run_of
 from text2video_zero.__main__ import build_parser, job_of
 from text2video_zero.job import Job, Settings, build_job, defaults_of
 from text2video_zero.models.catalogue import STABLE_DIFFUSION_1_5, TOYLAND
@@ -32,11 +33,6 @@ def page(request, tmp_path_factory):
     store = JobStore(tmp_path_factory.mktemp("outputs"))
     runner = LocalRunner(lambda: pytest.fail("no model is wanted"))
     return app.build_app(JobQueue(runner, store), ModelMenu(request.param, free=True))
-
-
-def run_of(page, task: str):
-    """What is behind a tab's buttons and its endpoint."""
-    return next(dependency.fn.__self__.run for dependency in page.fns.values() if dependency.api_name == task)
 
 
 def by_page(page, task: str, model: str, **given) -> Job:

@@ -15,6 +15,7 @@ from serving.queue import JobQueue
 from serving.store import JobStore
 from tests.fake_hub import FakeHub
 from tests.runs import sampled
+from tests.served import run_of
 from tests.tiny_models import write_lora
 from text2video_zero.__main__ import build_parser, job_of, main
 from text2video_zero.errors import UserError
@@ -128,9 +129,10 @@ class TestMenu:
     def test_the_page_shows_the_choice_with_models_that_have_one(self, model, own, monkeypatch, tmp_path):
         monkeypatch.setattr(speeds, "can_be_had", lambda source: own or source != str(TOYLAND_STUDENT))
         queue = JobQueue(LocalRunner(lambda: pytest.fail("no model is wanted")), JobStore(tmp_path))
-        handlers = app.build_app(queue, ModelMenu(model, free=True)).fns.values()
+        page = app.build_app(queue, ModelMenu(model, free=True))
+        handlers = page.fns.values()
         for task in TASKS:
-            controls = next(one.fn.__self__.run.controls for one in handlers if one.api_name == task)
+            controls = run_of(page, task).controls
             speed = controls.fields.get("speed")
             assert (speed is None) is (task == "instruct-pix2pix")
             if speed is None:

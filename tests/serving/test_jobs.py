@@ -18,6 +18,7 @@ from serving.queue import JobQueue, complete
 from serving.store import FORMS, JobStore
 from tests.example_files import write_clip
 from tests.fake_hub import FakeHub
+from tests.served import run_of
 from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps, Finished, Preview, Progress
 from text2video_zero.job import Job
@@ -323,7 +324,7 @@ class TestOffer:
             menu = ModelMenu("toyland", free=False, offer=Offer(frozenset(), hub))
             queue = JobQueue(LocalRunner(lambda: pytest.fail("no model is wanted")), JobStore(tmp_path / "jobs"))
             page = app.build_app(queue, menu, shared=True)
-            run = next(one.fn.__self__.run for one in page.fns.values() if one.api_name == "text-to-video")
+            run = run_of(page, "text-to-video")
             form = {name: widget.value for name, widget in run.controls.inputs_of_page.items() if name != "model"}
             run.job("sd-1.5", form | {"prompt": "a fox"})
             with pytest.raises(UserError, match="which this takes, is not on this server"):

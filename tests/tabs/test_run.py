@@ -19,6 +19,7 @@ from serving.queue import JobQueue
 from serving.store import JobStore
 from tabs.after import CHANGES, AfterRun
 from tabs.run import at_the_field
+from tests.served import run_of
 from text2video_zero.errors import UserError
 from text2video_zero.job import build_job
 from text2video_zero.media.video import Video
@@ -38,10 +39,6 @@ def page(tmp_path_factory):
     runner = Processor(lambda: pytest.fail("no model is wanted"))
     queue = JobQueue(runner, JobStore(tmp_path_factory.mktemp("outputs")))
     return app.build_app(queue, ModelMenu("toyland", free=True))
-
-
-def run_of(page, task):
-    return next(dependency.fn.__self__.run for dependency in page.fns.values() if dependency.api_name == task)
 
 
 def form(run, **given):

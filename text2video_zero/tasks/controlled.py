@@ -24,6 +24,8 @@ from text2video_zero.tasks.start_picture import noised, start_latents
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from diffusers import ControlNetModel
+
     from text2video_zero.control.control_source import Detectors
     from text2video_zero.media.clips import Clip
     from text2video_zero.media.frames import Frames
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from text2video_zero.requests.controlled import ControlledRequest
     from text2video_zero.requests.fields import Size
     from text2video_zero.sampling.kept_steps import KeptSteps
+    from text2video_zero.sampling.schedule import Schedule
 
 
 @torch.inference_mode()
@@ -52,8 +55,7 @@ def sample_controlled(
     kept: where the steps are kept, and from where the run goes on if some were.
     Raises UserError when the clip cannot be read or the pipeline has no ControlNet.
     """
-    if pipeline.controlnet is None:
-        raise UserError(f"The model {name_of(pipeline.checkpoint)!r} comes without a ControlNet: choose another model.")
+    _controlnet_of(pipeline)
     clip = yield from read(request, pipeline.native_size)
     request, picture = yield from start_latents(concrete(request, clip), pipeline)
     maps = yield from _detected(request, clip, detectors)
@@ -61,17 +63,7 @@ def sample_controlled(
     schedule = schedule_of(request.sampler, request.steps, scheduler_told(components.scheduler, request.prediction))
     negative_prompt = negative_branch(request.negative_prompt, request.guidance_scale)
     embeddings = encoded_prompts(components, request.full_prompt, negative_prompt, pipeline.inversions)
-    branches = branches_of(request, len(embeddings), schedule)
-    guidance = ControlledGuidance(
-        unet=components.unet,
-        controlnet=pipeline.controlnet,
-        embeddings=embeddings,
-        scale=request.guidance_scale,
-        branches=branches,
-        control_maps=maps,
-        strength=request.control_strength,
-        active=schedule.timesteps_within(request.control_start, request.control_end),
-    )
+    guidance = _guidance(request, pipeline, embeddings, schedule, maps)
     carried = carried_noise(request, clip, pipeline)
     start, begin = clip_noise(request, pipeline, carried), 0
     if picture is not None:
@@ -81,9 +73,9 @@ def sample_controlled(
     progress = ProgressReporter(pipeline.preview_decoder, evaluations, request.frames, request.steps)
     placement = yield from placement_for(request, request.concrete_size, pipeline)
     with (
-        added_conditions(pipeline, request.full_prompt, negative_prompt, branches),
+        added_conditions(pipeline, request.full_prompt, negative_prompt, guidance.branches),
         placement,
-        attention_of(request, branches, components.unet, pipeline.controlnet) as memory,
+        attention_of(request, guidance.branches, components.unet, pipeline.controlnet) as memory,
     ):
         loop = denoise(
             start,
@@ -97,6 +89,28 @@ def sample_controlled(
             kept=kept,
         )
         return Sampled((yield from progress.reported(loop, "Denoising")), request, sound_of(request, clip))
+
+
+def _controlnet_of(pipeline: Pipeline) -> ControlNetModel:
+    """Raises UserError where there is none."""
+    if pipeline.controlnet is None:
+        raise UserError(f"The model {name_of(pipeline.checkpoint)!r} comes without a ControlNet: choose another model.")
+    return pipeline.controlnet
+
+
+def _guidance(
+    request: ControlledRequest, pipeline: Pipeline, embeddings: torch.Tensor, schedule: Schedule, maps: Frames
+) -> ControlledGuidance:
+    return ControlledGuidance(
+        unet=pipeline.components.unet,
+        controlnet=_controlnet_of(pipeline),
+        embeddings=embeddings,
+        scale=request.guidance_scale,
+        branches=branches_of(request, len(embeddings), schedule),
+        control_maps=maps,
+        strength=request.control_strength,
+        active=schedule.timesteps_within(request.control_start, request.control_end),
+    )
 
 
 def _detected(request: ControlledRequest, clip: Clip, detectors: Detectors | None) -> Generator[Event, None, Frames]:
