@@ -65,17 +65,23 @@
       store(key, values);
       return picked(names, values);
     },
-    // All of it is in the form: what was to begin meanwhile, begins once Gradio has drawn it.
-    arrived(id) {
+    // All of it has come: what was to begin meanwhile, begins once Gradio has drawn the files, or has not for a while.
+    // examples: for each the names of its files by the ids of their fields.
+    arrived(id, examples) {
+      const MOST_MILLISECONDS = 10_000;
       const columns = document.getElementById(id).closest(".columns");
-      const held = document.getElementById(columns.dataset.held);
-      requestAnimationFrame(() =>
-        requestAnimationFrame(() => {
-          delete columns.dataset.filling;
-          delete columns.dataset.held;
-          held?.click();
-        }),
-      );
+      const until = performance.now() + MOST_MILLISECONDS;
+      const look = (now) => {
+        const drawn = Object.entries(examples[columns.dataset.filling] ?? {}).every(([field, name]) =>
+          document.querySelector(`#${field} .file-preview`)?.textContent.includes(name),
+        );
+        if (!drawn && now < until) return requestAnimationFrame(look);
+        const held = document.getElementById(columns.dataset.held);
+        delete columns.dataset.filling;
+        delete columns.dataset.held;
+        held?.click();
+      };
+      requestAnimationFrame(() => requestAnimationFrame(look));
     },
   };
 

@@ -50,7 +50,8 @@ def connect_examples(offered: gr.HTML, examples: Sequence[Mapping[str, object]],
 
     if files:
         filled = offered.click(bring, outputs=[controls.fields[name] for name in files], **IN_TURN)
-    filled.then(None, js=f"() => forms.arrived({which})", api_visibility="private")
+    drawn = [{controls.fields[name].elem_id: Path(str(example[name])).stem for name in files} for example in examples]
+    filled.then(None, js=f"() => forms.arrived({which}, {json.dumps(drawn)})", api_visibility="private")
 
 
 def texts_of(examples: Sequence[Mapping[str, object]]) -> str:

@@ -55,7 +55,7 @@ def sample_controlled(
     kept: where the steps are kept, and from where the run goes on if some were.
     Raises UserError when the clip cannot be read or the pipeline has no ControlNet.
     """
-    _controlnet_of(pipeline)
+    controlnet = _controlnet_of(pipeline)
     clip = yield from read(request, pipeline.native_size)
     request, picture = yield from start_latents(concrete(request, clip), pipeline)
     maps = yield from _detected(request, clip, detectors)
@@ -75,7 +75,7 @@ def sample_controlled(
     with (
         added_conditions(pipeline, request.full_prompt, negative_prompt, guidance.branches),
         placement,
-        attention_of(request, guidance.branches, components.unet, pipeline.controlnet) as memory,
+        attention_of(request, guidance.branches, components.unet, controlnet) as memory,
     ):
         loop = denoise(
             start,
