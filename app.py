@@ -11,6 +11,8 @@ import secrets
 import shutil
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from model_manager import ModelManager
     from serving.jobs import Runner
 
+LOOK_AGAIN_SECONDS = 0.1  # how often it is asked whether somebody has ended the program
 HOUR, DAY = 3600, 24 * 3600
 QUEUE_LENGTH = 256  # of Gradio's events, most of which wait for nothing; jobs have a queue of their own
 MOST_EVENTS = 200  # that run at once, most of which wait for a job; one visitor can begin a part of them alone
@@ -61,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # while it opens
+    except KeyboardInterrupt:
         pass
     return 0
 
@@ -83,17 +86,36 @@ def serve(options: argparse.Namespace) -> None:
         demo = build_app(queue, menu, shared=shared)
         url = launched(demo, options, auth, launch_options(queue, store, hosts, proxies))
         print(f"{TITLE} is ready at {url}", flush=True)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # `docker stop` ends it as Ctrl-C does
+        told = told_to_end()
         try:
             runner.open()
             queue.open()
-            demo.block_thread()
+            while not told.is_set():
+                time.sleep(LOOK_AGAIN_SECONDS)
         finally:
+            demo.close(verbose=False)
             queue.close()
             runner.close()
     finally:
         if shared and options.output_dir is None:  # strangers' videos, which nobody finds again
             shutil.rmtree(store.folder, ignore_errors=True)
+
+
+def told_to_end() -> threading.Event:
+    """What is set once somebody ends the program: by Ctrl-C, or as `docker stop` does.
+
+    Both also interrupt what the main thread is at; but Python drops an interruption that comes while it clears away
+    objects, as it does again and again while PyTorch is imported.
+    """
+    told = threading.Event()
+
+    def end(_number: int, _frame: object) -> None:
+        told.set()
+        raise KeyboardInterrupt
+
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, end)
+    return told
 
 
 def launched(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,24 @@ def begun(address, tmp_path, **values):
         assert not job.done(), job.result()
         time.sleep(0.1)
     return client
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_an_end_that_python_drops_is_heard_all_the_same(ending, monkeypatch):
+    handlers = {}
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    told = app.told_to_end()
+    thing = Thing()
+    _watched = weakref.ref(thing, lambda _: handlers[ending](ending, None))
+    del thing  # the interruption comes in the callback, and Python drops it
+    assert told.is_set()
+    with pytest.raises(KeyboardInterrupt):
+        handlers[ending](ending, None)
+
+
+class Thing:
+    """Something that can be referred to weakly."""
 
 
 @pytest.mark.slow
