@@ -50,6 +50,7 @@ def named(answer: Callable[..., AsyncGenerator[Any]], name: str) -> Callable[...
             async for one in answers:
                 yield one
 
+    # Of a bound method, where Gradio would look at the function that is wrapped, and count `self`.
     return _signed(answered, name, inspect.signature(answer))
 
 

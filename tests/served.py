@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from text2video_zero.events import Event
     from text2video_zero.job import Job
 
+
 class TinyPace(Pace):
     """Tiny models have the shape of Stable Diffusion 1.x, and a thousandth of its work.
 

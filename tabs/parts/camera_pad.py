@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
@@ -13,7 +12,7 @@ from tabs.look.theme import STYLE
 if TYPE_CHECKING:
     from tabs.parts.controls import Controls
 
-DRAWING = Path(STYLE).with_name("camera_pad.js")
+DRAWING = STYLE.with_name("camera_pad.js")
 PAD = """<div class="pad"><canvas width="256" height="256" role="img"
 aria-label="Draw the camera's path here, or write it below as key frames"></canvas>
 <p><b>Camera by hand</b> Draw where the camera goes. The picture shows at once what that does to it, and the key frames

@@ -4,24 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.browsing import NEEDS_CHROMIUM, PATIENCE, chromium, keep, opened
-from tests.served import served
+from tests.browsing import NEEDS_CHROMIUM, PATIENCE, keep, opened
 from text2video_zero.requests import REQUESTS
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is needed")
 pytestmark = NEEDS_CHROMIUM
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with served("toyland", tmp_path_factory.mktemp("outputs")) as url:
-        yield url
 
 
 def violations(page):

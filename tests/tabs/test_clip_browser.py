@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browsing import NEEDS_CHROMIUM, PATIENCE, chromium, keep, opened, playing, sync_api
+from tests.browsing import NEEDS_CHROMIUM, PATIENCE, keep, opened, playing, sync_api
 from tests.example_files import write_clip
 from tests.served import served
 from text2video_zero.media.clips import probe
@@ -39,12 +39,6 @@ def address(tiny_checkpoint, tiny_controlnets, tmp_path_factory):
         patch.setattr(catalogue, "CONTROLNETS", table)
         with served(tiny_checkpoint, tmp_path_factory.mktemp("outputs")) as url:
             yield url
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture

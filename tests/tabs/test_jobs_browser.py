@@ -7,19 +7,13 @@ import json
 import pytest
 from PIL import Image
 
-from tests.browsing import NEEDS_CHROMIUM, chromium, keep, opened, playing, sync_api
+from tests.browsing import NEEDS_CHROMIUM, keep, opened, playing, sync_api
 from tests.served import UnhurriedRunner, served
 
 pytestmark = NEEDS_CHROMIUM
 
 TASK = "#text-to-video"
 STATUS, STRIP = f"{TASK}-status", "#strip"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ import re
 
 import pytest
 
-from tests.browsing import NEEDS_CHROMIUM, PATIENCE, chromium, keep, opened, sync_api
-from tests.served import served
+from tests.browsing import NEEDS_CHROMIUM, PATIENCE, keep, opened, sync_api
 from text2video_zero.requests import REQUESTS
 
 pytestmark = NEEDS_CHROMIUM
@@ -17,18 +16,6 @@ ENDS = """() => {
     const columns = [...document.querySelectorAll(".columns")].find((one) => one.offsetParent);
     return [...columns.children].map((side) => side.lastElementChild.getBoundingClientRect().bottom);
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with served("toyland", tmp_path_factory.mktemp("outputs")) as url:
-        yield url
 
 
 @pytest.fixture
@@ -131,7 +118,7 @@ def test_the_pictures_of_about_stand_still_for_those_who_want_no_motion(browser,
     context.close()
 
 
-def test_a_lora_that_lies_in_models_is_added_by_choosing_it(page):
+def test_a_lora_that_is_chosen_is_written_below_the_others_unless_it_is_there(page):
     page.get_by_role("button", name="LoRAs on top").click()
     page.locator("#text-to-video-loras textarea").fill("mine:0.5")
     added = page.evaluate("() => forms.add('key', 'ink', 'mine:0.5')")

@@ -7,7 +7,7 @@ from urllib.parse import urlparse
 
 import pytest
 
-from tests.browsing import NEEDS_CHROMIUM, PATIENCE, chromium, keep, opened, playing, sync_api
+from tests.browsing import NEEDS_CHROMIUM, PATIENCE, keep, opened, playing, sync_api
 from tests.served import served
 
 pytestmark = NEEDS_CHROMIUM
@@ -33,12 +33,6 @@ MOVING = f"() => document.querySelector('{TASK}-video video').currentTime"
 def address(tiny_checkpoint, tmp_path_factory):
     with served(tiny_checkpoint, tmp_path_factory.mktemp("outputs")) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from text2video_zero.errors import UserError
 from text2video_zero.requests import REQUESTS, Kind
 from text2video_zero.requests.presets import BALANCED, PAPER, PRESETS
-from text2video_zero.sampling.motion.camera import sample_positions
+from text2video_zero.sampling.motion.split import seen_from
 
 if TYPE_CHECKING:
     from text2video_zero.requests import FieldSpec
@@ -55,9 +54,7 @@ def static(frames: np.ndarray, poses: Sequence[CameraPose]) -> np.ndarray:  # no
 
 def ken_burns(frames: np.ndarray, poses: Sequence[CameraPose]) -> np.ndarray:
     """The first frame, over which the camera moves; beyond its edges it is mirrored."""
-    height, width = frames.shape[1:3]
-    places = [[position.numpy() for position in sample_positions(pose, height, width)] for pose in poses]
-    return np.stack([cv2.remap(frames[0], x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT) for x, y in places])
+    return np.stack([seen_from(frames[0], pose) for pose in poses])
 
 
 # Each frame by itself: nothing that frames share in any task.
