@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict, deque
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from text2video_zero.models.native_size import FAMILY_SIDES
 from text2video_zero.models.selection import family_of
@@ -22,23 +25,29 @@ CPU_SECONDS = {"toyland": 0.0125, "sd1": 5.0, "sd2": 12.0, "sdxl": 40.0}
 ATTENTION_SHARE = 0.25  # of the work at the model's own size, which grows with the square of the area
 CONTROL_SHARE = 0.4  # of a UNet's work, that a ControlNet adds
 DECODE_COST = 3.0  # of one frame, in evaluations without guidance
-LEARNT_SHARE = 0.5  # of the latest job in what is known of the pace
+REMEMBERED_JOBS = 8  # of each family
+LATEST_COUNTS = 1.5  # times as much as the job before it
+NOTICED = 0.01  # of what is fixed, that the evaluations of the largest job take at least
+APART = 1.5  # ratio of jobs' work from which on it shows what is fixed
 
 
 class Pace:
-    """How fast this machine is, learnt from the jobs that it has done."""
+    """How fast this machine is, learnt from the jobs that it has done.
+
+    A job takes a fixed time, for words, files and previews, and a time for each evaluation. Both are fitted to
+    the latest jobs of the model's family; as long as those were much alike, all is put down to the evaluations.
+    """
 
     def __init__(self, known: Mapping[str, float] = MappingProxyType({})) -> None:
         """Begin with what is known: family -> seconds for one evaluation at the model's own size."""
-        self._seconds = dict(known)
+        self._known = dict(known)
+        self._done: dict[str, deque[tuple[float, float]]] = defaultdict(lambda: deque(maxlen=REMEMBERED_JOBS))
         self._lock = threading.Lock()
 
     def learn(self, job: Job, seconds: float) -> None:
         """Take in how long a job took, loading not counted."""
-        family, latest = family_of(job.checkpoint), seconds / evaluations(job)
         with self._lock:
-            before = self._seconds.get(family, latest)
-            self._seconds[family] = LEARNT_SHARE * latest + (1 - LEARNT_SHARE) * before
+            self._done[family_of(job.checkpoint)].append((evaluations(job), seconds))
 
     def estimate(self, job: Job, kind: str) -> float | None:
         """Seconds that a job will take, loading not counted; None where nothing is known to judge by.
@@ -46,9 +55,27 @@ class Pace:
         kind: what it is computed on, "cpu" or others.
         """
         family = family_of(job.checkpoint)
-        guess = CPU_SECONDS.get(family) if kind == "cpu" else None
-        pace = self._seconds.get(family, guess)
-        return None if pace is None else pace * evaluations(job)
+        with self._lock:
+            done = list(self._done.get(family, ()))
+        if done:
+            fixed, each = _fitted(*np.array(done).T)
+            return fixed + each * evaluations(job)
+        each = self._known.get(family, CPU_SECONDS.get(family) if kind == "cpu" else None)
+        return None if each is None else each * evaluations(job)
+
+
+def _fitted(work: np.ndarray, seconds: np.ndarray) -> tuple[float, float]:
+    """Fixed seconds and seconds for each evaluation, of jobs (n,) in the order in which they were done.
+
+    Least squares of the relative errors; each job counts less than the one after it.
+    """
+    weight = LATEST_COUNTS ** np.arange(len(work))
+    if work.max() > APART * work.min():
+        rows = (weight / seconds)[:, None] * np.stack([np.ones_like(work), work], axis=1)
+        fixed, each = np.linalg.lstsq(rows, weight)[0]
+        if fixed > 0 and each * work.max() > NOTICED * fixed:
+            return float(fixed), float(each)
+    return 0.0, float(np.average(seconds / work, weights=weight))
 
 
 def evaluations(job: Job) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serving.estimates import Pace, evaluations
 from text2video_zero.job import Job
@@ -56,3 +58,28 @@ def test_what_was_measured_goes_before_a_guess_and_the_latest_counts_most():
     pace.learn(job(), 50.0)
     assert 50.0 < pace.estimate(job(), "cpu") < 100.0
     assert pace.estimate(job("sdxl"), "cuda") is None
+
+
+def test_short_jobs_tell_what_is_fixed_so_that_a_long_one_is_not_thought_to_take_for_ever():
+    pace = Pace()
+    for steps in (4, 8, 16):
+        pace.learn(job(steps=steps), 5.0 + 0.1 * evaluations(job(steps=steps)))
+    for steps in (5, 50, 500):
+        wanted = 5.0 + 0.1 * evaluations(job(steps=steps))
+        assert pace.estimate(job(steps=steps), "cuda") == pytest.approx(wanted)
+
+
+@given(st.lists(st.tuples(st.integers(4, 100), st.floats(0.01, 1e4)), min_size=1, max_size=20))
+def test_whatever_was_measured_a_longer_job_is_estimated_to_take_longer(done):
+    pace = Pace()
+    for steps, seconds in done:
+        pace.learn(job(steps=steps), seconds)
+    short, long = (pace.estimate(job(steps=steps), "cuda") for steps in (10, 20))
+    assert 0 < short < long
+
+
+def test_a_machine_that_became_slower_is_believed_after_some_jobs():
+    pace = Pace()
+    for seconds in [10.0] * 8 + [40.0] * 8:
+        pace.learn(job(), seconds)
+    assert pace.estimate(job(), "cuda") == pytest.approx(40.0)

@@ -39,7 +39,7 @@ from toyland.judges.reader import Reader, load_reader, read
 from toyland.parts.controls import CONTROLS, control_maps, controllable
 from toyland.parts.style import STYLES
 from toyland.training.config import PRESETS
-from toyland.training.dataset import Pictures, render_pictures
+from toyland.training.dataset import ARRAYS, Pictures, render_pictures
 from toyland.training.export import WITHOUT_CHECKER
 from toyland.world.captions import plain_caption
 from toyland.world.edits import EDITS, Edit, instructions, random_edit, render_edit
@@ -163,8 +163,8 @@ def _closeness(kind: str, trial: Trial, pictures: Pictures, images: np.ndarray) 
 
 
 def _chosen(pictures: Pictures, rows: np.ndarray) -> Pictures:
-    return Pictures(pictures.images[rows], pictures.masks[rows], pictures.depths[rows],
-                    pictures.skeletons[rows], [pictures.scenes[row] for row in rows])
+    arrays = {name: getattr(pictures, name)[rows] for name in ARRAYS}
+    return Pictures(**arrays, scenes=[pictures.scenes[row] for row in rows])
 
 
 def control_table(kind: str, trial: Trial) -> tuple[dict[str, dict[str, float]], np.ndarray]:
@@ -283,8 +283,7 @@ def _asked_for(folder: Path, count: int, side: int) -> Pictures:
     recipe = PRESETS["cpu"]
     halves = [render_pictures(folder / str(held_out), count // 2, side, _SEED, held_out=held_out, shown=recipe.teaches)
               for held_out in (False, True)]
-    arrays = {name: np.concatenate([getattr(half, name) for half in halves])
-              for name in ("images", "masks", "depths", "skeletons")}
+    arrays = {name: np.concatenate([getattr(half, name) for half in halves]) for name in ARRAYS}
     return Pictures(**arrays, scenes=[scene for half in halves for scene in half.scenes])
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LOOKS_SHARE", "build_autoencoder", "corners_near_subjects", "even_latents", "in_other_looks",
-    "reconstruction_loss", "to_pixels", "train_autoencoder", "widened",
+    "reconstruction_loss", "to_pixels", "train_autoencoder", "weighted_mean", "widened",
 ]
 
 _LEFT_AT_RANDOM = 0.25
@@ -102,7 +102,8 @@ def to_pixels(images: np.ndarray) -> Tensor:
     return torch.tensor(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def _weighted_mean(error: Tensor, weight: Tensor) -> Tensor:
+def weighted_mean(error: Tensor, weight: Tensor) -> Tensor:
+    """Scalar mean of an error where each value counts by its weight, which broadcasts to it."""
     return (error * weight).mean() / weight.mean()
 
 
@@ -110,15 +111,15 @@ def reconstruction_loss(made: Tensor, wanted: Tensor, mask: Tensor, shape: Autoe
     """L1 of pixels at several scales and of their differences, heavier on the subject.
 
     The coarse scales count in full: group norms hide a picture's mean colour, which is learned last.
-    made, wanted: (n, 3, h, w) in -1..1; mask: (n, 1, h, w) in 0..1.
+    made, wanted: (n, 3, h, w) in -1..1; mask: (n, 1, h, w), 1 on the subject, more where it counts more.
     """
     total = made.new_zeros(())
     error = (made - wanted).float()
     for scale in range(_SCALES):
         weight = 1 + shape.mask_weight * mask
         across, down = error.diff(dim=3).abs(), error.diff(dim=2).abs()
-        edges = _weighted_mean(across, weight[..., 1:]) + _weighted_mean(down, weight[..., 1:, :])
-        total = total + _weighted_mean(error.abs(), weight) + shape.edge_weight * edges / 2**scale
+        edges = weighted_mean(across, weight[..., 1:]) + weighted_mean(down, weight[..., 1:, :])
+        total = total + weighted_mean(error.abs(), weight) + shape.edge_weight * edges / 2**scale
         error, mask = F.avg_pool2d(error, 2), F.avg_pool2d(mask, 2)
     return total
 

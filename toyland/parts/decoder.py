@@ -1,7 +1,8 @@
 """The decoder's last training: lines and faces as sharp as the renderer's.
 
-Against an adversary and by what the judge sees, on latents that are a little wrong, as those that a UNet
-samples are (Esser et al. 2021, "Taming Transformers", section 3.1).
+Against an adversary and by what the judge sees (Esser et al. 2021, "Taming Transformers", section 3.1), on latents
+as a UNet samples them: the student's own, which it draws of the pictures' noised latents. Faces count most: they
+are a hundredth of the pixels, and what is looked at.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from toyland.parts.autoencoder import (
     in_other_looks,
     reconstruction_loss,
     to_pixels,
+    weighted_mean,
 )
 from toyland.training.latents import encode
 from toyland.training.loop import train
@@ -35,6 +37,11 @@ if TYPE_CHECKING:
     from toyland.training.dataset import Pictures
 
 __all__ = ["Discriminator", "train_decoder"]
+
+_FACE_WEIGHT = 3.0  # of a face's pixels, in weights of the subject's
+_AT_FACES = 0.5  # of the crops
+_RESAMPLED_SHARE = 0.45
+_RESAMPLED_OPPOSITION = 2.0  # they are not quite where the picture's are: how real it looks counts more
 
 
 class Discriminator(nn.Sequential):
@@ -64,25 +71,40 @@ def _frozen(module: nn.Module, pixels: Tensor) -> Tensor:
     return functional_call(module, {n: p.detach() for n, p in module.named_parameters()}, (pixels,))
 
 
+def _discs(faces: np.ndarray, side: int) -> np.ndarray:
+    """255 on each face (n, 3) and 0 elsewhere, uint8 (n, side, side)."""
+    centres = (np.arange(side) + 0.5) / side
+    x, y, radius = (faces[:, column, None, None] for column in range(3))
+    inside = np.hypot(centres[None, None, :] - x, centres[None, :, None] - y) < radius
+    return 255 * inside.astype(np.uint8)
+
+
 @dataclass(frozen=True)
 class _Encoded:
-    """Pictures and their masks beside their latents (n, c, h, w), scaled."""
+    """Pictures, their masks and faces beside latents (n, c, h, w), scaled."""
 
     images: np.ndarray
     masks: np.ndarray
+    faces: np.ndarray
     latents: Tensor
 
     def crops(self, count: int, side: int, cells: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents of `cells` cells a side, and the `side` pixels and masks that they stand for."""
+        """Latents of `cells` cells a side, the `side` pixels that they stand for, and how much each counts."""
         rows = torch.randint(len(self.images), (count,), generator=generator).numpy()
         pixels = side // cells
-        corners = corners_near_subjects(self.masks[rows], side, generator) // pixels
-        cut = [(row, slice(y * pixels, y * pixels + side), slice(x * pixels, x * pixels + side))
-               for row, (y, x) in zip(rows, corners, strict=True)]
+        masks, discs = self.masks[rows], _discs(self.faces[rows], self.images.shape[1])
+        near = torch.rand(count, generator=generator).numpy() < _AT_FACES
+        targets = np.where((near & discs.any((1, 2)))[:, None, None], discs, masks)
+        corners = corners_near_subjects(targets, side, generator) // pixels
+
+        def cut(planes: np.ndarray) -> np.ndarray:
+            starts = (pixels * corners).tolist()
+            return np.stack([plane[y : y + side, x : x + side] for plane, (y, x) in zip(planes, starts, strict=True)])
+
         latents = torch.stack([self.latents[row, :, y : y + cells, x : x + cells]
                                for row, (y, x) in zip(rows, corners, strict=True)])
-        masks = torch.from_numpy(np.stack([self.masks[place] for place in cut]))
-        return latents.float(), to_pixels(np.stack([self.images[place] for place in cut])), masks[:, None].float() / 255
+        counts = torch.from_numpy(cut(masks + _FACE_WEIGHT * discs)[:, None]).float() / 255
+        return latents.float(), to_pixels(cut(self.images[rows])), counts
 
 
 def _encoded_in_other_looks(
@@ -91,19 +113,21 @@ def _encoded_in_other_looks(
     """The first pictures, each in one of the other looks."""
     images, masks = in_other_looks(
         pictures.images[:count], pictures.masks[:count], torch.Generator().manual_seed(seed), share=1)
-    return _Encoded(images, masks, encode(model, images, device) * model.config["scaling_factor"])
+    latents = encode(model, images, device) * model.config["scaling_factor"]
+    return _Encoded(images, masks, pictures.faces[:count], latents)
 
 
 def train_decoder(
-    recipe: Recipe, pictures: Pictures, latents: Tensor, model: AutoencoderKL, judge: Judge, checkpoint: Path,
+    recipe: Recipe, pictures: Pictures, latents: Tensor, sampled: Tensor, model: AutoencoderKL, judge: Judge,
+    checkpoint: Path,
 ) -> AutoencoderKL:
     """Train the decoder alone further against an adversary: on crops, then on whole pictures.
 
-    latents: of all the pictures, (n, c, h, w), scaled. The encoder stays as it is, and with it everything
-    that was trained on its latents. They are given noise, stronger than before: what a UNet samples is not
-    what the encoder would give. The adversary learns by the hinge loss in the same step; the decoder's share
-    of it is weighted by the ratio of gradient norms at its last layer, as in VQGAN (equation 7). The judge's
-    features make the perceptual loss.
+    latents: of all the pictures, (n, c, h, w), scaled; sampled: the same as a UNet samples them, see
+    `toyland.parts.student.resampled`. The encoder stays as it is, and with it everything that was trained on its
+    latents; what comes from it is given noise, stronger than before. The adversary learns by the hinge loss in
+    the same step; the decoder's share of it is weighted by the ratio of gradient norms at its last layer, as in
+    VQGAN (equation 7). The judge's features make the perceptual loss.
     """
     shape, plan = recipe.autoencoder, recipe.plans["decoder"]
     device = model.device
@@ -113,29 +137,34 @@ def train_decoder(
     torch.manual_seed(recipe.seed)
     parts = nn.ModuleDict({"autoencoder": model, "adversary": Discriminator().to(device)})
     last = model.decoder.conv_out.weight
-    plain = _Encoded(pictures.images, pictures.masks, latents)
+    plain, again = (_Encoded(pictures.images, pictures.masks, np.asarray(pictures.faces), values)
+                    for values in (latents, sampled))
     other = _encoded_in_other_looks(
         pictures, min(len(pictures.images), shape.looked_pictures), model, str(device), recipe.seed)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         side = recipe.size if progress > 1 - shape.whole_share else shape.crop
         count = max(1, plan.batch * shape.crop**2 // side**2)
-        seen = other if torch.rand((), generator=generator) < LOOKS_SHARE else plain
+        draw = torch.rand((), generator=generator).item()
+        seen = other if draw < LOOKS_SHARE else again if draw < LOOKS_SHARE + _RESAMPLED_SHARE else plain
         cells = side * latents.shape[-1] // recipe.size
-        clean, images, masks = (t.to(device) for t in seen.crops(count, side, cells, generator))
-        strength = shape.sampled_noise * torch.rand(count, 1, 1, 1, generator=generator)
+        clean, images, weights = (t.to(device) for t in seen.crops(count, side, cells, generator))
+        strength = torch.zeros(()) if seen is again else shape.sampled_noise * torch.rand(
+            count, 1, 1, 1, generator=generator)
         noise = strength * torch.randn(clean.shape, generator=generator)
         made = model.decode((clean + noise.to(device)) / model.config["scaling_factor"], return_dict=False)[0]
         wanted, found = (_features(judge, (p + 1) / 2) for p in (images, made))
         alike = sum((a - b).square().sum(1).mean() for a, b in zip(wanted, found, strict=True))
-        faithful = reconstruction_loss(made, images, masks, shape) + shape.perceptual_weight * alike
-        adversary = parts["adversary"]
-        told_apart = F.relu(1 - adversary(images)).mean() + F.relu(1 + adversary(made.detach())).mean()
+        faithful = reconstruction_loss(made, images, weights, shape) + shape.perceptual_weight * alike
+        adversary, patches = parts["adversary"], 1 + shape.mask_weight * F.avg_pool2d(weights, 4)
+        told_apart = weighted_mean(F.relu(1 - adversary(images)), patches) + weighted_mean(
+            F.relu(1 + adversary(made.detach())), patches)
         if progress < shape.unopposed_share:  # the adversary learns first
             return faithful + told_apart
-        believed = -_frozen(adversary, made).mean()
+        believed = -weighted_mean(_frozen(adversary, made), patches)
         norms = [torch.autograd.grad(part, last, retain_graph=True)[0].norm() for part in (faithful, believed)]
-        weight = shape.adversarial_weight * (norms[0] / (norms[1] + 1e-4)).clamp(max=1e3)
+        opposition = shape.adversarial_weight * (_RESAMPLED_OPPOSITION if seen is again else 1)
+        weight = opposition * (norms[0] / (norms[1] + 1e-4)).clamp(max=1e3)
         return faithful + weight.detach() * believed + told_apart
 
     train(parts, loss, plan, checkpoint, seed=recipe.seed + 4)

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from toyland.training.dataset import Pictures
     from toyland.training.latents import Latents
 
-__all__ = ["STEPS", "STUDENT", "boundary", "carry_lora", "consistency_loss", "ddim_step", "train_student"]
+__all__ = [
+    "STEPS", "STUDENT", "boundary", "carry_lora", "consistency_loss", "ddim_step", "resampled", "train_student",
+]
 
 STUDENT = "student"
 STEPS = 4
@@ -41,6 +43,9 @@ GUIDANCE = 4.0
 _SEED = 60
 _SKIP = 2 * LCM_STRIDE  # from one timestep to the next of the teacher's 25 steps
 _HUBER = 0.001
+_BATCH = 64
+# Timesteps 99 to 479: forms stay where they are, what is small is drawn anew.
+_RESAMPLED_POINTS = (5, 25)
 _LAYERS = (
     "to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2", "conv1", "conv2",
     "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj",
@@ -82,6 +87,33 @@ def _answer(unet: UNet2DConditionModel, latents: Tensor, timesteps: Tensor, alph
     skip, out = boundary(timesteps)
     noise = unet(latents, timesteps, states).sample.float()
     return skip * latents + out * _clean(latents, noise, alpha)
+
+
+@torch.no_grad()
+def resampled(
+    recipe: Recipe, student: StableDiffusionPipeline, pictures: Pictures, latents: Tensor, device: str,
+) -> Tensor:
+    """The pictures' latents (n, c, h, w), scaled, noised in part and cleaned by the student in one step.
+
+    They show what the pictures show, with the faults of what a model samples.
+
+    student: the base whose UNet carries the student's LoRA.
+    """
+    unet, text_encoder = student.unet.to(device), student.text_encoder.to(device)
+    attend_plainly(unet, device)
+    tokens = token_table(pictures, student.tokenizer, 1, recipe.seed)[:, 0].long()
+    alphas = build_scheduler().alphas_cumprod.to(device)
+    generator = torch.Generator().manual_seed(recipe.seed + _SEED)
+    made = []
+    for some, words in zip(latents.split(_BATCH), tokens.split(_BATCH), strict=True):
+        clean = some.float()
+        noise = torch.randn(clean.shape, generator=generator).to(device)
+        points = torch.randint(*_RESAMPLED_POINTS, (len(clean),), generator=generator)
+        now = (LCM_STRIDE * points - 1).to(device)
+        alpha = alphas[now].view(-1, 1, 1, 1)
+        noisy = alpha.sqrt() * clean.to(device) + (1 - alpha).sqrt() * noise
+        made.append(_answer(unet, noisy, now, alpha, text_states(text_encoder, words)).half().cpu())
+    return torch.cat(made)
 
 
 def train_student(

@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["Pictures", "drawing_pool", "is_held_out", "load_pictures", "render_pictures", "scenes"]
+__all__ = ["ARRAYS", "Pictures", "drawing_pool", "is_held_out", "load_pictures", "render_pictures", "scenes"]
 
 _CHUNK = 250
 _HOLD_OUT_EVERY = 12
+
+
+ARRAYS = ("images", "masks", "depths", "skeletons", "faces")
+"""The fields of `Pictures` that are arrays."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +33,15 @@ class Pictures:
     """Pictures with their ground truth; the arrays are memory-mapped.
 
     images: uint8 (n, h, w, 3) RGB. masks: uint8 (n, h, w), 255 = subject. depths: uint8 (n, h, w),
-    255 = near. skeletons: float32 (n, 18, 3), see `Rendering`; zeros for subjects without one.
+    255 = near. skeletons: float32 (n, 18, 3), faces: float32 (n, 3), see `Rendering`; zeros for subjects
+    without one.
     """
 
     images: np.ndarray
     masks: np.ndarray
     depths: np.ndarray
     skeletons: np.ndarray
+    faces: np.ndarray
     scenes: list[Scene]
 
 
@@ -67,6 +73,7 @@ def scenes(
 
 
 _NO_SKELETON = np.zeros((len(KEYPOINTS), 3), np.float32)
+_NO_FACE = (0.0, 0.0, 0.0)
 
 
 def _render_chunk(chunk: list[Scene], size: int) -> dict[str, np.ndarray]:
@@ -78,6 +85,7 @@ def _render_chunk(chunk: list[Scene], size: int) -> dict[str, np.ndarray]:
         "depths": np.stack([np.round(r.depth * 255).astype(np.uint8) for r in made]),
         "skeletons": np.stack(
             [_NO_SKELETON if r.skeleton is None else r.skeleton for r in made]),
+        "faces": np.array([r.face or _NO_FACE for r in made], np.float32),
     }
 
 
@@ -101,7 +109,8 @@ def render_pictures(
     folder.mkdir(parents=True, exist_ok=True)
     drawn = scenes(count, seed, held_out=held_out, shown=shown)
     kinds = {"images": (np.uint8, (size, size, 3)), "masks": (np.uint8, (size, size)),
-             "depths": (np.uint8, (size, size)), "skeletons": (np.float32, _NO_SKELETON.shape)}
+             "depths": (np.uint8, (size, size)), "skeletons": (np.float32, _NO_SKELETON.shape),
+             "faces": (np.float32, (len(_NO_FACE),))}
     arrays = {name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kind, (count, *shape))
               for name, (kind, shape) in kinds.items()}
     chunks = [drawn[i : i + _CHUNK] for i in range(0, count, _CHUNK)]
@@ -120,5 +129,5 @@ def load_pictures(folder: Path) -> Pictures:
     """Pictures that `render_pictures` has left in a folder."""
     records = json.loads((folder / "scenes.json").read_text())
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r")
-              for name in ("images", "masks", "depths", "skeletons")}
+              for name in ARRAYS}
     return Pictures(**arrays, scenes=[Scene(**r) for r in records])

@@ -23,11 +23,12 @@ from toyland.parts.controlnet import train_controlnet
 from toyland.parts.controls import CONTROLS
 from toyland.parts.decoder import train_decoder
 from toyland.parts.editor import EditPairs, edit_pairs, train_editor
-from toyland.parts.student import STUDENT, train_student
+from toyland.parts.student import STUDENT, resampled, train_student
 from toyland.parts.style import STYLES, train_style
 from toyland.training.dataset import Pictures, render_pictures
 from toyland.training.export import export_lora, export_network, export_vocabulary
 from toyland.training.latents import FamilyTraining
+from toyland.training.loop import save_atomically
 from toyland.training.options import (
     chosen_device,
     chosen_recipe,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from diffusers import AutoencoderKL
+    from torch import Tensor
 
 __all__ = ["STAGES", "TaskModels", "main"]
 
@@ -63,9 +65,20 @@ class TaskModels(FamilyTraining):
         """The base model's."""
         return self.base.vae.to(self.device)
 
+    @cached_property
+    def sampled(self) -> Tensor:
+        """All pictures' latents as the student samples them."""
+        cache = self.work / "resampled.pt"
+        if not cache.exists():
+            student = StableDiffusionPipeline.from_pretrained(self.out, dtype=torch.float32)
+            student.load_lora_weights(str(self.out / STUDENT))
+            save_atomically(
+                resampled(self.recipe, student, self.pictures, self.latents.values, self.device), cache)
+        return torch.load(cache, weights_only=True, mmap=True)
+
     def train_decoder(self) -> None:
         """Latents to pixels once more, with the encoder as it is."""
-        made = train_decoder(self.recipe, self.pictures, self.latents.values, self.encoder(),
+        made = train_decoder(self.recipe, self.pictures, self.latents.values, self.sampled, self.encoder(),
                              load_judge(self.out / "judge"), self.checkpoint("decoder"))
         export_network(made, self.out / "vae")
 
@@ -135,8 +148,8 @@ class TaskModels(FamilyTraining):
 
 STAGES: dict[str, Callable[[TaskModels], object]] = {
     "latents": lambda models: models.latents,
-    "decoder": TaskModels.train_decoder,
     STUDENT: TaskModels.train_student,
+    "decoder": TaskModels.train_decoder,
     **{f"controlnet-{kind}": partial(TaskModels.train_controlnet, kind=kind) for kind in CONTROLS},
     **{name: partial(TaskModels.train_style, name=name) for name in STYLES},
     "look-judge": TaskModels.train_look_judge,

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from toyland.world.skeleton import Pose
 
 _LIMB = 0.115
+# Of the disc around eyes and mouth, below the middle of the eyes.
+_FACE_RADIUS, _FACE_DROP = 0.2, 0.04
 _SIDES = ("r", "l")
 
 
@@ -49,7 +51,13 @@ class _Dress:
 
 
 def eyes(canvas: Canvas, *places: tuple[float, float, float]) -> list[tuple[float, float, float]]:
-    """Where a face has its eyes, each x, y and what else its drawing needs: as given, but for a defect."""
+    """Where a face has its eyes, each x, y and what else its drawing needs: as given, but for a defect.
+
+    The canvas is told that there is a face.
+    """
+    middle = np.mean([(x, y + _FACE_DROP) for x, y, _ in places], axis=0, keepdims=True)
+    x, y = canvas.to_frame(middle)[0]
+    canvas.faces.append((float(x), float(y), _FACE_RADIUS * canvas.scale))
     defect, found = canvas.defect, list(places)
     if defect is None or "eye" not in defect.kind:
         return found

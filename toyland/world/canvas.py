@@ -7,7 +7,7 @@ subject is drawn. Anti-aliasing blends all four alike, so mask and depth fit the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -127,7 +127,8 @@ class Canvas:
     pixels: uint8 (side, side, 4), shared by all canvases made from this one.
     matrix: (2, 3), local units to fractions of the frame. level: 0..1, written to channel four.
     pan: shift of the camera in fractions of the frame; what has depth 1 moves by all of it.
-    defect: what whoever draws on it gets wrong.
+    defect: what whoever draws on it gets wrong. faces: those drawn so far, each its middle (x, y) and radius
+    in fractions of the frame, shared like the pixels.
     """
 
     pixels: np.ndarray
@@ -135,6 +136,7 @@ class Canvas:
     level: float = 1.0
     pan: float = 0.0
     defect: Defect | None = None
+    faces: list[tuple[float, float, float]] = field(default_factory=list)
 
     @classmethod
     def blank(cls, side: int, pan: float = 0.0) -> Canvas:

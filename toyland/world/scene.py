@@ -116,13 +116,14 @@ class Rendering:
 
     image: uint8 (h, w, 3) RGB. mask: float32 (h, w), 1 = subject. depth: float32 (h, w), 1 = near.
     skeleton: float32 (18, 3) with x, y in fractions of the frame and 1 = visible, OpenPose order,
-    or None for subjects without one.
+    or None for subjects without one. face: its middle x, y and radius in fractions of the frame, or None.
     """
 
     image: np.ndarray
     mask: np.ndarray
     depth: np.ndarray
     skeleton: np.ndarray | None
+    face: tuple[float, float, float] | None
 
 
 def random_scene(rng: np.random.Generator, **fixed: Any) -> Scene:
@@ -241,13 +242,14 @@ def render(scene: Scene, size: int = 128, defect: Defect | None = None) -> Rende
     """Draw a scene at size x size pixels, the same picture at every size; defect: one of DEFECTS_OF its subject."""
     canvas, depth = _backdrop(scene, size)
     canvas.pixels[..., 3] = 0
-    skeleton = _draw_subject(_subject_canvas(canvas, scene, defect), scene)
+    drawing = _subject_canvas(canvas, scene, defect)
+    skeleton = _draw_subject(drawing, scene)
     picture = cv2.resize(canvas.pixels, (size, size), interpolation=cv2.INTER_AREA)
     mask = picture[..., 3].astype(np.float32) / 255
     near = min(ground_depth(PLACE_TABLE[scene.place].horizon, _foot_row(scene)) + 0.1, 1.0)
     depth = depth.astype(np.float32) / 255
     return Rendering(np.ascontiguousarray(picture[..., :3]), mask, depth + (near - depth) * mask,
-                     skeleton)
+                     skeleton, drawing.faces[0] if drawing.faces else None)
 
 
 def render_backdrop(scene: Scene, size: int = 128) -> np.ndarray:
