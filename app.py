@@ -21,9 +21,9 @@ from serving.local import LocalRunner
 from serving.menu import ModelMenu, Offer
 from serving.options import is_shared, known_hosts, read_options, trusted_proxies, wants_check
 from serving.queue import JobQueue
-from serving.ray_pool import RayRunner
 from serving.spaces import VisitorsQueue, ZeroGPURunner, is_zero_gpu
 from serving.store import JobStore
+from serving.workers.ray_pool import RayRunner
 from text2video_zero.errors import UserError
 from text2video_zero.media.files import program_s_folder
 from text2video_zero.models.selection import find_checkpoint

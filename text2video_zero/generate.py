@@ -16,9 +16,6 @@ from text2video_zero.device.memory import shortage_in_one_sentence
 from text2video_zero.device.memory_plan import tiled_where_short
 from text2video_zero.device.offload import bring
 from text2video_zero.events import Event, Finished, Notice, Progress
-from text2video_zero.media.between import resampled, resampled_count
-from text2video_zero.media.files import readable_errors
-from text2video_zero.media.frames import StoredFrames, spool_folder
 from text2video_zero.media.video import Video, probe_encoder
 from text2video_zero.models.adapters import written
 from text2video_zero.models.catalogue import known_name, origin_of
@@ -32,7 +29,9 @@ from text2video_zero.requests.fields import FILES
 from text2video_zero.sampling.decoding import decoded_frames
 from text2video_zero.sampling.kept_steps import KeptSteps
 from text2video_zero.sampling.motion.split import SplitPose
+from text2video_zero.sampling.share import WHOLE, can_be_shared
 from text2video_zero.tasks.controlled import detect, sample_controlled
+from text2video_zero.tasks.finishing import played, stored
 from text2video_zero.tasks.instructed import sample_instructed
 from text2video_zero.tasks.parallax import camera_of, depth_detector
 from text2video_zero.tasks.start_picture import picture_hash
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests import Size, VideoRequest
     from text2video_zero.sampling.denoising import Sampled
+    from text2video_zero.sampling.share import Share
     from text2video_zero.tasks.parallax import SeenFrame
 
 
@@ -93,7 +93,7 @@ def run_job(job: Job, models: Models) -> Generator[Event]:
         yield Progress(f"Loading {known_name(job.checkpoint.source)}", 0, 1)
     with (
         models.lend(job.checkpoint) as pipeline,
-        closing(generate(job.request, pipeline, models, job.kept_in, given)) as events,
+        closing(generate(job.request, pipeline, models, job.kept_in, given, job.share)) as events,
     ):
         if job.weights and job.weights != pipeline.weights:
             yield Notice(
@@ -115,6 +115,7 @@ def generate(
     detectors: Detectors | None = None,
     kept_in: Path | None = None,
     picture: str | None = None,
+    share: Share = WHOLE,
 ) -> Generator[Event]:
     """Run a request and yield what happens; the last event is Finished.
 
@@ -122,6 +123,8 @@ def generate(
         maps, or near things are to move more.
     kept_in: folder where the steps are kept, for whoever runs the same request again after this run was cut off.
     picture: the start picture's `picture_hash`, for whoever has asked for it; None has it asked here.
+    share: a part of the clip, for one of several workers; `joined` makes one video of theirs. It has no frames in
+        between yet, and where a clip turns out to have fewer frames than there are parts, some end without Finished.
 
     Closing the iterator stops before the next chunk and leaves no trace in the pipeline. Raises UserError
     before sampling when the request does not fit the model or no video could be written, and after it when the
@@ -130,22 +133,33 @@ def generate(
     probe_encoder()
     made_of = (yield from picture_hash(request)) if picture is None else picture
     request = request.with_concrete_seed()
-    kept = KeptSteps(kept_in, made_with(request, pipeline, made_of), pipeline.device)
+    kept = KeptSteps(kept_in, made_with(request, pipeline, made_of, share), pipeline.device)
     if kept.told:
         yield Notice(kept.told)
     sees_depth = yield from depth_detector(request, pipeline, detectors)
     with shortage_in_one_sentence():
-        sampled = yield from sample(request, pipeline, detectors, kept)
+        sampled = yield from sample(request, pipeline, detectors, kept, share)
+        if not len(sampled.latents):
+            return
         with camera_of(request, sees_depth, detectors) as seen:
-            frames = yield from _stored(_decoded(sampled, pipeline, seen), len(sampled.latents), "Decoding")
-    frames, fps = yield from _played(frames, sampled.request)
-    yield Finished(Video(frames, fps, settings(sampled.request, pipeline, made_of), sampled.sound))
+            frames = yield from stored(_decoded(sampled, pipeline, seen), len(sampled.latents), "Decoding")
+    video = Video(frames, request.fps, settings(sampled.request, pipeline, made_of), sampled.sound)
+    yield Finished((yield from played(video, request)) if share == WHOLE else video)
 
 
 def sample(
-    request: VideoRequest, pipeline: Pipeline, detectors: Detectors | None = None, kept: KeptSteps | None = None
+    request: VideoRequest,
+    pipeline: Pipeline,
+    detectors: Detectors | None = None,
+    kept: KeptSteps | None = None,
+    share: Share = WHOLE,
 ) -> Generator[Event, None, Sampled]:
-    """Final latents of a request of any task; where steps of it were kept, it goes on from the last."""
+    """Final latents of a request of any task; where steps of it were kept, it goes on from the last.
+
+    share: the frames that are wanted. Raises ValueError for a part of a request that has none, see `can_be_shared`.
+    """
+    if share != WHOLE and not can_be_shared(request):
+        raise ValueError("frames of this request hang on each other")
     kept = kept or KeptSteps()
     prompt = request.full_prompt if isinstance(request, ControlledRequest) else request.prompt
     story = request.storyboard if isinstance(request, TextToVideoRequest) else ""
@@ -153,11 +167,11 @@ def sample(
         yield Notice(left_out)
     match request:
         case TextToVideoRequest():
-            return (yield from sample_text_to_video(request, pipeline, kept))
+            return (yield from sample_text_to_video(request, pipeline, kept, share))
         case ControlledRequest():
-            return (yield from sample_controlled(request, pipeline, detectors, kept))
+            return (yield from sample_controlled(request, pipeline, detectors, kept, share))
         case InstructPix2PixRequest():
-            return (yield from sample_instructed(request, pipeline, kept))
+            return (yield from sample_instructed(request, pipeline, kept, share))
         case _:
             raise TypeError(f"no task makes a video of a {type(request).__name__}")
 
@@ -177,34 +191,6 @@ def _decoded(sampled: Sampled, pipeline: Pipeline, seen: SeenFrame) -> Iterator[
         views = sampled.views or [SplitPose(BEGINNING)] * len(sampled.latents)
         for frame, view in zip(passed, views, strict=True):
             yield seen(frame, view)
-
-
-def _played(frames: StoredFrames, request: VideoRequest) -> Generator[Event, None, tuple[StoredFrames, int]]:
-    """The frames at the rate that they are to be played at, and that rate."""
-    if request.play_fps in {0, request.fps}:
-        return frames, request.fps
-    loop = isinstance(request, TextToVideoRequest) and request.loop
-    between = resampled(frames, request.fps, request.play_fps, loop=loop)
-    count = resampled_count(len(frames), request.fps, request.play_fps)
-    return (yield from _stored(between, count, "Frames in between")), request.play_fps
-
-
-def _stored(frames: Iterator[np.ndarray], count: int, stage: str) -> Generator[Event, None, StoredFrames]:
-    """Put frames on disk as they come; they are gone again where not all of them come."""
-    stored: StoredFrames | None = None
-    try:
-        for frame in frames:
-            with readable_errors(spool_folder()):
-                stored = stored or StoredFrames(frame.shape)
-                stored.append(frame)
-            yield Progress(stage, len(stored), count)
-    except BaseException:
-        if stored is not None:
-            stored.close()
-        raise
-    if stored is None:
-        raise ValueError("a video has at least one frame")
-    return stored
 
 
 def settings(request: VideoRequest, pipeline: Pipeline, picture: str = "") -> dict[str, Any]:
@@ -236,7 +222,7 @@ def settings(request: VideoRequest, pipeline: Pipeline, picture: str = "") -> di
     return made_by | {"request": asked}
 
 
-def made_with(request: VideoRequest, pipeline: Pipeline, picture: str) -> dict[str, Any]:
+def made_with(request: VideoRequest, pipeline: Pipeline, picture: str, share: Share = WHOLE) -> dict[str, Any]:
     """What a run's numbers hang on, bit for bit: steps of a run that differs in any of this are no use to another."""
     checkpoint = pipeline.checkpoint
     added = (checkpoint.controlnet, checkpoint.text_encoder, *(adapter.source for adapter in checkpoint.adapters))
@@ -246,4 +232,5 @@ def made_with(request: VideoRequest, pipeline: Pipeline, picture: str) -> dict[s
         "diffusers": diffusers.__version__,
         "device": pipeline.device.type,
         "type of numbers": str(pipeline.components.unet.dtype),
+        "share": [share.number, share.of],
     }

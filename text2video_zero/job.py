@@ -25,6 +25,7 @@ from text2video_zero.prompts.loras import tagged_adapters
 from text2video_zero.requests import REQUESTS, ControlledRequest, FewStepRequest
 from text2video_zero.requests.presets import find_preset, preset_fields
 from text2video_zero.requests.video import FULL_QUALITY
+from text2video_zero.sampling.share import WHOLE, Share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,6 +48,7 @@ class Job:
         made with, blank where none is told.
     id: names the job in the log and to its owner; it cannot be guessed.
     kept_in: folder of this job alone, where its steps are kept, so that it goes on after it was cut off; None for none.
+    share: the part of the clip that is wanted, where several workers make it.
     """
 
     request: VideoRequest
@@ -56,6 +58,7 @@ class Job:
     picture: str = ""
     id: str = field(default_factory=_unguessable)
     kept_in: Path | None = None
+    share: Share = WHOLE
 
 
 @dataclass(frozen=True)

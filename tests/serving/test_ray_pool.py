@@ -20,19 +20,22 @@ import pytest
 
 import app
 from model_manager import ModelManager
-from serving import ray_pool
 from serving.jobs import Done, Failed, Refusal, Running, Stopped
 from serving.local import LocalRunner
 from serving.options import read_options
 from serving.queue import JobQueue
-from serving.ray_pool import Ended, RayRunner, Worker
 from serving.store import JobStore
+from serving.workers import ray_pool
+from serving.workers import worker as worker_module
+from serving.workers.ray_pool import RayRunner, with_own_sound
+from serving.workers.worker import Ended, Worker
 from tests.served import free_port
 from text2video_zero.errors import UserError
-from text2video_zero.events import Finished, Notice, Progress
+from text2video_zero.events import Finished, Notice, Preview, Progress
 from text2video_zero.job import Job
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import TextToVideoRequest
+from text2video_zero.sampling import kept_steps
 
 SHORT = TextToVideoRequest(prompt="a fox", frames=2, steps=4, seed=3)
 LONG = dataclasses.replace(SHORT, steps=900)
@@ -51,7 +54,7 @@ def job(tiny_checkpoint):
 def events_of(worker):
     """All that a worker tells of its job, the refusal that may end it too."""
     events = []
-    while not isinstance(event := worker.next_event(), Ended):
+    while not isinstance(event := worker.next_event().event, Ended):
         events.append(event)
         if isinstance(event, Refusal):
             break
@@ -95,6 +98,41 @@ class TestWithoutACluster:
         assert sorted(path.name for path in tmp_path.glob("*brought*/*/*")) == ["clip.gif", "me.gif"]
         worker.close()
         assert not list(tmp_path.glob("*brought*"))
+
+    def test_the_sound_of_a_worker_s_video_is_that_of_the_clip_here(self, orders, tmp_path, monkeypatch):
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        checkpoint, request = orders["pose"]
+        asked = Job(dataclasses.replace(request, keep_sound=True), checkpoint)
+        leased = Worker(OPEN_MODELS)
+        leased.open()
+        leased.begin(asked, {"clip": Path(request.clip).read_bytes()})
+        *_, finished = events_of(leased)
+        leased.close()
+        assert not finished.video.sound.clip.exists()
+        assert with_own_sound(finished.video, asked).sound.clip == Path(request.clip)
+        silent = dataclasses.replace(finished.video, sound=None)
+        assert with_own_sound(silent, asked) is silent
+
+    def test_what_a_lost_worker_has_kept_another_goes_on_from_to_the_same_end(self, job, monkeypatch):
+        monkeypatch.setattr(kept_steps, "SECONDS_BETWEEN", 0.0)
+        monkeypatch.setattr(worker_module, "STEPS_SECONDS", 0.0)
+        request = job(dataclasses.replace(SHORT, steps=12))
+        first, second, alone = (Worker(OPEN_MODELS) for _ in range(3))
+        for one in (first, second, alone):
+            one.open()
+        first.begin(request, {})
+        told = []
+        while sum(steps(one.event) for one in told) < 8:
+            told.append(first.next_event())
+        latest = [one.steps for one in told if one.steps][-1]
+        first.close()
+        second.begin(request, {}, latest)
+        events = events_of(second)
+        assert any("Going on after the last step" in event.text for event in events if isinstance(event, Notice))
+        alone.begin(request, {})
+        whole = events_of(alone)
+        assert sum(map(steps, events)) < sum(map(steps, whole))
+        assert np.array_equal(np.asarray(events[-1].video.frames), np.asarray(whole[-1].video.frames))
 
     def test_a_mistake_is_a_value_and_the_worker_goes_on(self, job, tmp_path):
         worker = Worker(OPEN_MODELS)
@@ -217,6 +255,32 @@ class TestActors:
         assert any("A worker was lost" in event.text for event in events if isinstance(event, Notice))
         assert isinstance(events[-1], Finished)
         assert len(pids(pool)) == 2  # the lost one is there again
+
+    def test_a_long_clip_is_made_by_all_and_is_that_of_one(self, pool, job, manager):
+        request = dataclasses.replace(SHORT, frames=19, play_fps=16, fps=8)
+        pids(pool)  # both are free
+        events = list(pool.run(job(request)))
+        *_, alone = LocalRunner(lambda: manager).run(job(request))
+        made, wanted = (np.asarray(video.frames).astype(int) for video in (events[-1].video, alone.video))
+        assert made.shape == wanted.shape
+        assert np.abs(made - wanted).max() <= 1
+        assert events[-1].video.settings == alone.video.settings
+        assert "Joining" in {event.stage for event in events if isinstance(event, Progress)}
+        assert 19 in {len(event.frames) for event in events if isinstance(event, Preview)}
+
+    def test_a_part_whose_worker_is_killed_is_made_by_another(self, pool, job, manager):
+        first, _ = pids(pool)
+        request = dataclasses.replace(SHORT, frames=16, steps=20)
+        events = []
+        for event in pool.run(job(request)):
+            events.append(event)
+            if steps(event) and event.step == 3 and first:
+                os.kill(first, signal.SIGKILL)
+                first = 0
+        assert any("A worker was lost" in event.text for event in events if isinstance(event, Notice))
+        *_, alone = LocalRunner(lambda: manager).run(job(request))
+        apart = np.asarray(events[-1].video.frames).astype(int) - np.asarray(alone.video.frames)
+        assert np.abs(apart).max() <= 1
 
     def test_what_brings_down_workers_is_given_up(self, pool, job, monkeypatch):
         monkeypatch.setattr(ray_pool, "MOST_TRIES", 1)

@@ -71,6 +71,21 @@ def spans(frames: int, anchors: Sequence[int], every: int | None) -> list[Span]:
     return [span for span in order if span.stop > span.start]
 
 
+def spans_of(order: Sequence[Span], frames: range) -> list[Span]:
+    """What of an order without key frames is needed for some of its frames: those, and their anchors."""
+    needed = []
+    for span in order:
+        start, stop = max(span.start, frames.start), min(span.stop, frames.stop)
+        if start >= stop:
+            continue
+        if start > span.start + 1:
+            needed.append(Span(span.start, span.start + 1, ANCHOR))
+            needed.append(Span(start, stop, OTHERS, last=True))
+        else:
+            needed.append(Span(span.start, stop, ANCHOR, last=True))
+    return needed
+
+
 @dataclass
 class FrameMemory:
     """Keys and values that later frames attend to, by layer, each (branches, tokens, channels).

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from text2video_zero.attention.cross_frame import spans
+from text2video_zero.attention.cross_frame import spans, spans_of
 from text2video_zero.device.precision import precisions
 from text2video_zero.errors import UserError, ran_out_of_memory
 from text2video_zero.sampling.kept_steps import KeptSteps, LoopState
+from text2video_zero.sampling.share import WHOLE
 from text2video_zero.sampling.solvers import SAMPLERS
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from text2video_zero.sampling.guidance import NoisePredictor
     from text2video_zero.sampling.motion.split import SplitPose
     from text2video_zero.sampling.schedule import Schedule
+    from text2video_zero.sampling.share import Share
     from text2video_zero.sampling.solvers import StepNoise
 
 # Makes what is open while some frames of the clip, a chunk, are evaluated.
@@ -78,13 +80,15 @@ def denoise(
     around_chunk: ChunkContext = nothing_around,
     anchors: Sequence[int] = (0,),
     kept: KeptSteps | None = None,
+    share: Share = WHOLE,
 ) -> Generator[ChunkDone, None, torch.Tensor]:
     """Take latents (f, c, h, w) through some steps of a schedule; the generator's return value is the result.
 
     latents are variance-preserving before and after. memory is that of an open `cross_frame_attention`, None
     for ordinary self-attention. around_chunk is open while a chunk is evaluated, and learns by an exception of
     attempts that do not count. anchors: the frames that those after them attend to, in rising order, 0 the first.
-    kept: where the run's steps are kept, and gone on from. Closing the generator stops before the next chunk.
+    kept: where the run's steps are kept, and gone on from. share: the frames that are wanted; what is returned for
+    others means nothing. Closing the generator stops before the next chunk.
 
     A chunk that does not fit into the memory is taken in halves, and so are all after it, with the same result.
     One that comes out with numbers that are not finite is taken again in wider ones, and so are all after it. Raises
@@ -94,6 +98,9 @@ def denoise(
     kept = kept or KeptSteps()
     chunks = _Chunks(predict_noise, memory, placement, around_chunk)
     order = spans(len(latents), anchors, memory.key_frame_every if memory else None)
+    if share != WHOLE:
+        order = spans_of(order, share.frames(len(latents)))
+    frames_a_step = sum(span.stop - span.start for span in order)
     sampler = SAMPLERS[schedule.sampler]
     scales = [sampler.latent_scale(alpha) for alpha in schedule.alphas]
     solver = sampler.solver(schedule, steps.start, step_noise)
@@ -102,11 +109,11 @@ def denoise(
         latents, before = state.latents, state.done
         solver.recall(state.solver)
         placement.recall(state.chunk_size, state.precision)
-        yield ChunkDone(before, len(steps), before * len(latents), state.clean, was_kept=True)
+        yield ChunkDone(before, len(steps), before * frames_a_step, state.clean, was_kept=True)
     for number, index in enumerate(steps[before:], start=before + 1):
         shown = solver.model_input(latents, index)
-        output = torch.empty_like(latents)
-        done, left = 0, len(latents)
+        output = torch.zeros_like(latents)
+        done, left = 0, frames_a_step
         for frames, noise in chunks.noise(shown, schedule.timesteps[index], order, number):
             output[frames] = noise
             done, left = len(noise), left - len(noise)

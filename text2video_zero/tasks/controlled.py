@@ -16,6 +16,7 @@ from text2video_zero.prompts.encoding import encoded_prompts
 from text2video_zero.sampling.denoising import Sampled, denoise
 from text2video_zero.sampling.guidance import ControlledGuidance, branches_of, negative_branch
 from text2video_zero.sampling.sdxl import added_conditions
+from text2video_zero.sampling.share import WHOLE
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
 from text2video_zero.tasks.clip_input import carried_noise, clip_noise, concrete, read, sound_of
 from text2video_zero.tasks.progress import ProgressReporter
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from text2video_zero.requests.fields import Size
     from text2video_zero.sampling.kept_steps import KeptSteps
     from text2video_zero.sampling.schedule import Schedule
+    from text2video_zero.sampling.share import Share
 
 
 @torch.inference_mode()
@@ -48,11 +50,15 @@ def detect(request: ControlledRequest, detectors: Detectors, native_size: Size) 
 
 
 def sample_controlled(
-    request: ControlledRequest, pipeline: Pipeline, detectors: Detectors | None, kept: KeptSteps
+    request: ControlledRequest,
+    pipeline: Pipeline,
+    detectors: Detectors | None,
+    kept: KeptSteps,
+    share: Share = WHOLE,
 ) -> Generator[Event, None, Sampled]:
     """Latents of a pose, edge, depth or DreamBooth request, with its seed, size and length made concrete.
 
-    kept: where the steps are kept, and from where the run goes on if some were.
+    kept: where the steps are kept, and from where the run goes on if some were. share: the frames that are wanted.
     Raises UserError when the clip cannot be read or the pipeline has no ControlNet.
     """
     controlnet = _controlnet_of(pipeline)
@@ -70,7 +76,7 @@ def sample_controlled(
         begin = schedule.snapped(request.start_strength * components.scheduler.config.num_train_timesteps)
         start = noised(picture, start, schedule.alphas[begin])
     evaluations = request.frames * (request.steps - begin)
-    progress = ProgressReporter(pipeline.preview_decoder, evaluations, request.frames, request.steps)
+    progress = ProgressReporter(pipeline.preview_decoder, evaluations, request.frames, request.steps, share)
     placement = yield from placement_for(request, request.concrete_size, pipeline)
     with (
         added_conditions(pipeline, request.full_prompt, negative_prompt, guidance.branches),
@@ -87,8 +93,10 @@ def sample_controlled(
             # By timesteps, as `shared_step_noise` draws.
             step_noise=lambda index: clip_noise(request, pipeline, carried, int(schedule.timesteps[index + 1])),
             kept=kept,
+            share=share,
         )
-        return Sampled((yield from progress.reported(loop, "Denoising")), request, sound_of(request, clip))
+        latents = yield from progress.reported(loop, "Denoising")
+        return Sampled(latents[share.rows(request.frames)], request, sound_of(request, clip))
 
 
 def _controlnet_of(pipeline: Pipeline) -> ControlNetModel:

@@ -16,6 +16,7 @@ from text2video_zero.sampling.denoising import Sampled, denoise
 from text2video_zero.sampling.guidance import INSTRUCT_BRANCHES, InstructGuidance, branches_of
 from text2video_zero.sampling.motion.noise import NoisePath
 from text2video_zero.sampling.noise import frame_noise, latent_shape
+from text2video_zero.sampling.share import WHOLE
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
 from text2video_zero.tasks.clip_input import carried_noise, clip_noise, concrete, encoded, read, sound_of
 from text2video_zero.tasks.progress import ProgressReporter
@@ -28,14 +29,15 @@ if TYPE_CHECKING:
     from text2video_zero.requests.instructed import InstructPix2PixRequest
     from text2video_zero.sampling.kept_steps import KeptSteps
     from text2video_zero.sampling.motion.carried import CarriedNoise
+    from text2video_zero.sampling.share import Share
 
 
 def sample_instructed(
-    request: InstructPix2PixRequest, pipeline: Pipeline, kept: KeptSteps
+    request: InstructPix2PixRequest, pipeline: Pipeline, kept: KeptSteps, share: Share = WHOLE
 ) -> Generator[Event, None, Sampled]:
     """Latents of an Instruct-Pix2Pix request, with its seed, size and length made concrete.
 
-    kept: where the steps are kept, and from where the run goes on if some were.
+    kept: where the steps are kept, and from where the run goes on if some were. share: the frames that are wanted.
     Raises UserError when the clip cannot be read or the model takes no picture.
     """
     components = pipeline.components
@@ -57,7 +59,8 @@ def sample_instructed(
         image_latents=(yield from image_latents(pipeline, clip.frames)),
     )
     carried = carried_noise(request, clip, pipeline)
-    progress = ProgressReporter(pipeline.preview_decoder, request.frames * request.steps, request.frames, request.steps)
+    evaluations = request.frames * request.steps
+    progress = ProgressReporter(pipeline.preview_decoder, evaluations, request.frames, request.steps, share)
     placement = yield from placement_for(request, request.concrete_size, pipeline)
     with placement, attention_of(request, branches, components.unet) as memory:
         loop = denoise(
@@ -69,8 +72,10 @@ def sample_instructed(
             placement,
             step_noise=lambda index: noise_of_step(request, pipeline, index + 1, carried),
             kept=kept,
+            share=share,
         )
-        return Sampled((yield from progress.reported(loop, "Denoising")), request, sound_of(request, clip))
+        latents = yield from progress.reported(loop, "Denoising")
+        return Sampled(latents[share.rows(request.frames)], request, sound_of(request, clip))
 
 
 def noise_of_step(

@@ -26,6 +26,7 @@ from text2video_zero.sampling.motion.plan import MotionPlan
 from text2video_zero.sampling.motion.split import SplitPose
 from text2video_zero.sampling.noise import RESTART, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.sampling.sdxl import added_conditions
+from text2video_zero.sampling.share import WHOLE
 from text2video_zero.sampling.smoothing import smoothed_latents
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
 from text2video_zero.tasks.progress import ProgressReporter
@@ -44,15 +45,16 @@ if TYPE_CHECKING:
     from text2video_zero.sampling.denoising import ChunkContext, ChunkDone
     from text2video_zero.sampling.kept_steps import KeptSteps
     from text2video_zero.sampling.schedule import Schedule
+    from text2video_zero.sampling.share import Share
     from text2video_zero.sampling.solvers import StepNoise
 
 
 def sample_text_to_video(
-    request: TextToVideoRequest, pipeline: Pipeline, kept: KeptSteps
+    request: TextToVideoRequest, pipeline: Pipeline, kept: KeptSteps, share: Share = WHOLE
 ) -> Generator[Event, None, Sampled]:
     """Latents of a text-to-video request, with its seed and size made concrete.
 
-    kept: where the steps are kept, and from where the run goes on if some were.
+    kept: where the steps are kept, and from where the run goes on if some were. share: the frames that are wanted.
     """
     request, picture = yield from start_latents(request.with_concrete_seed(), pipeline)
     request = dataclasses.replace(request, size=request.size or pipeline.native_size)
@@ -66,11 +68,12 @@ def sample_text_to_video(
         placement,
         attention_of(request, branches, components.unet) as memory,
     ):
-        run = ClipRun(request, pipeline, plan, guidance, memory, placement, kept, picture)
+        run = ClipRun(request, pipeline, plan, guidance, memory, placement, kept, picture, share)
         joint = plan.joint, range(plan.begin, len(plan.joint.timesteps))
         if not request.smooth_background:
-            latents = yield from run.denoised((yield from run.start()), *joint)
-            return Sampled(latents, request, views=run.views)
+            latents = yield from run.denoised((yield from run.start()), *joint, share=share)
+            rows = share.rows(request.frames)
+            return Sampled(latents[rows], request, views=run.views[rows])
         # Before the first step, so that a word or a network that is missing is told at once.
         detector = _foreground_detector(request, pipeline, branches)
         start = yield from run.start()
@@ -142,7 +145,7 @@ def _foreground_detector(
 class ClipRun:
     """The denoising runs that make one text-to-video clip.
 
-    picture: x_0 (c, h, w) of a start picture, None without one.
+    picture: x_0 (c, h, w) of a start picture, None without one. share: the frames that are wanted.
     """
 
     request: TextToVideoRequest
@@ -153,6 +156,7 @@ class ClipRun:
     placement: Placement
     kept: KeptSteps
     picture: torch.Tensor | None = None
+    share: Share = WHOLE
     clean: torch.Tensor = field(init=False)  # the latest estimate of x_0, (f, c, h, w)
 
     def __post_init__(self) -> None:
@@ -160,7 +164,8 @@ class ClipRun:
         passes = 2 if request.smooth_background else 1
         alone = 0 if self.picture is not None else plan.at_from
         evaluations = alone + passes * request.frames * (len(plan.joint.timesteps) - plan.begin)
-        self.progress = ProgressReporter(self.pipeline.preview_decoder, evaluations, request.frames, request.steps)
+        preview = self.pipeline.preview_decoder
+        self.progress = ProgressReporter(preview, evaluations, request.frames, request.steps, self.share)
 
     def start(self) -> Generator[Event, None, torch.Tensor]:
         """Latents (f, c, h, w) from which all frames are denoised together.
@@ -238,6 +243,7 @@ class ClipRun:
         steps: range,
         stage: str = "Denoising",
         around_chunk: ChunkContext = nothing_around,
+        share: Share = WHOLE,
     ) -> Generator[Event, None, torch.Tensor]:
         """Latents (f, c, h, w) some steps of a schedule further on."""
         step_noise = self._step_noise(schedule, len(latents))
@@ -255,6 +261,7 @@ class ClipRun:
             around_chunk,
             anchors,
             self.kept,
+            share,
         )
         return (yield from self.progress.reported(told(loop, self._remembered), stage))
 

@@ -2,8 +2,9 @@
 
 Ray is an extra (`pip install ".[ray]"`) and imported only where workers are asked for. A worker is an actor that is
 leased to one job at a time and asked for one event after the other. Nothing ever waits on an actor, so a job is
-stopped as it is in this process: whoever asked does not ask again, and closes. Events and videos come as bytes, clips
-and pictures go as bytes, and steps are not kept: other machines see other disks.
+stopped as it is in this process: whoever asked does not ask again, and closes. Events, videos and kept steps come as
+bytes, and clips, pictures and steps go as bytes: other machines see other disks. A long clip is made by as many workers
+as are free, each a part of it.
 """
 
 from __future__ import annotations
@@ -21,17 +22,21 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from serving.jobs import Refusal
+from serving.workers.together import Together, useful_workers
+from serving.workers.worker import Ended, Facts, Told, Worker
 from text2video_zero import __version__
 from text2video_zero.errors import UserError
-from text2video_zero.events import Notice, Progress
-from text2video_zero.media.files import program_s_folder
+from text2video_zero.events import Finished, Notice, Progress
+from text2video_zero.sampling.share import Share
+from text2video_zero.tasks.finishing import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from model_manager import ModelManager
     from text2video_zero.events import Event
     from text2video_zero.job import Job
+    from text2video_zero.media.video import Video
 
 LOG = logging.getLogger(__name__)
 
@@ -58,75 +63,19 @@ VARIABLES = {
 AUTHENTICATION = ".ray/auth_token"
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What a worker tells of itself.
+@dataclass
+class _Part:
+    """What of a job one worker makes.  steps: the latest that it has sent.  losses: workers that were lost with it."""
 
-    kind: "cpu", "cuda" or "mps".  device: fit to be shown.  version: of this program.
-    """
+    job: Job
+    files: Mapping[str, bytes]
+    worker: Any
+    steps: bytes = b""
+    losses: int = 0
 
-    kind: str
-    device: str
-    version: str
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The last event of a job has been told."""
-
-
-class Worker:
-    """What runs in an actor: models, and the job that it is leased to."""
-
-    def __init__(self, open_models: Callable[[], ModelManager]) -> None:
-        self._open_models = open_models
-        self._models: ModelManager | None = None
-        self._events: Generator[Event] | None = None
-        self._remove_files: Callable[[], None] | None = None
-
-    def open(self) -> Facts | Refusal:
-        """Make the model manager, if it is not there, and forget what the worker was at."""
-        self.close()
-        try:
-            self._models = self._models or self._open_models()
-        except UserError as error:
-            return Refusal(str(error))
-        return Facts(self._models.device.type, self._models.describe_device(), __version__)
-
-    def begin(self, job: Job, files: Mapping[str, bytes]) -> None:
-        """Take a job on, with the files that the person brought, by their fields; nothing is computed yet."""
-        from text2video_zero.generate import run_job
-
-        self.close()
-        if files:
-            folder, self._remove_files = program_s_folder("text2video-zero-brought-")
-            brought: dict[str, Any] = {}
-            for field, content in files.items():
-                path = folder / field / Path(job.request.files[field]).name
-                path.parent.mkdir()
-                path.write_bytes(content)
-                brought[field] = str(path)
-            job = replace(job, request=replace(job.request, **brought))
-        if self._models is None:
-            raise RuntimeError("a worker is opened before it is given a job")
-        self._events = run_job(job, self._models)
-
-    def next_event(self) -> Event | Refusal | Ended:
-        """Compute up to the next event of the job."""
-        if self._events is None:
-            raise RuntimeError("a worker that is at no job was asked for an event")
-        try:
-            return next(self._events, Ended())
-        except UserError as error:
-            return Refusal(str(error))
-
-    def close(self) -> None:
-        """Leave the job; what it has changed in the models is as before."""
-        events, remove, self._events, self._remove_files = self._events, self._remove_files, None, None
-        if events is not None:
-            events.close()
-        if remove is not None:
-            remove()
+    def begun(self) -> Any:
+        """Ray's promise that the worker has taken it on."""
+        return self.worker.begin.remote(self.job, self.files, self.steps)
 
 
 class RayRunner:
@@ -203,36 +152,87 @@ class RayRunner:
         _imported_ray().shutdown()
 
     def run(self, job: Job) -> Generator[Event]:
-        """Lease a worker, and run the job on it; on another from its beginning, if the worker is lost."""
-        ray = _imported_ray()
-        files, job = _files_of(job), replace(job, kept_in=None)
-        for _ in range(MOST_TRIES):
-            worker = yield from self._leased()
-            try:
-                yield from _told(ray, worker, job, files)
-            except ray.exceptions.RayTaskError:
-                raise  # a bug, with the traceback of the worker
-            except (ray.exceptions.RayError, ConnectionError) as error:
-                if not ray.is_initialized():
-                    raise UserError("The cluster does not answer any more: start the program again.") from error
-                yield Notice("A worker was lost: the video is begun again by another.")
-            else:
-                return
-            finally:
-                self._give_back(worker)
-        raise UserError(
-            f"{MOST_TRIES} workers were lost with this video, perhaps for want of memory: ask for a smaller size, or "
-            "for fewer frames at a time."
-        )
+        """Lease workers, and run the job on them: on one, or a long clip on as many as are free.
 
-    def _leased(self) -> Generator[Event, None, Any]:
-        while True:
+        Where a worker is lost, another goes on from the last steps that it has sent.
+        """
+        files = _files_of(job)
+        job = replace(job, request=job.request.with_concrete_seed())
+        workers = yield from self._leased(useful_workers(job))
+        parts = [
+            _Part(replace(job, share=Share(number, len(workers))), files, worker)
+            for number, worker in enumerate(workers)
+        ]
+        together = Together(len(parts))
+        try:
+            for number, event in self._told(parts):
+                told = replace(event, video=with_own_sound(event.video, job)) if isinstance(event, Finished) else event
+                if len(parts) == 1:
+                    yield told
+                else:
+                    yield from together.heard(number, told)
+        finally:
+            for part in parts:
+                self._give_back(part.worker)
+        if len(parts) > 1:
+            yield from joined(job.request, together.videos)
+
+    def _told(self, parts: Sequence[_Part]) -> Generator[tuple[int, Event]]:
+        """What the workers tell of their parts, as it comes, each with the number of the part."""
+        ray = _imported_ray()
+        asked = {part.begun(): number for number, part in enumerate(parts)}
+        while asked:
+            for answer in ray.wait(list(asked))[0]:
+                number = asked.pop(answer)
+                part = parts[number]
+                try:
+                    told: Told | None = ray.get(answer)
+                except ray.exceptions.RayTaskError:
+                    raise  # a bug, with the traceback of the worker
+                except (ray.exceptions.RayError, ConnectionError) as error:
+                    if not ray.is_initialized():
+                        raise UserError("The cluster does not answer any more: start the program again.") from error
+                    for event in self._replaced(part):
+                        yield number, event
+                    asked[part.begun()] = number
+                    continue
+                if told is not None:
+                    part.steps = told.steps or part.steps
+                    match told.event:
+                        case Ended():
+                            continue
+                        case Refusal(sentence):
+                            raise UserError(sentence)
+                        case event:
+                            yield number, event
+                asked[part.worker.next_event.remote()] = number
+
+    def _replaced(self, part: _Part) -> Generator[Event]:
+        """Lease another worker for a part whose worker was lost; raises UserError where too many were."""
+        part.losses += 1
+        if part.losses == MOST_TRIES:
+            raise UserError(
+                f"{MOST_TRIES} workers were lost with this video, perhaps for want of memory: ask for a smaller size, "
+                "or for fewer frames at a time."
+            )
+        how = "goes on after the last steps that it has kept" if part.steps else "begins the video again"
+        yield Notice(f"A worker was lost: another {how}.")
+        self._give_back(part.worker)
+        [part.worker] = yield from self._leased(1)
+
+    def _leased(self, most: int) -> Generator[Event, None, list[Any]]:
+        """A worker as soon as one is free, and others that are free at that time, up to so many."""
+        workers: list[Any] = []
+        while len(workers) < most:
             try:
-                return self._free.get(timeout=LOOK_AGAIN_SECONDS)
+                workers.append(self._free.get(timeout=0 if workers else LOOK_AGAIN_SECONDS))
             except queue.Empty:
+                if workers:
+                    break
                 if self._left_out == self._count:
                     raise UserError("No worker can compute any more: the server's log says why.") from None
                 yield Progress("Waiting for a worker", 0, 1)
+        return workers
 
     def _give_back(self, worker: Any) -> None:
         """Free a worker for others as soon as it answers: not while it is in its last step, or being started again."""
@@ -295,13 +295,11 @@ class RayRunner:
                 signal.signal(signal.SIGTERM, before)  # Ray's own would end this program in the middle of things
 
 
-def _told(ray: Any, worker: Any, job: Job, files: Mapping[str, bytes]) -> Generator[Event]:
-    """A job's events from the worker that it is given to."""
-    ray.get(worker.begin.remote(job, files))
-    while not isinstance(event := ray.get(worker.next_event.remote()), Ended):
-        if isinstance(event, Refusal):
-            raise UserError(event.sentence)
-        yield event
+def with_own_sound(video: Video, job: Job) -> Video:
+    """A worker's video with the sound of the clip that is here, and not of the copy that the worker had."""
+    if video.sound is None:
+        return video
+    return replace(video, sound=replace(video.sound, clip=Path(job.request.files["clip"])))
 
 
 def _files_of(job: Job) -> dict[str, bytes]:

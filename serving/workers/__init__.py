@@ -1,0 +1,1 @@
+"""Jobs on workers of a Ray cluster, a long clip on several at once."""
