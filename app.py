@@ -195,8 +195,10 @@ def launch_options(
     from serving.guard import Guard
     from serving.head import Head
     from serving.limits import Door
+    from serving.uploads import Uploads
     from tabs.about import PICTURES
     from tabs.look.theme import LOGIN, PAGE, STYLE, build_theme
+    from tabs.tasks import CLIPS
 
     return {
         "theme": build_theme(),
@@ -211,6 +213,7 @@ def launch_options(
                 Middleware(ProxyHeadersMiddleware, trusted_hosts=list(proxies)),
                 Middleware(Guard, hosts=hosts),
                 Middleware(Door, listeners=queue.listeners, limits=queue.limits),
+                *([Middleware(Uploads, kept=[path.name for path in CLIPS.rglob("*")])] if queue.limits else []),
                 Middleware(Head, title=TITLE, about=INTRODUCTION, style=LOGIN.read_text(encoding="utf-8")),
             ]
         },

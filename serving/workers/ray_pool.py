@@ -109,6 +109,11 @@ class RayRunner:
         return self._count
 
     @property
+    def free(self) -> int:
+        """Workers that could be leased now."""
+        return self._free.qsize()
+
+    @property
     def kind(self) -> str:
         """What jobs are computed on; blank while it is not known."""
         return self._facts.kind if self._facts else ""

@@ -90,17 +90,13 @@ def denoise(
     kept: where the run's steps are kept, and gone on from. share: the frames that are wanted; what is returned for
     others means nothing. Closing the generator stops before the next chunk.
 
-    A chunk that does not fit into the memory is taken in halves, and so are all after it, with the same result.
-    One that comes out with numbers that are not finite is taken again in wider ones, and so are all after it. Raises
-    UserError when not even a single frame fits with weights waiting elsewhere, or when a frame's numbers are not
-    finite in float32 either.
+    A chunk that does not fit into the memory is taken in halves, one with numbers that are not finite in wider ones,
+    and so are all after it. Raises UserError when not even a single frame fits with weights waiting elsewhere, or
+    when a frame's numbers are not finite in float32 either.
     """
     kept = kept or KeptSteps()
     chunks = _Chunks(predict_noise, memory, placement, around_chunk)
-    order = spans(len(latents), anchors, memory.key_frame_every if memory else None)
-    if share != WHOLE:
-        order = spans_of(order, share.frames(len(latents)))
-    frames_a_step = sum(span.stop - span.start for span in order)
+    order = _order(len(latents), anchors, memory, share)
     sampler = SAMPLERS[schedule.sampler]
     scales = [sampler.latent_scale(alpha) for alpha in schedule.alphas]
     solver = sampler.solver(schedule, steps.start, step_noise)
@@ -109,21 +105,26 @@ def denoise(
         latents, before = state.latents, state.done
         solver.recall(state.solver)
         placement.recall(state.chunk_size, state.precision)
-        yield ChunkDone(before, len(steps), before * frames_a_step, state.clean, was_kept=True)
+        frames = sum(span.stop - span.start for span in order)
+        yield ChunkDone(before, len(steps), before * frames, state.clean, was_kept=True)
     for number, index in enumerate(steps[before:], start=before + 1):
         shown = solver.model_input(latents, index)
-        output = torch.zeros_like(latents)
-        done, left = 0, frames_a_step
-        for frames, noise in chunks.noise(shown, schedule.timesteps[index], order, number):
-            output[frames] = noise
-            done, left = len(noise), left - len(noise)
-            if left:
+        output, done = torch.zeros_like(latents), 0
+        for rows, noise, more in chunks.noise(shown, schedule.timesteps[index], order, number):
+            output[rows], done = noise, len(noise)
+            if more:
                 yield ChunkDone(number, len(steps), done, None)
         clean, _ = schedule.clean_and_noise(output, index, latents / scales[index])  # in the paper's scale
         latents = solver.step(output, index, latents)
         kept.keep(LoopState.of(number, latents, clean, solver, placement), is_last=number == len(steps))
         yield ChunkDone(number, len(steps), done, clean)
     return latents / scales[steps.stop]
+
+
+def _order(frames: int, anchors: Sequence[int], memory: FrameMemory | None, share: Share) -> list[Span]:
+    """The order in which a share's frames, and the anchors that they need, go through the model."""
+    order = spans(frames, anchors, memory.key_frame_every if memory else None)
+    return order if share == WHOLE else spans_of(order, share.frames(frames))
 
 
 class _NotFiniteError(ArithmeticError):
@@ -141,16 +142,16 @@ class _Chunks:
 
     def noise(
         self, shown: torch.Tensor, timestep: float, order: Sequence[Span], step: int
-    ) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Frames and their noise (m, c, h, w), chunk by chunk in their order; shown: (f, c, h, w), all frames."""
+    ) -> Iterator[tuple[slice, torch.Tensor, bool]]:
+        """Frames, their noise (m, c, h, w), and whether more come, chunk by chunk; shown: (f, c, h, w), all frames."""
         for span in order:
             if self.memory is not None:
                 self.memory.begin(span)
             begin = span.start
             while begin < span.stop:
                 noise = self._fitting_noise(shown, timestep, begin, span, step)
-                yield slice(begin, begin + len(noise)), noise
                 begin += len(noise)
+                yield slice(begin - len(noise), begin), noise, begin < span.stop or span is not order[-1]
 
     def _fitting_noise(self, shown: torch.Tensor, timestep: float, begin: int, span: Span, step: int) -> torch.Tensor:
         """Noise (m, c, h, w) of the frames of a span from `begin` on, as many as fit."""

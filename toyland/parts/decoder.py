@@ -137,10 +137,9 @@ def train_decoder(
     torch.manual_seed(recipe.seed)
     parts = nn.ModuleDict({"autoencoder": model, "adversary": Discriminator().to(device)})
     last = model.decoder.conv_out.weight
-    plain, again = (_Encoded(pictures.images, pictures.masks, np.asarray(pictures.faces), values)
-                    for values in (latents, sampled))
-    other = _encoded_in_other_looks(
-        pictures, min(len(pictures.images), shape.looked_pictures), model, str(device), recipe.seed)
+    plain, again = (_Encoded(pictures.images, pictures.masks, pictures.faces, values) for values in (latents, sampled))
+    looked = min(len(pictures.images), shape.looked_pictures)
+    other = _encoded_in_other_looks(pictures, looked, model, str(device), recipe.seed)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         side = recipe.size if progress > 1 - shape.whole_share else shape.crop
@@ -149,16 +148,15 @@ def train_decoder(
         seen = other if draw < LOOKS_SHARE else again if draw < LOOKS_SHARE + _RESAMPLED_SHARE else plain
         cells = side * latents.shape[-1] // recipe.size
         clean, images, weights = (t.to(device) for t in seen.crops(count, side, cells, generator))
-        strength = torch.zeros(()) if seen is again else shape.sampled_noise * torch.rand(
-            count, 1, 1, 1, generator=generator)
+        strength = (seen is not again) * shape.sampled_noise * torch.rand(count, 1, 1, 1, generator=generator)
         noise = strength * torch.randn(clean.shape, generator=generator)
         made = model.decode((clean + noise.to(device)) / model.config["scaling_factor"], return_dict=False)[0]
         wanted, found = (_features(judge, (p + 1) / 2) for p in (images, made))
         alike = sum((a - b).square().sum(1).mean() for a, b in zip(wanted, found, strict=True))
         faithful = reconstruction_loss(made, images, weights, shape) + shape.perceptual_weight * alike
         adversary, patches = parts["adversary"], 1 + shape.mask_weight * F.avg_pool2d(weights, 4)
-        told_apart = weighted_mean(F.relu(1 - adversary(images)), patches) + weighted_mean(
-            F.relu(1 + adversary(made.detach())), patches)
+        told_apart = (weighted_mean(F.relu(1 - adversary(images)), patches)
+                      + weighted_mean(F.relu(1 + adversary(made.detach())), patches))
         if progress < shape.unopposed_share:  # the adversary learns first
             return faithful + told_apart
         believed = -weighted_mean(_frozen(adversary, made), patches)

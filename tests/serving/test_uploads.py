@@ -1,0 +1,108 @@
+"""Uploads to a shared page go with the last session that named them, and no others do."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from serving import uploads
+from serving.limits import Limits
+from tabs.tasks import CLIPS
+from tests.served import served
+
+CLIP = b"a clip, as far as a server is concerned"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("uploaded")
+        patch.setenv("GRADIO_TEMP_DIR", str(folder / "gradio"))
+        patch.setattr(uploads, "GRACE_SECONDS", 0.3)
+        with served("toyland", folder / "outputs", shared=True, limits=Limits()) as address:
+            yield address
+
+
+def uploaded(address, content=CLIP, name="mine.mp4"):
+    answer = httpx.post(f"{address}gradio_api/upload", files={"files": (name, content)})
+    return Path(answer.json()[0])
+
+
+@contextmanager
+def session(address, name):
+    """A page that is open."""
+    with httpx.stream("GET", f"{address}gradio_api/heartbeat/{name}", timeout=30) as alive:
+        beats = alive.iter_lines()  # closes the connection when nobody holds it
+        next(beats)
+        yield name
+        beats.close()
+
+
+def ask(address, name, path):
+    """What a page asks when a clip has been chosen on it, with all else as it is at first."""
+    config = httpx.get(f"{address}config").json()
+    files = {one["id"] for one in config["components"] if one["type"] == "file"}
+    values = {one["id"]: one["props"].get("value") for one in config["components"]}
+    asking = (one for one in config["dependencies"] if files & set(one["inputs"]) and one["queue"] is not False)
+    entry = min(asking, key=lambda one: len(one["inputs"]))
+    clip = {"path": str(path), "meta": {"_type": "gradio.FileData"}}
+    data = [clip if name in files else values[name] for name in entry["inputs"]]
+    body = {"fn_index": entry["id"], "data": data, "session_hash": name}
+    answer = httpx.post(f"{address}gradio_api/queue/join", json=body)
+    assert answer.status_code == 200, answer.text
+
+
+def goes(path, within=10.0):
+    deadline = time.monotonic() + within
+    while path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not path.exists()
+
+
+def test_an_upload_goes_with_its_session_and_not_before(address):
+    path = uploaded(address)
+    with session(address, "one"):
+        ask(address, "one", path)
+        assert not goes(path, within=1)
+    assert goes(path)
+
+
+def test_what_two_visitors_brought_goes_with_the_second(address):
+    path = uploaded(address)
+    assert uploaded(address) == path
+    with session(address, "two"):
+        ask(address, "two", path)
+        with session(address, "three"):
+            ask(address, "three", path)
+        assert not goes(path, within=1)
+    assert goes(path)
+
+
+def test_a_session_that_is_back_in_a_moment_keeps_what_it_brought(address):
+    path = uploaded(address, b"another clip")
+    with session(address, "four"):
+        ask(address, "four", path)
+    with session(address, "four"):
+        assert not goes(path, within=1)
+    assert goes(path)
+
+
+def test_examples_and_files_that_were_not_uploaded_stay(address, tmp_path):
+    example = next(iter(CLIPS.glob("*.mp4")))
+    stays = uploaded(address, example.read_bytes(), example.name), tmp_path / "of the server.mp4"
+    stays[1].write_bytes(CLIP)
+    with session(address, "five"):
+        for path in stays:
+            ask(address, "five", path)
+    time.sleep(1)
+    assert all(path.exists() for path in stays)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"session_hash": 1}', b'"text"', b'{"data": [{"path": 1}]}'])
+def test_what_is_no_question_is_gradio_s_to_refuse(address, body):
+    answer = httpx.post(f"{address}gradio_api/queue/join", content=body)
+    assert 400 <= answer.status_code < 500
