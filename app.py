@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serving.limits import Limits
-from serving.local import LocalRunner
 from serving.menu import ModelMenu, Offer
 from serving.options import is_shared, known_hosts, read_options, trusted_proxies, wants_check
 from serving.queue import JobQueue
-from serving.spaces import VisitorsQueue, ZeroGPURunner, is_zero_gpu
+from serving.runners.local import LocalRunner
+from serving.runners.ray_pool import RayRunner
+from serving.runners.spaces import VisitorsQueue, ZeroGPURunner, is_zero_gpu
 from serving.store import JobStore
-from serving.workers.ray_pool import RayRunner
 from text2video_zero.errors import UserError
 from text2video_zero.media.files import program_s_folder
 from text2video_zero.models.selection import find_checkpoint

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from serving.local import LocalRunner
+from serving.runners.local import LocalRunner
 from tests.browsing import chromium, opened
 from tests.served import on_the_cpu, served
 from text2video_zero.events import Finished, Progress

@@ -11,8 +11,8 @@ import time
 from statistics import median
 from unittest import mock
 
-from serving.workers import ray_pool
-from serving.workers.ray_pool import RayRunner
+from serving.runners import ray_pool
+from serving.runners.ray_pool import RayRunner
 from tests.served import on_the_cpu
 from text2video_zero.job import Job, build_job
 
@@ -33,7 +33,7 @@ def seconds(pool: RayRunner, job: Job, workers: int) -> float:
 
 def main(argv: list[str] | None = None) -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--frames", type=int, nargs="+", default=[8, 16, 32, 64])
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)

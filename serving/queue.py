@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import bisect
 import dataclasses
 import logging
 import os
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from serving.estimates import Pace
 from serving.jobs import Done, Failed, Interrupted, Queued, Running, Standing, Stopped, Stopping, explained
 from serving.limits import Asked, Listeners, without_folders
+from serving.line import WaitingLine
 from serving.store import FORMS
 from text2video_zero.errors import UserError
 from text2video_zero.events import ClipFrames, ControlMaps, Finished, Notice, Progress
@@ -95,9 +95,14 @@ class Entry:
         return self.folder.job
 
     @property
+    def owner(self) -> str:
+        """Who alone sees it; blank where one person serves the page for herself."""
+        return self.folder.owner
+
+    @property
     def visitor(self) -> str:
         """Who has a place of her own in each round: all of one address together, since a name costs nothing."""
-        return self.address or self.folder.owner
+        return self.address or self.owner
 
 
 class JobQueue:
@@ -128,9 +133,8 @@ class JobQueue:
         self.limits = limits
         self.listeners = Listeners()
         self._asked = Asked()
-        self._round = 0
         self._entries: dict[str, Entry] = {}  # by the job's id, in the order in which they were asked for
-        self._waiting: list[Entry] = []  # in the order in which they are made
+        self._line = WaitingLine[Entry]()
         self._changed = threading.Condition()
         self._workers: list[threading.Thread] = []
         self._closed = False
@@ -197,7 +201,7 @@ class JobQueue:
             room = MOST_UNFINISHED - len(unfinished)
             if self.limits is None:
                 return room
-            theirs = [(owner, 1, [entry.folder.owner for entry in unfinished])]
+            theirs = [(owner, 1, [entry.owner for entry in unfinished])]
             theirs += [(address, self.limits.neighbours, [entry.address for entry in unfinished])] if address else []
             for who, share, waiting in theirs:
                 in_queue = share * self.limits.waiting - waiting.count(who)
@@ -207,25 +211,62 @@ class JobQueue:
     def find(self, job_id: str, owner: str) -> Entry | None:
         """An owner's job by its id."""
         entry = self._entries.get(job_id)
-        return entry if entry and entry.folder.owner == owner else None
+        return entry if entry and entry.owner == owner else None
 
     def of(self, owner: str) -> list[Entry]:
         """An owner's jobs, the newest first."""
         with self._changed:
-            own = [entry for entry in reversed(self._entries.values()) if entry.folder.owner == owner]
+            own = [entry for entry in reversed(self._entries.values()) if entry.owner == owner]
         return [entry for entry in own if entry.folder.path.is_dir()]  # the store forgets some after a while
 
-    def place(self, entry: Entry) -> int:
-        """How many jobs come before one that waits, those that run counted."""
+    def waiting(self, owner: str) -> list[Entry]:
+        """An owner's jobs that have not begun, the next one first."""
+        with self._changed:
+            return self._line.of(owner)
+
+    def is_paused(self, owner: str) -> bool:
+        """Whether an owner's waiting jobs do not begin for now."""
+        return self._line.is_paused(owner)
+
+    def pause(self, owner: str) -> None:
+        """Let none of an owner's waiting jobs begin until `resume`; what runs goes on."""
+        with self._changed:
+            self._line.pause(owner)
+
+    def resume(self, owner: str) -> None:
+        """Let an owner's waiting jobs begin again."""
+        with self._changed:
+            self._line.resume(owner)
+            self._changed.notify_all()
+
+    def empty(self, owner: str) -> None:
+        """Take all of an owner's waiting jobs out of the queue."""
+        for entry in self.waiting(owner):
+            self.stop(entry)
+
+    def prefer(self, entry: Entry) -> None:
+        """Make a waiting job the next one of its visitor's."""
+        with self._changed:
+            if entry in self._line:
+                self._line.prefer(entry)
+
+    def foremost(self, entries: Sequence[Entry]) -> Entry:
+        """Of some jobs one that is over, else one that runs, else the one whose turn comes first."""
+        with self._changed:
+            return min(entries, key=lambda entry: (not entry.standing.is_over, self._line.number(entry)))
+
+    def place(self, entry: Entry) -> int | None:
+        """How many jobs come before one that waits, those that run counted; None while its owner has paused it."""
         with self._changed:
             running = sum(isinstance(other.standing.state, Running | Stopping) for other in self._entries.values())
-            return running + (self._waiting.index(entry) if entry in self._waiting else 0)
+            before = self._line.before(entry) if entry in self._line else 0
+            return None if before is None else running + before
 
     def stop(self, entry: Entry) -> None:
         """Take a job out of the queue, or stop it within a step."""
         with self._changed:
-            if entry in self._waiting:
-                self._waiting.remove(entry)
+            if entry in self._line:
+                self._line.remove(entry)
                 self._end(entry, Stopped())
             elif isinstance(entry.standing.state, Running):
                 entry.stop_asked.set()
@@ -249,8 +290,8 @@ class JobQueue:
 
     async def watched(
         self, entry: Entry, wanted: Callable[[], bool] = lambda: True
-    ) -> AsyncGenerator[tuple[Standing, int]]:
-        """How a job stands and how many come before it, whenever either changes, until it is over.
+    ) -> AsyncGenerator[tuple[Standing, int | None]]:
+        """How a job stands and its `place`, whenever either changes, until it is over.
 
         What a job is at comes at once; how far it is, and its previews, at most each `PROGRESS_SECONDS`.
 
@@ -283,10 +324,9 @@ class JobQueue:
                 entry.seen = time.monotonic()
 
     def _line_up(self, entry: Entry) -> None:
-        """Let a job wait for its turn, one round after the latest of its visitor (start-time fair queueing)."""
-        unfinished = (other for other in self._entries.values() if other is not entry and not other.standing.is_over)
-        entry.turn = max([self._round, *(other.turn + 1 for other in unfinished if other.visitor == entry.visitor)])
-        bisect.insort(self._waiting, entry, key=lambda waiting: waiting.turn)
+        self._line.add(
+            entry, [other for other in self._entries.values() if other is not entry and not other.standing.is_over]
+        )
         self._changed.notify()
 
     def _is_forsaken(self, entry: Entry) -> bool:
@@ -305,11 +345,11 @@ class JobQueue:
 
     def _next(self) -> Entry | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            if self._closed:
+            self._changed.wait_for(lambda: self._line.due() or self._closed)
+            entry = self._line.due()
+            if self._closed or entry is None:
                 return None
-            entry = self._waiting.pop(0)
-            self._round = entry.turn
+            self._line.begin(entry)
             entry.standing = dataclasses.replace(entry.standing, state=Running(Progress("Starting", 0, 1)))
             return entry
 

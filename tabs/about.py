@@ -48,7 +48,8 @@ class Part:
         return (
             f"<figure><h2>{self.title}</h2><p>{self.told} {where}</p>"
             f'<div><video src="{address}" aria-label="{self.title}: {", ".join(self.captions)}" preload="none" '
-            f'style="aspect-ratio:{_width(len(self.captions))}/128" muted loop playsinline controls '
+            f'style="aspect-ratio:{_width(len(self.captions))}/128;mask:{_without_gaps(len(self.captions))}" '
+            f"muted loop playsinline controls "
             f'controlslist="nodownload nofullscreen noremoteplayback" disablepictureinpicture></video>'
             f"<p class='captions'>{captions}</p></div></figure>"
         )
@@ -66,9 +67,9 @@ PARTS = (
     Part(
         "attention",
         "Cross-frame attention",
-        "Off, each frame looks at itself alone. On, every frame takes keys and values from the first, and keeps more "
-        "of what the words leave open: here, the colour of a car. Toyland, whose cars are much alike, shows little. "
-        "Motion is off in both.",
+        "Off, each frame looks at itself alone. On, every frame takes keys and values from the first, and keeps what "
+        "the words leave open: here, of somebody in the snow, the colours. Motion is off in both, so that each frame "
+        "draws somebody else.",
         ("attention off", "attention on"),
         "3.3.2",
     ),
@@ -93,6 +94,15 @@ PARTS = (
 def _width(videos: int) -> int:
     """Of a picture of so many videos of 128 pixels, 8 between them."""
     return 136 * videos - 8
+
+
+def _without_gaps(videos: int) -> str:
+    """A CSS mask that leaves out what is between the videos of a picture, which is white in its file."""
+    stops = []
+    for video in range(videos):
+        begin, end = (100 * (136 * video + side) / _width(videos) for side in (0, 128))
+        stops += [f"transparent {begin:.3f}%", f"#000 {begin:.3f}% {end:.3f}%", f"transparent {end:.3f}%"]
+    return f"linear-gradient(90deg,{','.join(stops)})"
 
 
 def build_about() -> None:

@@ -111,13 +111,13 @@ class Endpoint:
             queue.stop(entry)  # of no effect on one that is over
 
 
-def told_to_programs(state: State, place: int) -> tuple[int, int, str, str]:
+def told_to_programs(state: State, place: int | None) -> tuple[int, int, str, str]:
     """How a job stands: step, steps, stage and unit."""
     match state:
         case Running(progress):
             return progress.step, progress.of, progress.stage, progress.unit
         case Queued():
-            return 0, 1, f"In the queue: {place} before this one", "steps"
+            return 0, 1, "In the queue" + (", paused" if place is None else f": {place} before this one"), "steps"
         case _:
             return 1, 1, "Done", "steps"
 

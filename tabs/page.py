@@ -83,11 +83,18 @@ def _connect_arrival(services: Services, runs: Mapping[str, Run]) -> None:
 def _connect_strip(services: Services, runs: Mapping[str, Run]) -> None:
     """What can be done with a video that was made."""
     strip, queue = services.strip, services.queue
+    whole_queue = {
+        strip_module.PAUSE: queue.pause,
+        strip_module.RESUME: queue.resume,
+        strip_module.EMPTY: queue.empty,
+    }
 
     def act(chosen: gr.EventData, visitor: str | None) -> Update:
         owner = services.owner(visitor)
         entry = queue.find(str(chosen.job), owner)
         page: Update = {}
+        if chosen.act in whole_queue:
+            whole_queue[chosen.act](owner)
         if entry is not None:
             run = runs[entry.job.request.task]
             match chosen.act:
@@ -95,6 +102,8 @@ def _connect_strip(services: Services, runs: Mapping[str, Run]) -> None:
                     queue.remove(entry)
                 case strip_module.STOP:
                     queue.stop(entry)
+                case strip_module.NEXT:
+                    queue.prefer(entry)
                 case strip_module.GO_ON:
                     queue.go_on(entry)
                     page = _shown(run, entry)

@@ -279,27 +279,30 @@ class Run:
 
     async def _news(
         self, entries: Sequence[Entry], wanted: Callable[[], bool]
-    ) -> AsyncIterator[tuple[Entry, Standing, int, str]]:
-        """How jobs stand, one job after the other: with each its place in the queue, and its preview as HTML."""
-        with self.services.queue.awaited(entries):
-            for entry in entries:
-                picture, drawn = display.busy(), None
-                async for standing, place in self.services.queue.watched(entry, wanted):
+    ) -> AsyncIterator[tuple[Entry, Standing, int | None, str]]:
+        """How jobs stand, one job after the other as they are made: each with its place, and its preview as HTML."""
+        queue, left = self.services.queue, list(entries)
+        with queue.awaited(entries):
+            while left and wanted():
+                entry, picture, drawn, is_over = queue.foremost(left), display.busy(), None, False
+                news = queue.watched(entry, lambda entry=entry: wanted() and queue.foremost(left) is entry)
+                async for standing, place in news:
                     if standing.preview is not None and standing.preview is not drawn and standing.stored is None:
                         drawn = standing.preview
                         picture = await asyncio.to_thread(display.preview, drawn, entry.job.request.fps)
                     yield entry, standing, place, picture
+                    is_over = standing.is_over
+                if is_over:
+                    left.remove(entry)
 
     def stop(self, jobs: list[str], visitor: str) -> Update:
         """Stop what the tab shows, within a step; the page follows and sees it."""
-        for entry in self.found(jobs, self.services.owner(visitor)):
-            if not entry.standing.is_over:
-                self.services.queue.stop(entry)
-                return {
-                    self.controls.buttons.stop: gr.update(interactive=False),
-                    self.result.status: display.stopping(),
-                }
-        return {self.controls.buttons.stop: gr.update(interactive=False)}
+        unfinished = [entry for entry in self.found(jobs, self.services.owner(visitor)) if not entry.standing.is_over]
+        page: Update = {self.controls.buttons.stop: gr.update(interactive=False)}
+        if unfinished:
+            self.services.queue.stop(self.services.queue.foremost(unfinished))
+            page[self.result.status] = display.stopping()
+        return page
 
     def found(self, jobs: Any, owner: str) -> list[Entry]:
         """Jobs of this task by their ids, which come from a browser."""

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 import app
-from serving.local import LocalRunner
 from serving.menu import ModelMenu
 from serving.queue import JobQueue
+from serving.runners.local import LocalRunner
 from serving.store import JobStore
 from tests.served import run_of
 from text2video_zero.__main__ import build_parser, job_of

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from model_manager import ModelManager
-from serving.local import LocalRunner
 from serving.queue import complete
+from serving.runners.local import LocalRunner
 from serving.store import JobStore
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished

@@ -29,7 +29,7 @@ FRAMES, FPS, GAP = 16, 8, 8
 ALONE = {"motion_smoothness": 0.0}
 UNSTEADY = ALONE | {"resampling": "nearest", "restart": False, "motion_from": 681, "motion_to": 781}
 # What words leave open is what frames agree on by looking at the first.
-COLOURLESS = ALONE | {"motion": False, "prompt": "a car on the beach"}
+COLOURLESS = ALONE | {"motion": False, "prompt": "somebody in the snow"}
 
 COMPARISONS: dict[str, tuple[Mapping[str, object], ...]] = {
     "motion": tuple(ALONE | {"motion": on} for on in (False, True)),

@@ -93,11 +93,13 @@ def animation(frames: Frames, fps: float) -> str:
     return "data:image/webp;base64," + base64.b64encode(picture.getvalue()).decode()
 
 
-def queued(place: int) -> str:
+def queued(place: int | None) -> str:
     """The status of a job in the queue.
 
-    place: how many jobs come before it.
+    place: how many jobs come before it; None while it is paused.
     """
+    if place is None:
+        return progress(Progress("In the queue, which is paused", 0, 1), "queued")
     before = "one video comes" if place == 1 else f"{place} videos come"
     return progress(Progress(f"In the queue: {before} before this one" if place else "Starting", 0, 1), "queued")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs.form import Update, shown
+from tabs.form import IN_TURN, Update, path_of, shown
 from text2video_zero.models.adapters import written
 from text2video_zero.models.catalogue import origin_of
 from text2video_zero.models.speeds import is_of_speed
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 NO_FILE = ""  # in the place of a path: nothing is chosen any more
 MOST_OF_EACH = 16  # videos of one prompt that one click makes
+LARGEST_PROMPTS = 100_000  # bytes of a text file
 STORAGE_SECRET = "text2video-zero"  # noqa: S105 - hides nothing: the browser's own person may read what it stores
 
 
@@ -205,6 +207,10 @@ def build_batch(task: str) -> dict[str, gr.Textbox | gr.Slider]:
             max_lines=12,
             elem_id=f"{task}-more-prompts",
         )
+        file = gr.UploadButton(
+            "Prompts from a text file", size="sm", file_types=[".txt"], elem_id=f"{task}-prompts-file"
+        )
+        file.upload(prompts_in, file, more, preprocess=False, **IN_TURN)
         each = gr.Slider(
             1,
             MOST_OF_EACH,
@@ -216,6 +222,18 @@ def build_batch(task: str) -> dict[str, gr.Textbox | gr.Slider]:
             elem_id=f"{task}-each",
         )
     return {"more_prompts": more, "each": each}
+
+
+def prompts_in(upload: Any) -> str:
+    """The lines of a text file that somebody has brought, as the field of prompts takes them."""
+    path = Path(path_of(upload))
+    try:
+        if path.stat().st_size > LARGEST_PROMPTS:
+            raise gr.Error(f"{path.name} is larger than {LARGEST_PROMPTS // 1000} kB: it is no list of prompts.")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise gr.Error(f"{path.name} cannot be read: save it as plain text (UTF-8).", print_exception=False) from error
+    return "\n".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def build_states(task: str) -> States:

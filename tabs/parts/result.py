@@ -95,10 +95,11 @@ class Result:
             self.settings,
         ]
 
-    def showing(self, job: Job, standing: Standing, place: int, picture: str, *, had_video: bool) -> Update:
+    def showing(self, job: Job, standing: Standing, place: int | None, picture: str, *, had_video: bool) -> Update:
         """Everything on the right as it is while a job stands like this.
 
-        place: how many jobs come before it.  picture: its latest preview as HTML, or what stands for it.
+        place: how many jobs come before it; None while it is paused.
+        picture: its latest preview as HTML, or what stands for it.
         had_video: whether an earlier video is here, to come back after a failure.
         """
         stored = standing.stored
@@ -160,7 +161,7 @@ def sentence(job: Job, state: State) -> tuple[str, str]:
             return "Stopped.", "stopped"
 
 
-def waiting(standing: Standing, place: int) -> str:
+def waiting(standing: Standing, place: int | None) -> str:
     """The status line of a job that is not over."""
     match standing.state:
         case Running(progress):

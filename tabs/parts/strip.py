@@ -41,7 +41,8 @@ new MutationObserver(sift).observe(element, { childList: true, subtree: true });
 FILTER = f"""<div class="strip-head"><h2>{TITLE}</h2>
 <input type="search" placeholder="Filter" aria-label="Show what has these words in its prompt, model or task">
 <span role="status"></span></div>"""
-SHOW, AGAIN, DELETE, GO_ON, STOP = "show", "again", "delete", "go on", "stop"
+SHOW, AGAIN, DELETE, GO_ON, STOP, NEXT = "show", "again", "delete", "go on", "stop", "next"
+PAUSE, RESUME, EMPTY = "pause", "resume", "empty"  # of all that waits
 UNFINISHED = {GO_ON: "Go on", DELETE: "Discard"}
 
 
@@ -66,11 +67,13 @@ class Strip:
         entries = [entry for entry in self.queue.of(owner) if not entry.job.maps_only]
         if not entries:
             return ""
-        shown = "".join(card(entry) for entry in entries[:MOST_SHOWN])
+        waiting = self.queue.waiting(owner)
+        line = queue_line(len(waiting), paused=self.queue.is_paused(owner))
+        shown = "".join(card(entry, is_next=entry in waiting[:1]) for entry in entries[:MOST_SHOWN])
         found = "".join(card(entry, "earlier") for entry in entries[MOST_SHOWN:MOST_LISTED])
         more = len(entries) - MOST_SHOWN
         told = f"<p>{more} earlier ones are found by the filter, or in the folder.</p>" if more > 0 else ""
-        return f'<section class="strip" aria-label="{TITLE}"><ul>{shown}{found}</ul>{told}</section>'
+        return f'<section class="strip" aria-label="{TITLE}">{line}<ul>{shown}{found}</ul>{told}</section>'
 
 
 def build_strip(queue: JobQueue) -> Strip:
@@ -80,10 +83,25 @@ def build_strip(queue: JobQueue) -> Strip:
     return Strip(queue, head, made)
 
 
-def card(entry: Entry, kind: str = "") -> str:
+def queue_line(waiting: int, *, paused: bool) -> str:
+    """How many jobs wait, and what can be done with all of them, as HTML; blank where none does."""
+    if not waiting:
+        return ""
+    acts = {RESUME: "Go on"} if paused else {PAUSE: "Pause"}
+    buttons = "".join(_button(act, label) for act, label in (acts | {EMPTY: "Empty the queue"}).items())
+    told = f"{waiting} {'waits' if waiting == 1 else 'wait'} in the queue{', which is paused' if paused else ''}."
+    return f'<div class="queue" role="group" aria-label="The queue"><span>{told}</span>{buttons}</div>'
+
+
+def _button(act: str, label: str, told: str = "") -> str:
+    named = f' aria-label="{label}: {told}"' if told else ""
+    return f'<button type="button" data-act="{act}"{named}>{label}</button>'
+
+
+def card(entry: Entry, kind: str = "", *, is_next: bool = False) -> str:
     """A job as HTML: its poster, what was asked, how it stands, and what can be done with it.
 
-    kind: "earlier" for one that only the filter brings up.
+    kind: "earlier" for one that only the filter brings up.  is_next: no other of its owner's begins before it.
     """
     request, prompt = entry.job.request, html.escape(entry.job.request.prompt)
     poster = entry.folder.poster
@@ -91,10 +109,8 @@ def card(entry: Entry, kind: str = "") -> str:
     shown = picture if poster.is_file() else f'<span class="no-poster">{request.title}</span>'
     model, _ = origin_of(entry.job.checkpoint)
     told = f"{state_in_words(entry.standing.state)}{html.escape(model)} · {request.title} · {ago(entry.folder.began)}"
-    acts = "".join(
-        f'<button type="button" data-act="{act}" aria-label="{label}: {prompt}">{label}</button>'
-        for act, label in acts_on(entry.standing.state).items()
-    )
+    possible = acts_on(entry.standing.state)
+    acts = "".join(_button(act, label, prompt) for act, label in possible.items() if not (act == NEXT and is_next))
     words = html.escape(f"{request.prompt} {model} {request.title}".lower())
     return (
         f'<li data-job="{entry.job.id}" data-words="{words}" class="{kind}">'
@@ -106,7 +122,9 @@ def card(entry: Entry, kind: str = "") -> str:
 def acts_on(state: State) -> dict[str, str]:
     """What can be done with a job, and what the buttons say."""
     match state:
-        case Queued() | Running() | Stopping():
+        case Queued():
+            return {NEXT: "Make next", STOP: "Stop"}
+        case Running() | Stopping():
             return {STOP: "Stop"}
         case Interrupted():
             return UNFINISHED

@@ -9,9 +9,9 @@ import pytest
 
 import app
 from model_manager import ModelManager
-from serving.local import LocalRunner
 from serving.menu import ModelMenu
 from serving.queue import JobQueue
+from serving.runners.local import LocalRunner
 from serving.store import JobStore
 from tests.fake_hub import FakeHub
 from tests.runs import sampled

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from app import read_options, wants_check
 from model_manager import ModelManager
-from serving.local import LocalRunner
 from serving.queue import complete
+from serving.runners.local import LocalRunner
 from serving.store import JobStore
 from tests.fake_hub import FakeHub
 from tests.tiny_models import write_lora, write_safety_checker

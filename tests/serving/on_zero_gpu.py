@@ -22,7 +22,7 @@ from gradio.context import LocalContext
 
 from model_manager import ModelManager
 from serving.jobs import Done, Failed
-from serving.spaces import VisitorsQueue, ZeroGPURunner
+from serving.runners.spaces import VisitorsQueue, ZeroGPURunner
 from serving.store import JobStore
 from text2video_zero.errors import UserError
 from text2video_zero.events import Progress

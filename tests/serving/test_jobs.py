@@ -12,9 +12,9 @@ import pytest
 import app
 from model_manager import ModelManager
 from serving.jobs import Guide, Stored
-from serving.local import LocalRunner
 from serving.menu import ModelMenu, Offer
 from serving.queue import JobQueue, complete
+from serving.runners.local import LocalRunner
 from serving.store import FORMS, JobStore
 from tests.example_files import write_clip
 from tests.fake_hub import FakeHub

@@ -16,8 +16,8 @@ from gradio_client.exceptions import AppError
 from serving import limits as limits_module
 from serving.jobs import Failed, Stopped
 from serving.limits import Door, Limits, Listeners, network_of, without_folders
-from serving.local import LocalRunner
 from serving.queue import JobQueue
+from serving.runners.local import LocalRunner
 from serving.store import JobStore
 from tabs.parts.clip_source import LOOKS_AT_ONCE
 from tests.example_files import write_clip
@@ -134,7 +134,7 @@ class TestOfAVisitor:
 class TestTurns:
     def order(self, queue):
         made = []
-        while queue._waiting:
+        while queue._line.due():
             made.append(queue._next())
         return made
 
@@ -167,6 +167,39 @@ class TestTurns:
         queue = JobQueue(LocalRunner(lambda: manager), JobStore(tmp_path))
         asked = [queue.submit(job()) for _ in range(3)]
         assert self.order(queue) == asked
+
+    def test_what_one_prefers_comes_next_of_hers_and_nobody_else_waits_for_it(self, queue_with, job):
+        queue = queue_with()
+        first, second, third = (queue.submit(job(), "ann", address="198.51.100.7") for _ in range(3))
+        his = queue.submit(job(), "bob", address="203.0.113.9")
+        queue.prefer(third)
+        assert queue.waiting("ann") == [third, first, second]
+        assert queue.place(his) == 1
+        later = queue.submit(job(), "ann", address="198.51.100.7")
+        assert self.order(queue) == [third, his, first, second, later]
+        queue.prefer(third)  # it has begun, and nothing comes of it
+
+    def test_who_pauses_makes_nobody_else_wait_and_goes_on_where_she_was(self, queue_with, job):
+        queue = queue_with()
+        hers = [queue.submit(job(), "ann", address="198.51.100.7") for _ in range(2)]
+        his = queue.submit(job(), "bob", address="203.0.113.9")
+        queue.pause("ann")
+        assert [queue.place(entry) for entry in hers] == [None, None]
+        assert self.order(queue) == [his]
+        queue.resume("ann")
+        assert self.order(queue) == hers
+
+    def test_an_emptied_queue_is_not_paused_and_others_keep_theirs(self, queue_with, job):
+        queue = queue_with()
+        hers = [queue.submit(job(), "ann", address="198.51.100.7") for _ in range(2)]
+        his = queue.submit(job(), "bob", address="203.0.113.9")
+        queue.pause("ann")
+        queue.empty("ann")
+        assert all(isinstance(entry.standing.state, Stopped) for entry in hers)
+        assert not queue.is_paused("ann")
+        queue.pause("ann")  # nothing waits: there is nothing to pause
+        assert not queue.is_paused("ann")
+        assert self.order(queue) == [his]
 
 
 def test_who_listens_is_told_from_who_does_not(monkeypatch):

@@ -18,8 +18,8 @@ import pytest
 from serving import queue as queue_module
 from serving.jobs import Done, Failed, Interrupted, Queued, Running, Stopped, Stopping
 from serving.limits import Limits
-from serving.local import LocalRunner
 from serving.queue import PROGRESS_SECONDS, JobQueue
+from serving.runners.local import LocalRunner
 from serving.store import JobStore
 from tests.media.clip_files import CASES, hung_decoder
 from text2video_zero.errors import UserError
@@ -39,7 +39,7 @@ import os, signal, sys, threading
 from pathlib import Path
 import torch
 from model_manager import ModelManager
-from serving.local import LocalRunner
+from serving.runners.local import LocalRunner
 from serving.queue import JobQueue
 from serving.store import JobStore
 from tests.serving.test_queue import SMOOTHED
@@ -115,6 +115,27 @@ def test_stop_is_heard_while_a_clip_that_takes_long_is_opened(queue, tiny_checkp
         state = asyncio.run(stopped(queue.submit(Job(request, checkpoint, maps_only=maps_only))))
         assert isinstance(state, Stopped)
         assert decoder.poll() is not None
+
+
+def test_a_paused_queue_begins_nothing_until_it_goes_on_and_tells_so(queue, job):
+    entry = queue.submit(job())
+    queue.pause("")
+    queue.open()
+
+    async def watched():
+        seen = []
+        async for standing, place in queue.watched(entry):
+            seen.append((type(standing.state), place))
+            if len(seen) == 1:
+                assert queue.is_paused("")
+                await asyncio.sleep(1)
+                assert isinstance(entry.standing.state, Queued)
+                queue.resume("")
+        return seen
+
+    seen = asyncio.run(watched())
+    assert seen[0] == (Queued, None)
+    assert seen[-1][0] is Done
 
 
 def test_a_page_gets_no_more_news_than_it_can_draw_and_a_stop_at_once(queue, job):

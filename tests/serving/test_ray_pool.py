@@ -21,14 +21,14 @@ import pytest
 import app
 from model_manager import ModelManager
 from serving.jobs import Done, Failed, Refusal, Running, Stopped
-from serving.local import LocalRunner
 from serving.options import read_options
 from serving.queue import JobQueue
+from serving.runners import ray_pool
+from serving.runners import worker as worker_module
+from serving.runners.local import LocalRunner
+from serving.runners.ray_pool import RayRunner, with_own_sound
+from serving.runners.worker import Ended, Worker
 from serving.store import JobStore
-from serving.workers import ray_pool
-from serving.workers import worker as worker_module
-from serving.workers.ray_pool import RayRunner, with_own_sound
-from serving.workers.worker import Ended, Worker
 from tests.served import free_port
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, Notice, Preview, Progress

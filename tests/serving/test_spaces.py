@@ -18,10 +18,10 @@ import pytest
 import yaml
 
 import app
-from serving import spaces
-from serving.local import LocalRunner
 from serving.options import read_options
-from serving.spaces import SENTENCES, ZeroGPURunner, in_our_words, is_zero_gpu
+from serving.runners import spaces
+from serving.runners.local import LocalRunner
+from serving.runners.spaces import SENTENCES, ZeroGPURunner, in_our_words, is_zero_gpu
 from text2video_zero.errors import UserError
 from text2video_zero.job import Job
 from text2video_zero.models.checkpoints import Checkpoint

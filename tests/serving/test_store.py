@@ -18,8 +18,8 @@ import pytest
 
 import app
 from serving.jobs import Done, Failed, Guide, Interrupted, Running, Stopped
-from serving.local import LocalRunner
 from serving.queue import complete
+from serving.runners.local import LocalRunner
 from serving.store import FORMS, REQUEST, STATE, JobStore
 from tests.example_files import write_clip
 from text2video_zero.errors import UserError

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from serving.workers.together import FRAMES_APIECE, Together, useful_workers
+from serving.runners.together import FRAMES_APIECE, Together, useful_workers
 from text2video_zero.events import ClipFrames, Finished, Notice, Preview, Progress
 from text2video_zero.job import Job
 from text2video_zero.media.video import Video

@@ -14,9 +14,9 @@ from gradio_client.utils import is_valid_file
 from PIL import Image
 
 import app
-from serving.local import LocalRunner
 from serving.menu import ModelMenu
 from serving.queue import JobQueue
+from serving.runners.local import LocalRunner
 from serving.store import JobStore
 from tabs.form import CLIP_TYPES
 from tabs.parts.clip_source import UsedPart, showing_used_part

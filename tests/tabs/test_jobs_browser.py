@@ -158,3 +158,45 @@ def test_visitors_who_do_not_know_one_another_see_their_own_alone(browser, tmp_p
         for page, prompt in ((hers, "a red fox"), (his, "a blue cat")):
             page.reload()
             sync_api.expect(page.locator(f"{STRIP} li p")).to_have_text([prompt])
+
+
+def bring(page, prompts):
+    with page.expect_file_chooser() as chooser:
+        page.locator(f"{TASK}-prompts-file").click()
+    chooser.value.set_files(prompts)
+
+
+def test_what_waits_is_put_first_paused_and_emptied(browser, address, tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a panda\n\n  a bear  \na robot\n", encoding="utf-8")
+    with opened(browser, address, width=1280, height=900) as page:
+        page.get_by_role("button", name="Several at once").click()
+        bring(page, prompts)
+        more = page.locator(f"{TASK}-more-prompts textarea")
+        sync_api.expect(more).to_have_value("a panda\na bear\na robot")
+        ask(page, "a fox", steps=900)
+        line, cards = page.locator(f"{STRIP} .queue"), page.locator(f"{STRIP} li")
+        sync_api.expect(line).to_contain_text("3 wait in the queue.")
+        sync_api.expect(cards).to_have_count(4)
+        cards.filter(has_text="a robot").locator("[data-act=next]").click()
+        sync_api.expect(cards.filter(has_text="a robot").locator("[data-act=next]")).to_have_count(0)
+        line.locator("[data-act=pause]").click()
+        sync_api.expect(line).to_contain_text("which is paused")
+        keep(page, "queue")
+        cards.filter(has_text="a fox").locator("[data-act=stop]").click()
+        tell(page, "In the queue, which is paused")
+        line.locator("[data-act=resume]").click()
+        sync_api.expect(cards.filter(has_text="a robot")).to_contain_text("is being made")
+        line.locator("[data-act=empty]").click()
+        sync_api.expect(line).to_have_count(0)
+        sync_api.expect(cards.filter(has_text="stopped")).to_have_count(3)
+        assert page.errors == []
+
+
+def test_a_file_that_is_no_list_of_prompts_is_told(browser, address, tmp_path):
+    broken = tmp_path / "broken.txt"
+    broken.write_bytes(b"\xff\xfe\x00")
+    with opened(browser, address, width=1280, height=900) as page:
+        page.get_by_role("button", name="Several at once").click()
+        bring(page, broken)
+        sync_api.expect(page.locator(".toast-body")).to_contain_text("broken.txt cannot be read")

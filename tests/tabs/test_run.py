@@ -13,9 +13,9 @@ import pytest
 import app
 from serving.jobs import Done, Failed, Standing, Stored
 from serving.limits import Limits
-from serving.local import LocalRunner
 from serving.menu import ModelMenu
 from serving.queue import JobQueue
+from serving.runners.local import LocalRunner
 from serving.store import JobStore
 from tabs.after import CHANGES, AfterRun
 from tabs.run import at_the_field

@@ -8,7 +8,20 @@ import pytest
 from serving.jobs import Done, Failed, Interrupted, Queued, Running, Standing, Stopped
 from serving.queue import Entry, JobQueue
 from serving.store import FORMS, JobStore
-from tabs.parts.strip import AGAIN, DELETE, GO_ON, MOST_SHOWN, STOP, Strip, acts_on, ago, card, state_in_words
+from tabs.parts.strip import (
+    AGAIN,
+    DELETE,
+    GO_ON,
+    MOST_SHOWN,
+    NEXT,
+    STOP,
+    Strip,
+    acts_on,
+    ago,
+    card,
+    queue_line,
+    state_in_words,
+)
 from text2video_zero.events import Progress
 from text2video_zero.job import Job
 from text2video_zero.models.catalogue import TOYLAND
@@ -39,7 +52,7 @@ def test_a_card_names_what_was_asked_and_brings_no_html_of_the_prompt_s(store):
 @pytest.mark.parametrize(
     ("state", "acts", "told"),
     [
-        (Queued(), [STOP], "waits"),
+        (Queued(), [NEXT, STOP], "waits"),
         (Running(Progress("Denoising", 1, 4)), [STOP], "is being made"),
         (Interrupted(), [GO_ON, DELETE], "not finished"),
         (Done(1.0), [AGAIN, DELETE], ""),
@@ -65,6 +78,22 @@ def test_the_newest_come_first_and_no_more_than_fit(store):
     assert listed.count('class="earlier"') == 2
     assert listed.index(f"fox {MOST_SHOWN + 1}<") < listed.index("fox 2<")
     assert "2 earlier ones" in listed
+
+
+def test_what_waits_can_be_paused_emptied_and_put_first_but_for_what_is_first(store):
+    queue = JobQueue(None, store)
+    strip = Strip(queue, None, None)
+    assert queue_line(0, paused=False) == ""
+    for number in range(3):
+        queue.submit(job(f"fox {number}"))
+    assert strip.listed("").count('data-act="next"') == 2
+    assert "3 wait in the queue." in strip.listed("")
+    assert 'data-act="pause"' in strip.listed("")
+    queue.pause("")
+    assert "3 wait in the queue, which is paused." in strip.listed("")
+    assert 'data-act="resume"' in strip.listed("")
+    queue.empty("")
+    assert "in the queue" not in strip.listed("")
 
 
 def test_the_filter_finds_a_card_by_its_prompt_its_model_and_its_task(store):

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from serving.jobs import Refusal
-from serving.workers.together import Together, useful_workers
-from serving.workers.worker import Ended, Facts, Told, Worker
+from serving.runners.together import Together, useful_workers
+from serving.runners.worker import Ended, Facts, Told, Worker
 from text2video_zero import __version__
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, Notice, Progress

@@ -1,1 +1,0 @@
-"""Jobs on workers of a Ray cluster, a long clip on several at once."""
