@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from serving.jobs import State
     from text2video_zero.events import ClipFrames
 
-FORMS = {".mp4": "MP4", ".gif": "GIF", ".zip": "PNG frames"}
+LAST_FRAME = ".png"
+FORMS = {".mp4": "MP4", ".gif": "GIF", ".webm": "WebM", ".zip": "PNG frames", LAST_FRAME: "Last frame"}
 PLAYABLE = next(iter(FORMS))
 FOLDER_NAME = re.compile(rf"(?:{'|'.join(REQUESTS)})-\d{{8}}-\d{{6}}-[0-9a-f]{{32}}")
 UNREADY_NAME = re.compile(r"\.[0-9a-f]{32}")  # of a folder that is being made
@@ -106,7 +107,8 @@ class JobFolder:
             yield Notice(f"Poster and settings beside the video are not kept: {error}")
         for form in others:
             try:
-                files[form] = video.save(self.file(form))
+                write = video.save_last_frame if form == LAST_FRAME else video.save
+                files[form] = write(self.file(form))
             except UserError as error:
                 yield Notice(f"The video is there, but not as {FORMS[form]}: {error}")
             else:

@@ -44,7 +44,11 @@ def build_page(
     with gr.Row(elem_classes="head"):
         head = gr.HTML(header(""))
         loader = gr.UploadButton(
-            "Load settings", size="sm", file_types=[".mp4", ".gif", ".zip", ".json"], scale=0, elem_id="load-settings"
+            "Load settings",
+            size="sm",
+            file_types=[".mp4", ".gif", ".webm", ".zip", ".json"],
+            scale=0,
+            elem_id="load-settings",
         )
     with gr.Tabs(elem_id="tasks", overflow_behavior="wrap"):
         runs = {tab.request.task: build_tab(tab, services, states[tab.request.task]) for tab in TABS}

@@ -45,7 +45,7 @@ class Verdict:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What can be said to the command."""
     parser.add_argument(
-        "file", metavar="FILE", type=typed_path, help="a video that this app has saved: .mp4, .gif or .zip"
+        "file", metavar="FILE", type=typed_path, help="a video that this app has saved: .mp4, .gif, .webm or .zip"
     )
     parser.add_argument(
         "--clip",

@@ -119,5 +119,5 @@ class TestSettings:
     def test_absent_files_and_other_kinds(self, tmp_path):
         with pytest.raises(UserError, match="There is no file"):
             read_settings(tmp_path / "absent.mp4")
-        with pytest.raises(UserError, match=r"clip.avi cannot hold settings.*\.mp4, \.gif, \.zip or \.json"):
+        with pytest.raises(UserError, match=r"clip.avi cannot hold settings.*\.mp4, \.gif, \.webm, \.zip or \.json"):
             read_settings(tmp_path / "clip.avi")

@@ -165,6 +165,18 @@ def delays(picture: Image.Image) -> list[tuple[np.ndarray, int]]:
     return shown
 
 
+class TestWebm:
+    def test_it_is_vp9_of_the_same_pictures_and_the_same_file_each_time(self, clip, tmp_path):
+        paths = [clip.save(tmp_path / f"{number}.webm") for number in range(2)]
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+        described, frames = decoded(paths[0])
+        assert described["codec"] == "vp9"
+        assert described["colours"] == ("yuv420p", "tv", "bt709")
+        assert described["fps"] == 7
+        assert frames.shape == clip.frames.shape
+        assert np.abs(frames.astype(int) - clip.frames).mean() < 5
+
+
 class TestGif:
     @pytest.mark.parametrize("fps", [1, 7, 8, 12, 30])
     def test_it_loops_and_keeps_its_length(self, fps, tmp_path):
@@ -196,6 +208,11 @@ class TestFrames:
         assert np.array_equal(np.stack([np.asarray(Image.open(path)) for path in paths]), clip.frames)
         assert sorted((tmp_path / "new" / "frames").iterdir()) == paths
 
+    def test_the_last_frame_is_a_picture_of_its_own(self, clip, tmp_path):
+        path = clip.save_last_frame(tmp_path / "last.png")
+        assert np.array_equal(np.asarray(Image.open(path)), clip.frames[-1])
+        assert sorted(tmp_path.iterdir()) == [path]
+
     def test_frames_of_two_videos_never_mix(self, clip, tmp_path):
         clip.save_frames(tmp_path)
         with pytest.raises(UserError, match="already holds frames"):
@@ -222,9 +239,9 @@ class TestFailures:
 
     def test_unknown_suffixes_name_the_known_ones(self, clip, outputs):
         for name in ("clip.avi", "clip", ".mp4"):
-            with pytest.raises(UserError, match=r"\.mp4, \.gif or \.zip"):
+            with pytest.raises(UserError, match=r"\.mp4, \.gif, \.webm or \.zip"):
                 clip.save(outputs / name)
-            with pytest.raises(UserError, match=r"\.mp4, \.gif or \.zip"):
+            with pytest.raises(UserError, match=r"\.mp4, \.gif, \.webm or \.zip"):
                 check_destination(outputs / name)
         assert not list(outputs.iterdir())
 

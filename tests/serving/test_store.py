@@ -226,7 +226,7 @@ class TestDisk:
             "Poster and settings beside the video are not kept",
             "The video is there, but not as GIF",
         ]
-        assert list(events[-1].files) == [".mp4", ".zip"]
+        assert list(events[-1].files) == [".mp4", ".webm", ".zip", ".png"]
         assert not any(path.name.startswith(".") for path in folder.path.iterdir())
 
     FULL = """

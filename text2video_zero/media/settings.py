@@ -7,6 +7,7 @@ import lzma
 import re
 import zipfile
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ SETTINGS_LIMIT = 1 << 20  # bytes of settings that are read from a file; nobody'
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Return the settings that `Video.save` wrote into an .mp4, .gif or .zip, or that a .json file holds.
+    """Return the settings that `Video.save` wrote into an .mp4, .webm, .gif or .zip, or that a .json file holds.
 
     Raises UserError when the file is missing, of another kind, or carries no settings. Files of strangers
     are safe to read: no more than 1 MiB of text is taken from them and nothing they point to is opened.
@@ -68,8 +69,8 @@ def _unescaped(value: bytes) -> bytes:
     return re.sub(rb"\\(.)", rb"\1", value, flags=re.DOTALL)
 
 
-def _mp4_settings(path: Path) -> bytes:
-    """Return the comment of an MP4, empty if it has none.
+def _tagged_settings(path: Path, demuxer: str) -> bytes:
+    """Return the comment of a video, empty if it has none.
 
     The demuxer is named because ffmpeg would otherwise take a play list for a video and open what it lists.
     """
@@ -77,7 +78,7 @@ def _mp4_settings(path: Path) -> bytes:
         "-max_alloc",
         str(LARGEST_INDEX),
         "-f",
-        "mov",
+        demuxer,
         "-protocol_whitelist",
         "file",
         "-i",
@@ -87,7 +88,8 @@ def _mp4_settings(path: Path) -> bytes:
         tags = run_ffmpeg([*source, "-f", "ffmetadata", "-"], seconds=LIMITS.seconds)
     except UserError as error:
         raise ValueError(str(error)) from error
-    comment = re.search(rb"^comment=((?:[^\\\n]|\\.)*)$", tags, re.MULTILINE | re.DOTALL)
+    # Matroska shouts the names of its tags.
+    comment = re.search(rb"^comment=((?:[^\\\n]|\\.)*)$", tags, re.MULTILINE | re.DOTALL | re.IGNORECASE)
     return _unescaped(comment[1]) if comment else b""
 
 
@@ -118,8 +120,9 @@ def _limited(text: bytes) -> bytes:
 
 
 _SETTINGS_READERS: dict[str, Callable[[Path], bytes]] = {
-    ".mp4": _mp4_settings,
+    ".mp4": partial(_tagged_settings, demuxer="mov"),
     ".gif": _gif_settings,
+    ".webm": partial(_tagged_settings, demuxer="matroska"),
     ".zip": _zip_settings,
     ".json": _json_settings,
 }

@@ -1,4 +1,4 @@
-"""Videos: the result of a run, written as MP4, GIF or PNG frames together with the settings that made it.
+"""Videos: the result of a run, written as MP4, WebM, GIF or PNG frames together with the settings that made it.
 
 Files are written under a temporary name in their own folder and renamed when they are whole, so that nobody
 ever meets half a video. What went wrong on the person's machine is told as UserError with its remedy.
@@ -80,6 +80,15 @@ class Video:
                 FORMATS[suffix](self, temporary)
                 if self.sound and suffix == ".mp4":
                     mux_audio(temporary, self.sound.clip, self.sound.start)
+        return path
+
+    def save_last_frame(self, path: Path) -> Path:
+        """Write the last frame as a PNG and return the path: what another video can begin with.
+
+        Raises UserError when it cannot be written.
+        """
+        with readable_errors(path), renamed_when_whole(path) as temporary:
+            Image.fromarray(self.frames[len(self.frames) - 1]).save(temporary, "PNG")
         return path
 
     def save_frames(self, directory: Path) -> list[Path]:
@@ -172,15 +181,25 @@ def _known_suffix(path: Path) -> str:
 
 def _write_mp4(video: Video, path: Path) -> None:
     """H.264 in yuv420p with the index in front: what every browser and phone plays while it loads."""
+    _encode(video, ["-c:v", "libx264", "-crf", "16", "-movflags", "+faststart"], path)
+
+
+def _write_webm(video: Video, path: Path) -> None:
+    """VP9 in yuv420p, for where H.264 is not welcome; bitexact, so that the same video is the same file."""
+    quality = ["-c:v", "libvpx-vp9", "-crf", "18", "-b:v", "0", "-cpu-used", "4", "-row-mt", "1"]
+    _encode(video, [*quality, "-fflags", "+bitexact"], path)
+
+
+def _encode(video: Video, codec: list[str], path: Path) -> None:
     height, width = (side + side % 2 for side in video.frames.shape[1:3])
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(video.fps), "-i", "-"]
-    codec = ["-vf", BT709, "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "16", "-movflags", "+faststart"]
+    colours = ["-vf", BT709, "-pix_fmt", "yuv420p"]
     # A file and not an argument: the system limits the length of an argument, nobody that of a prompt.
     with tempfile.TemporaryDirectory() as folder:
         tags = Path(folder) / "tags.txt"
         tags.write_bytes(as_tags(video.settings))
         tagged = ["-f", "ffmetadata", "-i", str(tags), "-map", "0:v", "-map_metadata", "1"]
-        run_ffmpeg([*source, *tagged, *codec, str(path)], stdin=map(_even_sides, video.frames))
+        run_ffmpeg([*source, *tagged, *colours, *codec, str(path)], stdin=map(_even_sides, video.frames))
 
 
 def _even_sides(frame: np.ndarray) -> np.ndarray:
@@ -225,7 +244,12 @@ def _write_zip(video: Video, path: Path) -> None:
             archive.writestr(member, content)
 
 
-FORMATS: dict[str, Callable[[Video, Path], None]] = {".mp4": _write_mp4, ".gif": _write_gif, ".zip": _write_zip}
+FORMATS: dict[str, Callable[[Video, Path], None]] = {
+    ".mp4": _write_mp4,
+    ".gif": _write_gif,
+    ".webm": _write_webm,
+    ".zip": _write_zip,
+}
 
 
 def _png_files(frames: Frames) -> Iterator[tuple[str, bytes]]:

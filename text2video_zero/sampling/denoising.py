@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -140,6 +141,11 @@ class _Chunks:
     placement: Placement
     around: ChunkContext
 
+    @cached_property
+    def precisions(self) -> Sequence[Callable[[], AbstractContextManager[None]]]:
+        """What to compute in, one after the other while numbers come out that are not finite."""
+        return precisions(*self.placement.networks)
+
     def noise(
         self, shown: torch.Tensor, timestep: float, order: Sequence[Span], step: int
     ) -> Iterator[tuple[slice, torch.Tensor, bool]]:
@@ -168,7 +174,7 @@ class _Chunks:
     def _finite_noise(self, shown: torch.Tensor, timestep: float, frames: slice, span: Span, step: int) -> torch.Tensor:
         """Raises UserError, naming the frame, rather than sampling on towards a black picture."""
         failure = ""
-        for number, precision in enumerate(precisions(*self.placement.networks)):
+        for number, precision in enumerate(self.precisions):
             if number < self.placement.precision:
                 continue  # where one chunk has failed, most others would
             try:

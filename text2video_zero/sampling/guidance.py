@@ -37,6 +37,11 @@ def branches_of(request: VideoRequest, count: int, *schedules: Schedule) -> Bran
     return Branches(count, frozenset[float]().union(*guided))
 
 
+def _dtype(unet: UNet2DConditionModel) -> torch.dtype:
+    """The type that a UNet takes latents in; its own property would look at all weights, each time."""
+    return unet.conv_in.weight.dtype
+
+
 def guided(noise: torch.Tensor, branches: int, scale: float) -> torch.Tensor:
     """Classifier-free guidance ε = ε(∅) + s·(ε(text) - ε(∅)) of noise (branches·f, c, h, w)."""
     if branches == 1:
@@ -60,7 +65,7 @@ class TextGuidance:
     def __call__(self, latents: torch.Tensor, timestep: float, frames: slice) -> torch.Tensor:
         """Predict the noise of the given frames of the clip."""
         branches = self.branches.at(timestep)
-        shown = latents.to(self.unet.dtype).repeat(branches, 1, 1, 1)
+        shown = latents.to(_dtype(self.unet)).repeat(branches, 1, 1, 1)
         texts = self.texts(range(frames.start, frames.start + len(latents))).to(shown)
         noise = self.unet(shown, timestep, encoder_hidden_states=texts).sample.float()
         return guided(noise, branches, self.scale)
@@ -109,7 +114,7 @@ class ControlledGuidance:
     def __call__(self, latents: torch.Tensor, timestep: float, frames: slice) -> torch.Tensor:
         """Predict the noise of the given frames of the clip."""
         branches = self.branches.at(timestep)
-        shown = latents.to(self.unet.dtype).repeat(branches, 1, 1, 1)
+        shown = latents.to(_dtype(self.unet)).repeat(branches, 1, 1, 1)
         embeddings = self.branches.in_batch(self.embeddings).to(shown).repeat_interleave(len(latents), dim=0)
         down = middle = None
         if timestep in self.active:
@@ -161,7 +166,7 @@ class InstructGuidance:
         negative, positive = self.embeddings
         embeddings = self.branches.in_batch(torch.stack([negative, negative, positive]))
         embeddings = embeddings.repeat_interleave(len(latents), dim=0)
-        shown, embeddings = shown.to(self.unet.dtype), embeddings.to(self.unet.dtype)
+        shown, embeddings = shown.to(_dtype(self.unet)), embeddings.to(_dtype(self.unet))
         noise = self.unet(shown, timestep, encoder_hidden_states=embeddings).sample.float()
         if branches == 1:
             return noise

