@@ -230,4 +230,4 @@ def _player(label: str, elem_id: str, value: Path | None) -> gr.Video:
 
 
 def _download(label: str, elem_id: str, *, visible: bool = True) -> gr.DownloadButton:
-    return gr.DownloadButton(label, size="sm", interactive=False, visible=visible, min_width=60, elem_id=elem_id)
+    return gr.DownloadButton(label, size="sm", interactive=False, visible=visible, min_width=84, elem_id=elem_id)

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from toyland.world.bipeds import BIPEDS
+from toyland.world.defects import Defect
 from toyland.world.scene import (
     ACTIONS,
     ACTIONS_OF,
     COLORS,
+    DEFECTS_OF,
     PLACES,
     SUBJECTS,
     WEATHER,
@@ -66,6 +68,23 @@ def test_every_subject_renders_in_every_place(subject, place):
     assert rendering.mask.dtype == rendering.depth.dtype == np.float32
     assert 0.08 < rendering.mask.mean() < 0.5, "the subject is large"
     assert (rendering.skeleton is not None) == (subject in BIPEDS)
+
+
+@pytest.mark.parametrize("subject", [name for name in SUBJECTS if "eye missing" in DEFECTS_OF[name]])
+def test_a_face_is_where_an_eye_can_go_missing(subject):
+    for scene in random_scenes(6, seed=3, subject=subject):
+        whole, flawed = render(scene), render(scene, defect=Defect("eye missing"))
+        x, y, radius = whole.face
+        assert flawed.face == whole.face
+        rows, columns = np.nonzero((whole.image != flawed.image).any(-1))
+        assert len(rows)
+        away = np.hypot((columns + 0.5) / 128 - x, (rows + 0.5) / 128 - y)
+        assert away.max() < radius + 0.02, scene
+
+
+def test_who_has_no_eyes_has_no_face():
+    for subject in ("astronaut", "car", "rocket", "ball"):
+        assert render(*random_scenes(1, subject=subject)).face is None
 
 
 def test_the_whole_subject_is_in_the_frame():
