@@ -65,7 +65,10 @@ AUTHENTICATION = ".ray/auth_token"
 
 @dataclass
 class _Part:
-    """What of a job one worker makes.  steps: the latest that it has sent.  losses: workers that were lost with it."""
+    """What of a job one worker makes.
+
+    worker: None when it is over.  steps: the latest that it has sent.  losses: workers that were lost with it.
+    """
 
     job: Job
     files: Mapping[str, bytes]
@@ -178,7 +181,7 @@ class RayRunner:
                     yield from together.heard(number, told)
         finally:
             for part in parts:
-                self._give_back(part.worker)
+                self._leave(part)
         if len(parts) > 1:
             yield from joined(job.request, together.videos)
 
@@ -205,6 +208,7 @@ class RayRunner:
                     part.steps = told.steps or part.steps
                     match told.event:
                         case Ended():
+                            self._leave(part)
                             continue
                         case Refusal(sentence):
                             raise UserError(sentence)
@@ -222,8 +226,14 @@ class RayRunner:
             )
         how = "goes on after the last steps that it has kept" if part.steps else "begins the video again"
         yield Notice(f"A worker was lost: another {how}.")
-        self._give_back(part.worker)
+        self._leave(part)
         [part.worker] = yield from self._leased(1)
+
+    def _leave(self, part: _Part) -> None:
+        """Give back the worker of a part, if it still has one."""
+        worker, part.worker = part.worker, None
+        if worker is not None:
+            self._give_back(worker)
 
     def _leased(self, most: int) -> Generator[Event, None, list[Any]]:
         """A worker as soon as one is free, and others that are free at that time, up to so many."""
