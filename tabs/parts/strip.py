@@ -31,13 +31,19 @@ const told = document.querySelector("#strip-filter [role=status]");
 const sift = () => {
     const words = field.value.toLowerCase().split(/\\s+/).filter(Boolean);
     const cards = [...element.querySelectorAll("[data-words]")];
-    for (const card of cards) card.hidden = !words.every((word) => card.dataset.words.includes(word));
+    for (const card of cards) {
+        const hides = !words.every((word) => card.dataset.words.includes(word));
+        if (card.hidden !== hides) card.hidden = hides;  // each write is news for the observer below
+    }
     element.querySelector(".strip")?.classList.toggle("sifted", words.length > 0);
     const found = cards.filter((card) => !card.hidden).length;
     told.textContent = words.length ? `${found} of ${cards.length}` : "";
 };
 field.addEventListener("input", sift);
-new MutationObserver(sift).observe(element, { childList: true, subtree: true });"""
+// Gradio draws the strip anew by taking away what its HTML does not have: the attributes that are set here, too.
+const drawn = { childList: true, subtree: true, attributes: true, attributeFilter: ["hidden", "class"] };
+new MutationObserver(sift).observe(element, drawn);
+sift();"""
 FILTER = f"""<div class="strip-head"><h2>{TITLE}</h2>
 <input type="search" placeholder="Filter" aria-label="Show what has these words in its prompt, model or task">
 <span role="status"></span></div>"""
