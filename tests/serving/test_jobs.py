@@ -15,7 +15,7 @@ from serving.jobs import Guide, Stored
 from serving.menu import ModelMenu, Offer
 from serving.queue import JobQueue, complete
 from serving.runners.local import LocalRunner
-from serving.store import FORMS, JobStore
+from serving.store import FORMS, LAST_FRAME, JobStore
 from tests.example_files import write_clip
 from tests.fake_hub import FakeHub
 from tests.served import run_of
@@ -256,9 +256,10 @@ def test_the_device_is_free_again_before_the_files_are_written(runner, job, tmp_
 
 def test_a_finished_job_is_kept_in_every_form_with_its_settings(runner, job, tmp_path):
     stored = [event for event in complete(job, runner, kept(job, tmp_path)) if isinstance(event, Stored)]
-    assert [len(event.files) for event in stored] == [1, 2, 3]
+    assert [len(event.files) for event in stored] == [1, 2, 3, 4, 5]
     assert list(stored[0].files) == [".mp4"]
-    for form in FORMS:
+    assert imageio.v3.imread(stored[-1].files[LAST_FRAME]).shape == (64, 64, 3)
+    for form in FORMS.keys() - {LAST_FRAME}:
         settings = read_settings(stored[-1].files[form])
         assert settings == stored[-1].settings
         assert TextToVideoRequest.from_dict(settings["request"]) == dataclasses.replace(SHORT, size="64x64")

@@ -164,7 +164,7 @@ def test_a_job_goes_from_the_queue_to_its_video_with_nobody_watching(queue, job)
     assert isinstance(first.standing.state, Done)
     assert isinstance(seen[0][0].state, Queued)
     assert any(isinstance(standing.state, Running) for standing, _ in seen)
-    assert set(second.standing.stored.files) == {".mp4", ".gif", ".zip"}
+    assert set(second.standing.stored.files) == {".mp4", ".gif", ".webm", ".zip", ".png"}
     assert second.folder.poster.is_file()
     assert second.standing.preview is not None
     assert any("CPU" in note for note in second.standing.notes)

@@ -228,7 +228,8 @@ class TestActors:
         *_, alone = LocalRunner(lambda: manager).run(job())
         with zipfile.ZipFile(standing.stored.files[".zip"]) as archive:
             frames = [imageio.v3.imread(archive.read(f"frame_{number:04d}.png")) for number in range(2)]
-        assert np.array_equal(np.stack(frames), np.asarray(alone.video.frames))
+        apart = np.stack(frames).astype(int) - np.asarray(alone.video.frames)
+        assert np.abs(apart).max() <= 1  # a worker has half of the cores, and so many threads round otherwise
 
     def test_a_clip_goes_along_and_its_maps_come_back(self, pool, orders):
         checkpoint, request = orders["pose"]

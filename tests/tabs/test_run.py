@@ -16,7 +16,7 @@ from serving.limits import Limits
 from serving.menu import ModelMenu
 from serving.queue import JobQueue
 from serving.runners.local import LocalRunner
-from serving.store import JobStore
+from serving.store import FORMS, JobStore
 from tabs.after import CHANGES, AfterRun
 from tabs.run import at_the_field
 from tests.served import run_of
@@ -196,7 +196,7 @@ def standings(run, *, had_video):
     """What the page shows of a job that failed, and of one that is done."""
     job = build_job("text-to-video", {"prompt": "a fox", "seed": 3})
     failed = run.result.showing(job, Standing(Failed("No room.")), 0, "", had_video=had_video)
-    stored = Stored({".mp4": "a.mp4", ".gif": "a.gif", ".zip": "a.zip"}, {"seed": 3})
+    stored = Stored({form: f"a{form}" for form in FORMS}, {"seed": 3})
     return failed, run.result.showing(job, Standing(Done(61.4), stored=stored), 0, "", had_video=had_video)
 
 
@@ -206,7 +206,7 @@ def test_a_failure_takes_no_earlier_video_away_and_a_success_brings_all_download
     assert failed[run.result.video]["visible"]
     assert all(failed[button]["interactive"] for button in run.result.downloads.values())
     assert "Done in 61 s with seed 3." in done[run.result.status]
-    assert [done[button]["value"] for button in run.result.downloads.values()] == ["a.mp4", "a.gif", "a.zip"]
+    assert [done[button]["value"] for button in run.result.downloads.values()] == [f"a{form}" for form in FORMS]
     failed, _ = standings(run, had_video=False)
     assert not failed[run.result.video]["visible"]
 
