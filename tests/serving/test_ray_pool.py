@@ -203,6 +203,19 @@ def steps(event):
     return isinstance(event, Progress) and event.of > 1
 
 
+def events_with_a_worker_killed(pool, job):
+    """All events of a job, one of whose workers is killed at the third step."""
+    first, _ = pids(pool)
+    events = []
+    for event in pool.run(job):
+        events.append(event)
+        if steps(event) and event.step == 3 and first:
+            os.kill(first, signal.SIGKILL)
+            first = 0
+    assert any("A worker was lost" in event.text for event in events if isinstance(event, Notice))
+    return events
+
+
 @needs_ray
 @pytest.mark.slow
 class TestActors:
@@ -245,15 +258,8 @@ class TestActors:
         assert "Traceback" not in str(caught.value)
 
     def test_a_job_whose_worker_is_killed_goes_on_with_another(self, pool, job):
-        first, _ = pids(pool)
         request = dataclasses.replace(SHORT, steps=40)
-        events = []
-        for event in pool.run(job(request)):
-            events.append(event)
-            if steps(event) and event.step == 3 and first:
-                os.kill(first, signal.SIGKILL)
-                first = 0
-        assert any("A worker was lost" in event.text for event in events if isinstance(event, Notice))
+        events = events_with_a_worker_killed(pool, job(request))
         assert isinstance(events[-1], Finished)
         assert len(pids(pool)) == 2  # the lost one is there again
 
@@ -270,15 +276,8 @@ class TestActors:
         assert 19 in {len(event.frames) for event in events if isinstance(event, Preview)}
 
     def test_a_part_whose_worker_is_killed_is_made_by_another(self, pool, job, manager):
-        first, _ = pids(pool)
         request = dataclasses.replace(SHORT, frames=16, steps=20)
-        events = []
-        for event in pool.run(job(request)):
-            events.append(event)
-            if steps(event) and event.step == 3 and first:
-                os.kill(first, signal.SIGKILL)
-                first = 0
-        assert any("A worker was lost" in event.text for event in events if isinstance(event, Notice))
+        events = events_with_a_worker_killed(pool, job(request))
         *_, alone = LocalRunner(lambda: manager).run(job(request))
         apart = np.asarray(events[-1].video.frames).astype(int) - np.asarray(alone.video.frames)
         assert np.abs(apart).max() <= 1
