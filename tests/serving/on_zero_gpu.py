@@ -101,6 +101,7 @@ def main(folder: str, store: str) -> None:
     queue.close()
     told["kept"] = len(queue._contexts)
     long_job = Job(dataclasses.replace(SHORT, frames=512, steps=50), checkpoint)
+    runner.pace.learn(long_job, 2000.0)  # however fast this machine is, it asks for more than is lent
     told["no quota"] = refused(runner, long_job)
     LocalContext.request.set(visit())
     told["no quota left"] = refused(runner, long_job)
