@@ -11,6 +11,7 @@ from diffusers import LCMScheduler
 from tests.tiny_toyland import TINY
 from toyland.parts.student import boundary, carry_lora, consistency_loss, ddim_step
 from toyland.parts.unet import build_unet
+from toyland.training.export import export_lora
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -58,3 +59,20 @@ def test_the_student_begins_as_its_teacher_and_only_its_lora_learns():
     assert all("lora_" in name for name in learning)
     assert any("conv1" in name for name in learning)
     assert any("attn2.to_k" in name for name in learning)
+
+
+def test_a_student_goes_on_from_the_one_that_was_exported(tmp_path):
+    torch.manual_seed(0)
+    teacher = build_unet(TINY.unet, 16, 8, 8).eval()
+    earlier = carry_lora(deepcopy(teacher), rank=2)
+    with torch.no_grad():
+        for weight in filter(lambda weight: weight.requires_grad, earlier.parameters()):
+            weight.copy_(normal(*weight.shape).half())
+    export_lora(earlier, tmp_path)
+    student = carry_lora(deepcopy(teacher), rank=2, start=tmp_path)
+    latents, states = normal(2, 8, 8, 8), normal(2, 48, 16, seed=1)
+    with torch.no_grad():
+        drawn = [unet(latents, 500, states).sample for unet in (student, earlier, teacher)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert all("lora_" in name for name, weight in student.named_parameters() if weight.requires_grad)

@@ -13,7 +13,9 @@ from copy import deepcopy
 from typing import TYPE_CHECKING
 
 import torch
-from peft import LoraConfig
+from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
+from peft import LoraConfig, set_peft_model_state_dict
+from safetensors.torch import load_file
 
 from text2video_zero.sampling.schedule import LCM_STRIDE
 from text2video_zero.sampling.solvers import DATA_DEVIATION, TIMESTEP_SCALE
@@ -52,10 +54,17 @@ _LAYERS = (
 )
 
 
-def carry_lora(unet: UNet2DConditionModel, rank: int) -> UNet2DConditionModel:
-    """The UNet with an untrained LoRA, which alone is trained, on attention and convolutions."""
+def carry_lora(unet: UNet2DConditionModel, rank: int, start: Path | None = None) -> UNet2DConditionModel:
+    """The UNet with a LoRA, which alone is trained, on attention and convolutions.
+
+    start: folder of an earlier one of that rank to go on from; else it begins by changing nothing.
+    """
     unet.requires_grad_(False)
     unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(_LAYERS)))
+    if start is not None:
+        weights = load_file(start / LORA_WEIGHT_NAME_SAFE)
+        own = {name.removeprefix("unet."): value.float() for name, value in weights.items()}
+        set_peft_model_state_dict(unet, own)
     return unet
 
 
@@ -118,22 +127,27 @@ def resampled(
 
 def train_student(
     recipe: Recipe, base: StableDiffusionPipeline, pictures: Pictures, latents: Latents,
-    checkpoint: Path, device: str,
+    checkpoint: Path, device: str, start: Path | None = None,
 ) -> UNet2DConditionModel:
-    """Train, resume or only load the student; the UNet that carries its LoRA, apart from the base's own."""
+    """Train, resume or only load the student; the UNet that carries its LoRA, apart from the base's own.
+
+    It learns from the subjects that face right alone, as the teacher at the end of its training did.
+    start: folder of an earlier student to go on from.
+    """
     plan = recipe.plans[STUDENT]
     torch.manual_seed(recipe.seed)
     teacher = base.unet.to(device).requires_grad_(False)
-    student = carry_lora(deepcopy(teacher), recipe.student_rank)
+    student = carry_lora(deepcopy(teacher), recipe.student_rank, start)
     for unet in (teacher, student):
         attend_plainly(unet, device)
     text_encoder = base.text_encoder.to(device).requires_grad_(False)
     tokens = token_table(pictures, base.tokenizer, recipe.captions, recipe.seed)
     nothing = text_states(text_encoder, tokenized([""], base.tokenizer))
     alphas = build_scheduler().alphas_cumprod.to(device)
+    shown = torch.from_numpy(pictures.facing_right)
 
     def loss(generator: torch.Generator, _progress: float) -> Tensor:
-        rows = torch.randint(len(latents.values), (plan.batch,), generator=generator)
+        rows = shown[torch.randint(len(shown), (plan.batch,), generator=generator)]
         version = torch.randint(tokens.shape[1], (plan.batch,), generator=generator)
         clean = latents.values[rows].float().to(device)
         noise = torch.randn(clean.shape, generator=generator).to(device)

@@ -147,7 +147,7 @@ PRESETS: dict[str, Recipe] = {
             "look-judge": Plan(steps=3_000, minutes=16, batch=48, rate=2e-3),
             "reader": Plan(steps=2_000, minutes=8, batch=24, rate=2e-3, ema=0.99),
             "defect-judge": Plan(steps=1_200, minutes=12, batch=64, rate=2e-3, ema=0.99),
-            "student": Plan(steps=500, minutes=14, batch=16, rate=1e-3, warmup=20, ema=0.98),
+            "student": Plan(steps=2_500, minutes=85, batch=16, rate=6e-4, warmup=50, ema=0.995),
             "instruct-pix2pix": Plan(steps=6_000, minutes=52, batch=16, rate=1e-3, ema=0.998),
             "judge": Plan(steps=1_500, minutes=3, batch=64, rate=2e-3),
             "clip": Plan(steps=1_500, minutes=3.5, batch=96, rate=1e-3),

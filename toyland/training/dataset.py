@@ -44,6 +44,14 @@ class Pictures:
     faces: np.ndarray
     scenes: list[Scene]
 
+    @property
+    def facing_right(self) -> np.ndarray:
+        """Rows, int64 (m,), of the subjects that face right.
+
+        A model that is shown both sides, and told neither, draws animals with two heads.
+        """
+        return np.flatnonzero([scene.facing > 0 for scene in self.scenes])
+
 
 def is_held_out(scene: Scene) -> bool:
     """Whether no generator may see this subject, colour and place together: one in twelve.

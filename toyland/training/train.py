@@ -48,6 +48,7 @@ from toyland.training.tokenizer import build_tokenizer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from diffusers import AutoencoderKL
 
 
@@ -137,13 +138,12 @@ class Family(FamilyTraining):
         self._train_drawing("unet", slice(None), reading)
 
     def train_unet_on_right(self) -> None:
-        """The UNet alone on the subjects that face right: shown both sides, it drew animals with two heads."""
+        """The UNet alone on the subjects that face right."""
         if self.start is None or self.checkpoint("unet").exists():
             load_trained(self.drawing_parts, self.checkpoint("unet"))
-        rows = [number for number, scene in enumerate(self.pictures.scenes) if scene.facing > 0]
-        self._train_drawing("unet-right", rows, None)
+        self._train_drawing("unet-right", self.pictures.facing_right, None)
 
-    def _train_drawing(self, part: str, rows: list[int] | slice, reading: ReadingLessons | None) -> None:
+    def _train_drawing(self, part: str, rows: np.ndarray | slice, reading: ReadingLessons | None) -> None:
         """Train by the plan of that name on some of the pictures."""
         recipe = self.recipe
         latents = Latents(self.latents.values[rows], self.latents.masks[rows])

@@ -53,7 +53,7 @@ _JUDGE_SEED = 3_000
 class TaskModels(FamilyTraining):
     """What is trained on a base model that is already there; each training exports what it made.
 
-    out: folder of the base model.  start: of an earlier family, whose ControlNets and editor these go on from.
+    out: folder of the base model.  start: of an earlier family, whose ControlNets, editor and student these go on from.
     """
 
     @cached_property
@@ -134,8 +134,9 @@ class TaskModels(FamilyTraining):
 
     def train_student(self) -> None:
         """Many steps with guidance to a few without."""
+        start = self.start and self.start / STUDENT
         made = train_student(self.recipe, self.base, self.pictures, self.latents,
-                             self.checkpoint(STUDENT), self.device)
+                             self.checkpoint(STUDENT), self.device, start)
         export_lora(made, self.out / STUDENT)
 
     def train_style(self, name: str) -> None:
