@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Seconds for one frame through the UNet at the model's own size on two cores of a CPU: Toyland's measured, the others'
 # by their multiply-accumulates (402 G at SD 1.5). Right to a factor of three until a job has been measured.
 CPU_SECONDS = {"toyland": 0.0125, "sd1": 5.0, "sd2": 12.0, "sdxl": 40.0}
+CPU_FIRST_SECONDS = 3.0  # what a first job takes beside: kernels are made ready, previews and files written
 ATTENTION_SHARE = 0.25  # of the work at the model's own size, which grows with the square of the area
 CONTROL_SHARE = 0.4  # of a UNet's work, that a ControlNet adds
 DECODE_COST = 3.0  # of one frame, in evaluations without guidance
@@ -60,8 +61,11 @@ class Pace:
         if done:
             fixed, each = _fitted(*np.array(done).T)
             return fixed + each * evaluations(job)
-        each = self._known.get(family, CPU_SECONDS.get(family) if kind == "cpu" else None)
-        return None if each is None else each * evaluations(job)
+        if family in self._known:
+            return self._known[family] * evaluations(job)
+        if kind == "cpu" and family in CPU_SECONDS:
+            return CPU_FIRST_SECONDS + CPU_SECONDS[family] * evaluations(job)
+        return None
 
 
 def _fitted(work: np.ndarray, seconds: np.ndarray) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.estimates import Pace, evaluations
+from serving.estimates import CPU_FIRST_SECONDS, Pace, evaluations
 from text2video_zero.job import Job
 from text2video_zero.models.catalogue import KNOWN_MODELS
 from text2video_zero.requests import EdgeRequest, InstructPix2PixRequest, TextToVideoRequest
@@ -48,6 +48,12 @@ def test_on_a_cpu_large_models_are_guessed_to_take_long_and_elsewhere_nothing_is
     assert pace.estimate(job("sd-1.5"), "cpu") > 30 * 60
     assert pace.estimate(job("toyland", size="2048x2048"), "cpu") > 24 * 3600
     assert pace.estimate(job(), "cuda") is None
+
+
+def test_the_first_job_s_guess_counts_what_no_step_takes():
+    shortest = job("toyland", frames=2, steps=4, guidance_scale=1.0)
+    assert Pace().estimate(shortest, "cpu") > CPU_FIRST_SECONDS
+    assert Pace({"toyland": 1e-4}).estimate(shortest, "cpu") < CPU_FIRST_SECONDS
 
 
 def test_what_was_measured_goes_before_a_guess_and_the_latest_counts_most():
