@@ -100,6 +100,7 @@ def variants_of(pipeline: Pipeline) -> dict[str, tuple[Run, ...]]:
         **{references: replace(plain, reference_frames=references) for references in REFERENCE_FRAMES[1:]},
         **{f"guidance until {end}": replace(plain, guidance_end=end) for end in (0.8, 0.5)},
         "token merging 0.5": replace(plain, token_merging=0.5),
+        **{f"DeepCache, every {every} steps": replace(plain, cache_interval=every) for every in (2, 3, 5)},
         "without cross-frame attention": replace(plain, cross_frame_attention=False),
     }
     return {name: (partial(ours, pipeline, request),) for name, request in requests.items()}

@@ -25,6 +25,7 @@ CPU_SECONDS = {"toyland": 0.0125, "sd1": 5.0, "sd2": 12.0, "sdxl": 40.0}
 CPU_FIRST_SECONDS = 3.0  # what a first job takes beside: kernels are made ready, previews and files written
 ATTENTION_SHARE = 0.25  # of the work at the model's own size, which grows with the square of the area
 CONTROL_SHARE = 0.4  # of a UNet's work, that a ControlNet adds
+SHALLOW_SHARE = 0.2  # of a pass, where deep features are reused
 DECODE_COST = 3.0  # of one frame, in evaluations without guidance
 REMEMBERED_JOBS = 8  # of each family
 LATEST_COUNTS = 1.5  # times as much as the job before it
@@ -85,7 +86,8 @@ def _fitted(work: np.ndarray, seconds: np.ndarray) -> tuple[float, float]:
 def evaluations(job: Job) -> float:
     """The work of a job, counted in passes of one frame of the model's own size through its UNet."""
     request = job.request
-    return (request.frames * _passes(request) + DECODE_COST * request.frames) * _relative_cost(job)
+    passes = _passes(request) * (SHALLOW_SHARE + (1 - SHALLOW_SHARE) / request.cache_interval)
+    return (request.frames * passes + DECODE_COST * request.frames) * _relative_cost(job)
 
 
 def _passes(request: VideoRequest) -> float:

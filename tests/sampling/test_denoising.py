@@ -108,6 +108,9 @@ def test_equals_diffusers_text_to_video_zero(pipeline):
         {"frames": 6, "storyboard": "3: a robot", "shot_anchors": True, "reference_frames": "first + previous"},
         {"frames": 6, "storyboard": "3: a robot", "guidance_end": 0.5, "reference_frames": "first + key frames"},
         {"frames": 5, "smooth_background": True, "guidance_end": 0.5},
+        {"frames": 5, "cache_interval": 3, "guidance_end": 0.5, "reference_frames": "first + previous"},
+        {"frames": 6, "cache_interval": 2, "smooth_background": True, "token_merging": 0.5},
+        {"frames": 7, "cache_interval": 2, "storyboard": "3: a robot", "reference_frames": "first + key frames"},
     ],
     ids=lambda changes: ", ".join(f"{name}={value}" for name, value in changes.items()),
 )

@@ -90,6 +90,17 @@ def test_so_does_one_whose_background_is_smoothed_by_what_was_seen_before(pipeli
     assert hold_against_whole(request, pipeline, evaluations, tmp_path) == 8
 
 
+@pytest.mark.parametrize(("order", "interval", "kept"), [("text", 3, 4), ("pose", 2, 5), ("edit", 4, 3)])
+def test_with_deep_features_it_goes_on_where_none_are_needed(manager, orders, order, interval, kept, tmp_path):
+    checkpoint, request = orders[order]
+    request = dataclasses.replace(request, steps=9, cache_interval=interval)
+    with manager.lend(checkpoint) as pipeline:
+        hook = pipeline.components.unet.register_forward_pre_hook(lambda *_: asked.append(1))
+        asked = []
+        assert hold_against_whole(request, pipeline, asked, tmp_path) == kept
+        hook.remove()
+
+
 @torch.inference_mode()
 def test_a_run_cut_off_inside_a_step_loses_that_step_alone(pipeline, evaluations, tmp_path):
     whole, needed = sampled(SHORT, pipeline), len(evaluations)

@@ -61,6 +61,7 @@ def test_parts_are_the_clip_for_every_task(orders, manager, kind):
         {"token_merging": 0.5},
         {"guidance_end": 0.5},
         {"restart": True},
+        {"cache_interval": 2},
     ],
     ids=str,
 )

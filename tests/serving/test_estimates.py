@@ -34,6 +34,12 @@ def test_guidance_doubles_the_work_of_denoising_and_no_size_is_the_model_s_own()
     assert evaluations(job(size="512x512")) == evaluations(job())
 
 
+def test_reused_deep_features_take_less_time_the_rarer_whole_passes_are():
+    times = [evaluations(job(cache_interval=every)) for every in (1, 2, 3, 8)]
+    assert times == sorted(times, reverse=True)
+    assert times[0] / 8 < times[-1] < times[0] / 2
+
+
 def test_a_clip_s_control_and_an_instruction_cost_more_than_words_alone():
     shaped, edited = (
         evaluations(job(request=kind(prompt="a fox", clip="a.mp4", frames=8, steps=50)))

@@ -50,6 +50,9 @@ class Span:
     role: str
     last: bool = False
 
+    def __len__(self) -> int:
+        return self.stop - self.start
+
 
 def spans(frames: int, anchors: Sequence[int], every: int | None) -> list[Span]:
     """The order in which the frames of a clip go through the model; key frames before those between them.
@@ -68,7 +71,7 @@ def spans(frames: int, anchors: Sequence[int], every: int | None) -> list[Span]:
             order[-1] = Span(anchor, end, ANCHOR, last=True)
         else:
             order.append(Span(done, end, OTHERS, last=True))
-    return [span for span in order if span.stop > span.start]
+    return [span for span in order if len(span)]
 
 
 def spans_of(order: Sequence[Span], frames: range) -> list[Span]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # 26.0 at Stable Diffusion 1.5, 25.0 at Toyland, 15.8 at XL, whose finest level has no attention.
 UNET_MAPS = 26
 CONTROLNET_MAPS = 6  # what a ControlNet hands over, alive beside the UNet: its skip connections, 5.1 at most
+DEEP_MAPS = 1  # what DeepCache keeps of each sample that goes through a UNet, and as much of a ControlNet's
 DECODER_MAPS = 6  # 6.0 at each; an encoder stays below, at 5.0
 REFERENCES = {FIRST: 1, FIRST_AND_PREVIOUS: 2, FIRST_AND_KEYS: 3}  # frames whose keys and values are kept at once
 USABLE_SHARE = 0.85  # of the free memory; the rest is for workspaces of convolutions and pieces too small to be used
@@ -106,12 +107,15 @@ def must_tile(decoding: int, vae: int, room: int) -> bool:
     return decoding > int(USABLE_SHARE * room) - vae
 
 
-def unet_bytes(unet: UNet2DConditionModel, height: int, width: int, *, controlled: bool = False) -> int:
+def unet_bytes(
+    unet: UNet2DConditionModel, height: int, width: int, *, controlled: bool = False, reused: bool = False
+) -> int:
     """Bytes for one sample in a UNet, weights not counted; with `controlled` what a ControlNet adds.
 
     height, width: of the latents. A frame is as many samples as there are guidance branches.
+    reused: deep features are kept from step to step.
     """
-    maps = UNET_MAPS + (CONTROLNET_MAPS if controlled else 0)
+    maps = UNET_MAPS + controlled * CONTROLNET_MAPS + reused * (1 + controlled) * DEEP_MAPS
     return maps * height * width * unet.config["block_out_channels"][0] * unet.dtype.itemsize
 
 
@@ -156,7 +160,8 @@ def needs_of(request: VideoRequest, size: Size, pipeline: Pipeline) -> Needs:
         weights=denoising,
         vae=weight_bytes([vae]),
         others=weight_bytes(pipeline.networks) - denoising - weight_bytes([vae]),
-        frame=branches * unet_bytes(unet, height, width, controlled=controlnet is not None),
+        frame=branches
+        * unet_bytes(unet, height, width, controlled=controlnet is not None, reused=request.cache_interval > 1),
         anchor=branches * references * anchor,
         decoding=decoding_bytes(vae, size),
     )

@@ -40,6 +40,7 @@ _ONE_FRAME_TO_ALL: Values = {
     "cross_frame_attention": True,
     "reference_frames": "first",
     "token_merging": 0.0,
+    "cache_interval": 1,
     "guidance_end": 1.0,
 }
 # Section 4.1; where the paper is silent, the authors' code: it moves latents by whole cells of a field that nothing

@@ -125,6 +125,15 @@ class VideoRequest(Request):
         section=SAMPLING,
         step=0.05,
     )
+    cache_interval: int = integer(
+        1,
+        1,
+        8,
+        "DeepCache interval",
+        "The whole network runs at every so many steps; those between reuse what its depths have said, which is far "
+        "faster and a little less exact. 1 reuses nothing.",
+        section=SAMPLING,
+    )
 
     def with_concrete_seed(self) -> Self:
         """The same request with seed -1 replaced by a drawn one, so that the result can be made again."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     from text2video_zero.attention.cross_frame import FrameMemory, Span
+    from text2video_zero.attention.deep_cache import DeepCache
     from text2video_zero.device.offload import Placement
     from text2video_zero.media.video import Sound
     from text2video_zero.requests import VideoRequest
@@ -82,6 +83,7 @@ def denoise(
     anchors: Sequence[int] = (0,),
     kept: KeptSteps | None = None,
     share: Share = WHOLE,
+    deep: DeepCache | None = None,
 ) -> Generator[ChunkDone, None, torch.Tensor]:
     """Take latents (f, c, h, w) through some steps of a schedule; the generator's return value is the result.
 
@@ -89,14 +91,14 @@ def denoise(
     for ordinary self-attention. around_chunk is open while a chunk is evaluated, and learns by an exception of
     attempts that do not count. anchors: the frames that those after them attend to, in rising order, 0 the first.
     kept: where the run's steps are kept, and gone on from. share: the frames that are wanted; what is returned for
-    others means nothing. Closing the generator stops before the next chunk.
+    others means nothing. deep: that of an open `deep_cache`, None where every pass is whole. Closing the generator
+    stops before the next chunk.
 
     A chunk that does not fit into the memory is taken in halves, one with numbers that are not finite in wider ones,
-    and so are all after it. Raises UserError when not even a single frame fits with weights waiting elsewhere, or
-    when a frame's numbers are not finite in float32 either.
+    and so are all after it. Raises UserError where a single frame does not fit, or is not finite in float32 either.
     """
     kept = kept or KeptSteps()
-    chunks = _Chunks(predict_noise, memory, placement, around_chunk)
+    chunks = _Chunks(predict_noise, memory, placement, around_chunk, deep)
     order = _order(len(latents), anchors, memory, share)
     sampler = SAMPLERS[schedule.sampler]
     scales = [sampler.latent_scale(alpha) for alpha in schedule.alphas]
@@ -104,10 +106,8 @@ def denoise(
     latents, before = latents * scales[steps.start], 0
     if state := kept.begin():
         latents, before = state.latents, state.done
-        solver.recall(state.solver)
-        placement.recall(state.chunk_size, state.precision)
-        frames = sum(span.stop - span.start for span in order)
-        yield ChunkDone(before, len(steps), before * frames, state.clean, was_kept=True)
+        state.recall(solver, placement)
+        yield ChunkDone(before, len(steps), before * sum(map(len, order)), state.clean, was_kept=True)
     for number, index in enumerate(steps[before:], start=before + 1):
         shown = solver.model_input(latents, index)
         output, done = torch.zeros_like(latents), 0
@@ -117,7 +117,8 @@ def denoise(
                 yield ChunkDone(number, len(steps), done, None)
         clean, _ = schedule.clean_and_noise(output, index, latents / scales[index])  # in the paper's scale
         latents = solver.step(output, index, latents)
-        kept.keep(LoopState.of(number, latents, clean, solver, placement), is_last=number == len(steps))
+        if (is_last := number == len(steps)) or chunks.can_begin_at(number + 1):
+            kept.keep(LoopState.of(number, latents, clean, solver, placement), is_last=is_last)
         yield ChunkDone(number, len(steps), done, clean)
     return latents / scales[steps.stop]
 
@@ -140,6 +141,7 @@ class _Chunks:
     memory: FrameMemory | None
     placement: Placement
     around: ChunkContext
+    deep: DeepCache | None
 
     @cached_property
     def precisions(self) -> Sequence[Callable[[], AbstractContextManager[None]]]:
@@ -178,7 +180,12 @@ class _Chunks:
             if number < self.placement.precision:
                 continue  # where one chunk has failed, most others would
             try:
-                with precision(), self.around(frames), self._attending(span, frames.start):
+                with (
+                    precision(),
+                    self.around(frames),
+                    self._attending(span, frames.start),
+                    self._reusing(step, frames, len(shown)),
+                ):
                     return _checked(self.predict_noise(shown[frames], timestep, frames), frames, step)
             except _NotFiniteError as error:
                 failure = str(error)
@@ -187,8 +194,15 @@ class _Chunks:
             f"{failure}: use another seed or a lower guidance scale, or run in full precision (--device cpu)."
         )
 
+    def can_begin_at(self, step: int) -> bool:
+        """Whether a step needs nothing that another has left in the networks."""
+        return self.deep is None or self.deep.is_whole(step)
+
     def _attending(self, span: Span, begin: int) -> AbstractContextManager[None]:
         return nullcontext() if self.memory is None else self.memory.open(span, begin)
+
+    def _reusing(self, step: int, frames: slice, of: int) -> AbstractContextManager[None]:
+        return nullcontext() if self.deep is None else self.deep.open(step, frames, of)
 
 
 def _checked(noise: torch.Tensor, frames: slice, step: int) -> torch.Tensor:

@@ -69,6 +69,11 @@ class LoopState:
         """What there is to keep after a step."""
         return cls(done, latents, clean, solver.memory(), placement.chunk_size, placement.precision)
 
+    def recall(self, solver: Solver, placement: Placement) -> None:
+        """Let solver and placement know again what they had come to."""
+        solver.recall(self.solver)
+        placement.recall(self.chunk_size, self.precision)
+
 
 class KeptSteps:
     """The steps of one run. It has parts, each a call of `denoise`, which come in the same order in every process.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from text2video_zero.attention.deep_cache import deep_cache
 from text2video_zero.attention.patches import attention_of
 from text2video_zero.control.control_source import control_maps
 from text2video_zero.device.memory_plan import placement_for
@@ -82,6 +83,7 @@ def sample_controlled(
         added_conditions(pipeline, request.full_prompt, negative_prompt, guidance.branches),
         placement,
         attention_of(request, guidance.branches, components.unet, controlnet) as memory,
+        deep_cache(request.cache_interval, guidance.branches, components.unet, controlnet) as deep,
     ):
         loop = denoise(
             start,
@@ -94,6 +96,7 @@ def sample_controlled(
             step_noise=lambda index: clip_noise(request, pipeline, carried, int(schedule.timesteps[index + 1])),
             kept=kept,
             share=share,
+            deep=deep,
         )
         latents = yield from progress.reported(loop, "Denoising")
         return Sampled(latents[share.rows(request.frames)], request, sound_of(request, clip))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from text2video_zero.attention.deep_cache import deep_cache
 from text2video_zero.attention.patches import attention_of
 from text2video_zero.device.memory_plan import placement_for
 from text2video_zero.errors import UserError
@@ -62,7 +63,11 @@ def sample_instructed(
     evaluations = request.frames * request.steps
     progress = ProgressReporter(pipeline.preview_decoder, evaluations, request.frames, request.steps, share)
     placement = yield from placement_for(request, request.concrete_size, pipeline)
-    with placement, attention_of(request, branches, components.unet) as memory:
+    with (
+        placement,
+        attention_of(request, branches, components.unet) as memory,
+        deep_cache(request.cache_interval, branches, components.unet) as deep,
+    ):
         loop = denoise(
             noise_of_step(request, pipeline, 0, carried),
             schedule,
@@ -73,6 +78,7 @@ def sample_instructed(
             step_noise=lambda index: noise_of_step(request, pipeline, index + 1, carried),
             kept=kept,
             share=share,
+            deep=deep,
         )
         latents = yield from progress.reported(loop, "Denoising")
         return Sampled(latents[share.rows(request.frames)], request, sound_of(request, clip))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from text2video_zero.attention.deep_cache import deep_cache
 from text2video_zero.attention.patches import attention_of
 from text2video_zero.device.memory_plan import placement_for
 from text2video_zero.foreground.attention_maps import CrossAttentionDetector
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from text2video_zero.attention.branches import Branches
     from text2video_zero.attention.cross_frame import FrameMemory
+    from text2video_zero.attention.deep_cache import DeepCache
     from text2video_zero.device.offload import Placement
     from text2video_zero.events import Event
     from text2video_zero.models.pipeline import Pipeline
@@ -67,8 +69,9 @@ def sample_text_to_video(
         added_conditions(pipeline, request.prompt, negative_prompt, branches),
         placement,
         attention_of(request, branches, components.unet) as memory,
+        deep_cache(request.cache_interval, branches, components.unet) as deep,
     ):
-        run = ClipRun(request, pipeline, plan, guidance, memory, placement, kept, picture, share)
+        run = ClipRun(request, pipeline, plan, guidance, memory, placement, kept, picture, share, deep)
         joint = plan.joint, range(plan.begin, len(plan.joint.timesteps))
         if not request.smooth_background:
             latents = yield from run.denoised((yield from run.start()), *joint, share=share)
@@ -157,6 +160,7 @@ class ClipRun:
     kept: KeptSteps
     picture: torch.Tensor | None = None
     share: Share = WHOLE
+    deep: DeepCache | None = None
     clean: torch.Tensor = field(init=False)  # the latest estimate of x_0, (f, c, h, w)
 
     def __post_init__(self) -> None:
@@ -265,6 +269,7 @@ class ClipRun:
             anchors,
             self.kept,
             share,
+            self.deep,
         )
         return (yield from self.progress.reported(told(loop, self._remembered), stage))
 
