@@ -95,6 +95,18 @@ class TestEvaluation:
         assert np.array_equal(load_strip(lost), before)
         assert kept.stat().st_mtime_ns == age
 
+    def test_a_run_that_was_cut_off_reports_what_is_whole_and_draws_nothing(self, finished, options, manager):
+        study, _ = finished
+        lost = study.strip(study.variants[-1], study.samples[1])
+        kept = lost.rename(lost.with_suffix(".aside"))
+        list(evaluate(parsed(*options, "--so-far"), manager))
+        assert not lost.exists()
+        assert "1 of 2 clips a row" in (study.folder / "report.md").read_text(encoding="utf-8")
+        assert len((study.folder / "clips.csv").read_text(encoding="utf-8").splitlines()) == 6
+        with pytest.raises(UserError, match=r"Nothing of this study is in .*: leave --so-far out"):
+            list(evaluate(parsed(*options, "--variant", "other: steps=7", "--so-far"), manager))
+        kept.rename(lost)
+
     def test_a_variant_can_be_added_and_none_changed(self, finished, options, manager):
         study, _ = finished
         list(evaluate(parsed(*options, "--variant", "slower: steps=5"), manager))

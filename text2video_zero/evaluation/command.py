@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from text2video_zero.evaluation.flow import Flow
     from text2video_zero.evaluation.measures import Measure
     from text2video_zero.evaluation.report import Row, Table
-    from text2video_zero.evaluation.study import Study
+    from text2video_zero.evaluation.study import Sample, Study
     from text2video_zero.events import Event
     from text2video_zero.generate import Models
     from text2video_zero.models.pipeline import Detector, Network
@@ -98,6 +98,11 @@ def _add_measures(group: argparse._ArgumentGroup) -> None:
         default=DIS,
         help=f"{', '.join(FLOWS)}: how it is told where things go (default %(default)s); RAFT where its weights are",
     )
+    group.add_argument(
+        "--so-far",
+        action="store_true",
+        help="draw nothing: measure the prompts and seeds of which a run that was cut off has drawn every row",
+    )
     group.add_argument("--whiteness", action="store_true", help="measure the start noise under each camera too")
 
 
@@ -170,10 +175,13 @@ def evaluate(arguments: argparse.Namespace, models: Models, measures: Sequence[M
     with ExitStack() as stack:
         measures = (Steadiness(), *_feature_measures(arguments, models, stack), *measures)
         study.begin()
-        yield from draw(study, models)
-        rows = yield from _measured(study, measures, flow)
+        if not arguments.so_far:
+            yield from draw(study, models)
+        if not (samples := study.drawn_samples()):
+            raise UserError(f"Nothing of this study is in {study.folder} yet: leave --so-far out, and draw some clips.")
+        rows = yield from _measured(study, samples, measures, flow)
     columns = {name: column for measure in measures for name, column in measure.columns.items()}
-    yield from _report(study, Table.of(rows, columns), reference, arguments.flow)
+    yield from _report(study, samples, Table.of(rows, columns), reference, arguments.flow)
     if arguments.whiteness:
         from text2video_zero.evaluation.whiteness import whiteness_table
 
@@ -204,11 +212,13 @@ def _lent(source: str, models: Models, stack: ExitStack) -> Network:
     return cast("Detector", detector).network
 
 
-def _measured(study: Study, measures: Sequence[Measure], flow: Flow) -> Generator[Event, None, list[Row]]:
+def _measured(
+    study: Study, samples: Sequence[Sample], measures: Sequence[Measure], flow: Flow
+) -> Generator[Event, None, list[Row]]:
     from text2video_zero.evaluation.report import Row
     from text2video_zero.evaluation.study import measured_clip
 
-    wanted = [(variant, sample) for variant in study.variants for sample in study.samples]
+    wanted = [(variant, sample) for variant in study.variants for sample in samples]
     rows: list[Row] = []
     for number, (variant, sample) in enumerate(wanted):
         yield Progress("Measuring", number, len(wanted))
@@ -217,17 +227,18 @@ def _measured(study: Study, measures: Sequence[Measure], flow: Flow) -> Generato
     return rows
 
 
-def _report(study: Study, table: Table, reference: str, flow: str) -> Iterator[Event]:
+def _report(study: Study, samples: Sequence[Sample], table: Table, reference: str, flow: str) -> Iterator[Event]:
     """report.md, clips.csv, sheets/ and plots/ in the study's folder."""
     from text2video_zero.evaluation.pictures import plots_can_be_drawn, save_plots, save_sheet
     from text2video_zero.evaluation.study import load_strip
 
-    for number, sample in enumerate(study.samples):
-        yield Progress("Contact sheets", number, len(study.samples))
+    for number, sample in enumerate(samples):
+        yield Progress("Contact sheets", number, len(samples))
         strips = {variant.name: load_strip(study.strip(variant, sample)) for variant in study.variants}
         save_sheet(strips, study.folder / "sheets" / f"{sample.name}.png")
     table.save_csv(study.folder / "clips.csv")
-    count = f"{len(study.samples)} clips a row ({len(study.prompts)} prompts, {study.seeds} seeds each)"
+    of = f"of {len(study.samples)} " if len(samples) < len(study.samples) else ""
+    count = f"{len(samples)} {of}clips a row ({len(study.prompts)} prompts, {study.seeds} seeds each)"
     shared = ", ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
                        for name, value in study.values.items())  # fmt: skip
     head = (

@@ -92,6 +92,12 @@ class Study:
             for (number, prompt), repeat in product(enumerate(self.prompts), range(self.seeds))
         )
 
+    def drawn_samples(self) -> tuple[Sample, ...]:
+        """Those of which every variant is drawn."""
+        return tuple(
+            sample for sample in self.samples if all(self.strip(variant, sample).exists() for variant in self.variants)
+        )
+
     def job(self, variant: Variant, sample: Sample) -> Job:
         """The job of one clip; raises UserError for values that a request refuses."""
         drawn = variant if isinstance(variant, SampledVariant) else self.drawn(variant.of)
