@@ -37,6 +37,12 @@ class TestSettings:
 
         return write
 
+    def test_what_an_earlier_version_had_no_field_for_is_off_and_what_somebody_leaves_out_is_the_model_s(self, made):
+        whole = made(model="toyland")
+        assert build_job("text-to-video", {}, settings=Settings.read(whole, "text-to-video")).request.restart is False
+        whole.write_text(json.dumps({"prompt": "a fox", "seed": 1}))
+        assert build_job("text-to-video", {}, settings=Settings.read(whole, "text-to-video")).request.restart is True
+
     @pytest.mark.parametrize("model", ["my-model", "lost.safetensors", "/no/such/folder", "a" * 400])
     def test_a_model_that_is_not_here_is_named(self, made, model):
         read = Settings.read(made(model=model), "text-to-video")

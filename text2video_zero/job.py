@@ -88,6 +88,8 @@ class Settings:
         values = settings.get("request", settings)
         if not isinstance(values, dict):
             raise UserError(f"{path.name} holds no request: choose a video that this app has saved.")
+        if "request" in settings:  # a whole one: what its version had no field for is off, whatever the model's default
+            values = {name: default for name, default, _ in REQUESTS[task].declarations()} | values
         loras = settings.get("loras", [])
         if not isinstance(loras, list) or not all(isinstance(lora, str) for lora in loras):
             raise UserError(f"{path.name} names its LoRAs in an unknown way: give them yourself.")
