@@ -60,11 +60,15 @@ TOYLAND = KnownModel(
     family="toyland",
     harmless=True,  # foxes and pandas are all that it has ever seen
     # It decides where things are later than Stable Diffusion does: earlier movement would be undone. Its ground
-    # is level, so the camera goes sideways. Steps and guidance are those that its judge measured.
+    # is level, so the camera goes sideways. Steps and guidance are those that its judge measured;
+    # deep features that are reused take nothing from its pictures, and the last steps without guidance make its videos
+    # steadier (docs/EVALUATION.md).
     defaults=MappingProxyType(
         {
             "steps": 25,
             "guidance_scale": 4.0,
+            "guidance_end": 0.8,
+            "cache_interval": 3,
             "motion_from": 481,
             "motion_to": 581,
             "restart": True,

@@ -33,6 +33,9 @@ class Speed:
     values: Mapping[str, object]
 
 
+# Between few steps much changes: deep features that are reused would be others'.
+_WHOLE: dict[str, object] = {"cache_interval": 1}
+
 SPEEDS: Mapping[str, Speed] = MappingProxyType(
     {
         # Luo et al. 2023, "LCM-LoRA". Guidance is distilled into it. T' and T lie on its grid of timesteps.
@@ -44,7 +47,7 @@ SPEEDS: Mapping[str, Speed] = MappingProxyType(
                 }
             ),
             MappingProxyType(
-                {"sampler": "LCM", "steps": 8, "guidance_scale": 1.0, "motion_from": 879, "motion_to": 939}
+                {"sampler": "LCM", "steps": 8, "guidance_scale": 1.0, "motion_from": 879, "motion_to": 939} | _WHOLE
             ),
         ),
         # Ren et al. 2024, the LoRAs that keep guidance and with it the negative prompt. T' and T are its first steps.
@@ -57,13 +60,14 @@ SPEEDS: Mapping[str, Speed] = MappingProxyType(
             ),
             MappingProxyType(
                 {"sampler": "DDIM trailing", "steps": 8, "guidance_scale": 6.0, "motion_from": 874, "motion_to": 999}
+                | _WHOLE
             ),
         ),
         # Toyland's own LCM-LoRA, with the T' and T that it was tried with, on LCM's grid of timesteps.
         "4 steps": Speed(
             MappingProxyType({"toyland": Adapter(str(TOYLAND_STUDENT))}),
             MappingProxyType(
-                {"sampler": "LCM", "steps": 4, "guidance_scale": 1.0, "motion_from": 679, "motion_to": 779}
+                {"sampler": "LCM", "steps": 4, "guidance_scale": 1.0, "motion_from": 679, "motion_to": 779} | _WHOLE
             ),
         ),
     }

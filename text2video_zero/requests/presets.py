@@ -97,7 +97,8 @@ _PAPER_INSTRUCTED: Values = {
 }
 
 # Poses that turn into one another, which lowers warp error and flicker on Toyland (docs/EVALUATION.md).
-_BEST_TEXT_TO_VIDEO: Values = {"motion_smoothness": 4.0}
+_BEST: Values = {"cache_interval": 1}
+_BEST_TEXT_TO_VIDEO: Values = _BEST | {"motion_smoothness": 4.0}
 
 DRAFT, BALANCED, BEST, PAPER = "draft", "balanced", "best", "paper"
 PRESETS: Mapping[str, Preset] = MappingProxyType(
@@ -112,7 +113,12 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         BEST: Preset(
             "Best",
             "twice the steps, and motion that flows",
-            MappingProxyType({"text-to-video": _BEST_TEXT_TO_VIDEO}),
+            MappingProxyType(
+                {
+                    "text-to-video": _BEST_TEXT_TO_VIDEO,
+                    **dict.fromkeys(("pose", "edge", "depth", "dreambooth", "instruct-pix2pix"), _BEST),
+                }
+            ),
             steps=2.0,
         ),
         PAPER: Preset(
