@@ -7,7 +7,10 @@ from contextlib import ExitStack
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
+from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.memory import UNETS
 from tests.runs import sampled
 from text2video_zero.attention.branches import Branches
 from text2video_zero.attention.deep_cache import DeepCache, deep_cache
@@ -164,6 +167,22 @@ def test_a_control_that_begins_at_a_shallow_step_is_asked_then(orders, manager):
         without = dataclasses.replace(request, control_strength=0.0)
         assert not torch.equal(latents, result_of(sample(without, lent, manager)).latents)
     assert passes.controlled == len(latents)
+
+
+@pytest.mark.parametrize(("name", "share"), [("SD 1.5", 0.08), ("SDXL", 0.015)])
+@torch.inference_mode()
+def test_of_networks_of_full_size_a_shallow_pass_has_little_to_do(name, share):
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**UNETS[name]).half().eval()
+        cells = unet.config.sample_size
+        latents, text = torch.empty(1, 4, cells, cells), torch.empty(1, 77, unet.config.cross_attention_dim)
+    counted = []
+    with deep_cache(2, Branches(1), unet) as cache:
+        for step in (1, 2):
+            with cache.open(step, slice(0, 1), 1), FlopCounterMode(display=False) as counter:
+                unet(latents.half(), 1, encoder_hidden_states=text.half())
+            counted.append(counter.get_total_flops())
+    assert 0.9 * share < counted[1] / counted[0] < share
 
 
 def test_reused_features_change_little_where_little_changes_between_steps(pipeline, orders):
