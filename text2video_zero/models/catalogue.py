@@ -119,7 +119,7 @@ def _style(name: str, checkpoint: Checkpoint, note: str, trigger: str, base: Kno
 TOYLAND_STYLES = (
     _style(
         "toyland-sunset",
-        replace(TOYLAND.checkpoint, unet=str(TOYLAND_FOLDER / "style-sunset"), text_encoder=FIRST_TEXT_ENCODER),
+        replace(TOYLAND.checkpoint, unet=str(TOYLAND_FOLDER / "style-sunset")),
         "embedded style, a UNet of its own: posters in the colours of an evening sky",
         "sunset poster style",
         TOYLAND,
