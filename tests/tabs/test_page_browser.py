@@ -135,9 +135,9 @@ def test_the_camera_s_path_is_drawn_by_hand_and_becomes_key_frames(page):
     pad = page.locator("#text-to-video-camera-pad canvas")
     pad.scroll_into_view_if_needed()
     page.wait_for_function("() => document.querySelector('#text-to-video-video video').readyState >= 2")
+    pad.hover()  # in its middle, once the page above it has stopped moving
     box = pad.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x, y)
     page.mouse.down()
     for step in range(1, 21):
         page.mouse.move(x + step * box["width"] / 80, y)
