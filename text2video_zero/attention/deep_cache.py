@@ -34,15 +34,16 @@ class DeepCache:
     """What the last whole pass has left of each frame: for the last layer, and of a ControlNet.
 
     interval: steps from one whole pass to the next, 2 or more.  branches: of the batches that go through the models.
+    deep, control: by frame, each (branches, c, h, w).  runs_whole: whether the pass that comes next is a whole one.
     """
 
     def __init__(self, interval: int, branches: Branches) -> None:
         self.interval = interval
         self.branches = branches
-        self.deep: dict[int, torch.Tensor] = {}  # by frame, each (branches, c, h, w)
+        self.deep: dict[int, torch.Tensor] = {}
         self.control: dict[int, torch.Tensor] = {}
+        self.runs_whole = True
         self._frames: range | None = None  # that go through now
-        self._is_whole = True
         self._holds_all = True
 
     def is_whole(self, step: int) -> bool:
@@ -52,17 +53,12 @@ class DeepCache:
     @contextmanager
     def open(self, step: int, frames: slice, of: int) -> Generator[None]:
         """While this is open, some of so many frames go through the models at a step."""
-        self._frames, self._is_whole = range(frames.start, frames.stop), self.is_whole(step)
+        self._frames, self.runs_whole = range(frames.start, frames.stop), self.is_whole(step)
         self._holds_all = len(self._frames) == of
         try:
             yield
         finally:
-            self._frames, self._is_whole = None, True
-
-    @property
-    def runs_whole(self) -> bool:
-        """Whether the pass that comes next is a whole one."""
-        return self._is_whole
+            self._frames, self.runs_whole = None, True
 
     def keep(self, kept: dict[int, torch.Tensor], features: torch.Tensor) -> None:
         """Keep features (branches·m, c, h, w) of the frames that go through now.

@@ -96,8 +96,8 @@ _PAPER_INSTRUCTED: Values = {
     "motion_smoothness": 0.0,
 }
 
+_BEST: Values = {"cache_interval": 1}  # the whole network at every step
 # Poses that turn into one another, which lowers warp error and flicker on Toyland (docs/EVALUATION.md).
-_BEST: Values = {"cache_interval": 1}
 _BEST_TEXT_TO_VIDEO: Values = _BEST | {"motion_smoothness": 4.0}
 
 DRAFT, BALANCED, BEST, PAPER = "draft", "balanced", "best", "paper"
