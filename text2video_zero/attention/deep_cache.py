@@ -150,21 +150,17 @@ def _shallow_forward(unet: UNet2DConditionModel, whole: Forward, cache: DeepCach
         sample: torch.Tensor,
         timestep: float,
         encoder_hidden_states: torch.Tensor,
-        added_cond_kwargs: dict[str, torch.Tensor] | None = None,
-        down_block_additional_residuals: list[torch.Tensor] | None = None,
-        **others: Any,
+        **named: Any,
     ) -> UNet2DConditionOutput:
         if cache.runs_whole or (deep := cache.kept(cache.deep, sample)) is None:
-            others |= {"added_cond_kwargs": added_cond_kwargs}
-            others |= {"down_block_additional_residuals": down_block_additional_residuals}
-            return whole(sample, timestep, encoder_hidden_states, **others)
+            return whole(sample, timestep, encoder_hidden_states, **named)
         # As UNet2DConditionModel.forward has it, for models without class labels.
         time = unet.time_embedding(unet.get_time_embed(sample, timestep))
-        added = unet.get_aug_embed(time, encoder_hidden_states, added_cond_kwargs or {})
+        added = unet.get_aug_embed(time, encoder_hidden_states, named.get("added_cond_kwargs") or {})
         time = time if added is None else time + added
         skip = unet.conv_in(sample)
-        if down_block_additional_residuals is not None:
-            skip = skip + down_block_additional_residuals[0]
+        if (residuals := named.get("down_block_additional_residuals")) is not None:
+            skip = skip + residuals[0]
         hidden = _layer(unet.up_blocks[-1], -1, deep, skip, time, encoder_hidden_states)
         for layer in (unet.conv_norm_out, unet.conv_act):
             hidden = hidden if layer is None else layer(hidden)

@@ -134,7 +134,8 @@ class TaskModels(FamilyTraining):
 
     def train_student(self) -> None:
         """Many steps with guidance to a few without."""
-        start = self.start and self.start / STUDENT
+        earlier = self.start and self.start / STUDENT
+        start = earlier if earlier and earlier.is_dir() else None  # families of before had none
         made = train_student(self.recipe, self.base, self.pictures, self.latents,
                              self.checkpoint(STUDENT), self.device, start)
         export_lora(made, self.out / STUDENT)
