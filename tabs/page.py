@@ -39,7 +39,6 @@ def build_page(
     """
     visitor = gr.BrowserState(None, storage_key="text2video-zero-visitor", secret=STORAGE_SECRET)
     strip = build_strip(queue)
-    services = Services(queue, menu, shared, page, visitor, strip)
     states = {tab.request.task: build_states(tab.request.task) for tab in TABS}
     with gr.Row(elem_classes="head"):
         head = gr.HTML(header(""))
@@ -50,6 +49,7 @@ def build_page(
             scale=0,
             elem_id="load-settings",
         )
+    services = Services(queue, menu, shared, page, visitor, strip, head)
     with gr.Tabs(elem_id="tasks", overflow_behavior="wrap"):
         runs = {tab.request.task: build_tab(tab, services, states[tab.request.task]) for tab in TABS}
         build_about()

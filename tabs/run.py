@@ -141,10 +141,10 @@ class Run:
         )
 
     def _connect_plan(self) -> None:
-        """Below the buttons stands what the form asks for, and how long that takes."""
+        """Below the buttons stands what the form asks for, and how long that takes, once it is known on what."""
         inputs = {name: widget for name, widget in self.controls.inputs_of_page.items() if name in PLANNED}
         gr.on(
-            [widget.change for widget in inputs.values() if hasattr(widget, "change")],
+            [widget.change for widget in (self.services.head, *inputs.values()) if hasattr(widget, "change")],
             self.plan,
             inputs_kwargs=inputs,
             outputs=self.controls.buttons.plan,

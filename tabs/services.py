@@ -29,6 +29,7 @@ class Services:
 
     shared: whether people see the page who do not know one another: each finds her own jobs alone.
     page: the whole page.  visitor: an unguessable name that the browser keeps.  strip: what was made.
+    head: of the page, which changes when it is known what jobs run on.
     """
 
     queue: JobQueue
@@ -37,6 +38,7 @@ class Services:
     page: gr.Blocks
     visitor: gr.BrowserState
     strip: Strip
+    head: gr.HTML
 
     def owner(self, visitor: str | None) -> str:
         """Whose jobs a visitor sees; blank where one person alone sees the page."""

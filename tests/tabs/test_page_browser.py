@@ -6,7 +6,9 @@ import re
 
 import pytest
 
+from serving.runners.local import LocalRunner
 from tests.browsing import NEEDS_CHROMIUM, PATIENCE, keep, opened, sync_api
+from tests.served import on_the_cpu, served
 from text2video_zero.requests import REQUESTS
 
 pytestmark = NEEDS_CHROMIUM
@@ -64,6 +66,27 @@ def test_what_is_begun_right_after_a_click_on_an_example_begins_with_it(page, ta
         assert page.locator(f"#{task}-{field}").get_by_text("is empty").count() == 0
     page.evaluate("stop => document.querySelector(stop).click()", f"#{task}-stop")  # it may be over by now
     page.locator(f"#{task}-status .stopped, #{task}-status .done").wait_for()
+
+
+class SlowlyImported(LocalRunner):
+    """Opens when it is told to: the page is up before torch is."""
+
+    def open(self) -> None:
+        """Not yet."""
+
+
+def test_a_prompt_typed_before_the_device_is_known_is_counted_as_soon_as_it_is(browser, tmp_path):
+    runner = SlowlyImported(on_the_cpu)
+    with (
+        served("toyland", tmp_path, runner=runner) as address,
+        opened(browser, address, width=1280, height=900) as page,
+    ):
+        page.locator("#text-to-video-prompt textarea").fill("a red panda")
+        plan = page.locator("#text-to-video-plan")
+        sync_api.expect(plan).to_contain_text("8 frames")
+        sync_api.expect(plan).not_to_contain_text("tokens")
+        LocalRunner.open(runner)
+        sync_api.expect(plan).to_contain_text("tokens")
 
 
 def test_an_example_that_was_chosen_is_kept_by_the_browser(page):
