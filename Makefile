@@ -1,4 +1,4 @@
-# make demo · test · test-fast · test-slow · test-gpu · lint · bench · bench-memory · toyland · examples · lock · clean
+# make demo · test · test-browser · test-slow · test-gpu · lint · bench · bench-memory · toyland · examples · lock · clean
 # A fresh clone, make, and Python 3.11 or newer are all that is needed: each target sets up .venv first.
 
 PYTHON ?= python3
@@ -29,12 +29,12 @@ INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --constrain
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-slow test-gpu lint bench bench-memory toyland examples lock clean
+.PHONY: help demo test test-browser test-slow test-gpu lint bench bench-memory toyland examples lock clean
 
 help:
 	@echo "make demo        set up everything and serve the app on http://$(HOST):$(PORT)"
-	@echo "make test        all tests but the slow ones and those that need a GPU"
-	@echo "make test-fast   the same without the browser"
+	@echo "make test        all tests but the slow ones, those in a browser and those that need a GPU"
+	@echo "make test-browser   those of the page in Chromium"
 	@echo "make test-slow   the slow ones        make test-gpu   those that need a CUDA device"
 	@echo "make lint        ruff and pyright     make bench      measure the speed of sampling"
 	@echo "make bench-memory   measure what runs fill, by task, frames, and frames at a time"
@@ -67,10 +67,10 @@ demo: $(APP_READY)
 	$(RUN) app.py --host $(HOST) --port $(PORT) $(ARGS)
 
 test: $(DEV_READY)
-	$(RUN) -m pytest $(AT_ONCE) -m "not slow and not gpu" $(ARGS)
-
-test-fast: $(DEV_READY)
 	$(RUN) -m pytest $(AT_ONCE) -m "not slow and not gpu and not browser" $(ARGS)
+
+test-browser: $(DEV_READY)
+	$(RUN) -m pytest $(AT_ONCE) -m "browser and not slow" $(ARGS)
 
 test-slow: $(DEV_READY)
 	$(RUN) -m pytest -m "slow and not gpu" $(ARGS)

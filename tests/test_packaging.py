@@ -27,7 +27,7 @@ PINS = [
     if line and not line.startswith(("#", "-r "))
 ]
 LOCKED = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
-TARGETS = ("demo", "test", "test-fast", "test-slow", "test-gpu", "lint", "bench", "toyland", "lock", "clean")
+TARGETS = ("demo", "test", "test-browser", "test-slow", "test-gpu", "lint", "bench", "toyland", "lock", "clean")
 
 
 @pytest.mark.parametrize("pin", PINS)

@@ -97,7 +97,7 @@ def bare_png(path: Path, width: int, height: int) -> Path:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    packer, left, body = zlib.compressobj(9), height * (1 + width), b""
+    packer, left, body = zlib.compressobj(1), height * (1 + width), b""
     while left:
         body += packer.compress(bytes(min(left, 1 << 20)))
         left -= min(left, 1 << 20)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -15,11 +16,15 @@ from tests.sampling.test_denoising import order
 from text2video_zero.events import Finished
 from text2video_zero.generate import generate, sample
 from text2video_zero.generators import result_of
+from text2video_zero.models.catalogue import TOYLAND_FOLDER
 from text2video_zero.requests.camera import CameraPose
 from text2video_zero.sampling.decoding import decoded_frames
 from text2video_zero.sampling.motion.camera import sample_positions
 from text2video_zero.sampling.motion.split import SplitPose, seen_from
 from text2video_zero.sampling.motion.warp import warp
+from toyland.judges.evaluate import prompt_scenes
+from toyland.world.captions import plain_caption
+from toyland.world.scene import render
 
 shares = some.floats(-1, 1)
 CELL = 1 / 8  # of a frame of 64 pixels
@@ -30,13 +35,13 @@ def pictures(count=1, side=64):
     return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
 
 
-@given(shares, shares, some.integers(1, 96), some.integers(1, 96))
-def test_a_pan_is_whole_cells_and_less_than_half_a_cell(x, y, height, width):
-    split = SplitPose.of(CameraPose(x, y, 1, 0), height, width)
+@given(shares, shares, some.integers(1, 96), some.integers(1, 96), some.integers(1, 8))
+def test_a_pan_is_whole_steps_and_less_than_half_a_step(x, y, height, width, step):
+    split = SplitPose.of(CameraPose(x, y, 1, 0), height, width, step)
     ways = ((split.cells.x, split.rest.x, x, width), (split.cells.y, split.rest.y, y, height))
     for whole, rest, shift, cells in ways:
-        assert abs(whole * cells - round(whole * cells)) < 1e-9
-        assert abs(rest * cells) <= 0.5 + 1e-9
+        assert abs(whole * cells / step - round(whole * cells / step)) < 1e-9
+        assert abs(rest * cells) <= step / 2 + 1e-9
         assert math.isclose(whole + rest, shift, abs_tol=1e-12)
 
 
@@ -87,17 +92,40 @@ def test_under_zooms_and_turns_latents_are_those_of_a_still_camera_bit_for_bit(p
     assert torch.equal(still, zoom)
 
 
+@pytest.mark.parametrize(("step", "rests"), [(1, [0, 0.3, -0.4, -0.1, 0.2]), (2, [0, 0.3, 0.6, 0.9, -0.8])])
 @torch.inference_mode()
-def test_what_is_left_of_a_pan_is_done_to_the_pictures(pipeline):
-    request = order(frames=5, pan_x=0.3 * CELL, pan_y=0.0)
+def test_what_is_left_of_a_pan_is_done_to_the_pictures(pipeline, step, rests):
+    request = order(frames=5, pan_x=0.3 * CELL, pan_y=0.0, cell_step=step)
     drawn = result_of(sample(request, pipeline))
-    assert [view.rest.x / CELL for view in drawn.views] == pytest.approx([0, 0.3, -0.4, -0.1, 0.2])
+    assert [view.rest.x / CELL for view in drawn.views] == pytest.approx(rests)
     decoded = decoded_frames(pipeline.components.vae, drawn.latents)
     *_, finished = generate(request, pipeline)
     assert isinstance(finished, Finished)
     for frame, latent_frame, view in zip(finished.video.frames, decoded, drawn.views, strict=True):
         assert np.array_equal(frame, seen_from(latent_frame, view.rest))
     assert any(view.rest.x for view in drawn.views)
+
+
+@torch.inference_mode()
+def test_toylands_unet_takes_what_has_moved_by_even_cells_for_what_it_was():
+    """Why its pans wait for them: the noise that it predicts moves along, or does not; looked at off the edges."""
+    toyland = StableDiffusionPipeline.from_pretrained(TOYLAND_FOLDER, dtype=torch.float32)
+    scenes = prompt_scenes(4, 5, held_out=False)
+    images = torch.from_numpy(np.stack([render(scene, 128).image for scene in scenes])).permute(0, 3, 1, 2)
+    drawn = toyland.vae.encode(images / 127.5 - 1).latent_dist.mode() * toyland.vae.config.scaling_factor
+    words = toyland.tokenizer(
+        [plain_caption(scene) for scene in scenes], padding="max_length", return_tensors="pt"
+    ).input_ids
+    alpha, noise = toyland.scheduler.alphas_cumprod[200], torch.randn(drawn.shape, generator=torch.manual_seed(0))
+    noisy, text = alpha.sqrt() * drawn + (1 - alpha).sqrt() * noise, toyland.text_encoder(words)[0]
+
+    def predicted(shift):
+        moved = toyland.unet(noisy.roll(-shift, 3), 200, text).sample.roll(shift, 3)
+        return moved[..., 2:-2, 8:-4]
+
+    apart = [float((predicted(shift) - predicted(0)).square().mean()) for shift in range(5)]
+    assert apart[2] < apart[1] / 2
+    assert apart[4] < apart[3] / 2
 
 
 def test_between_two_cells_nothing_is_drawn_anew(pipeline):

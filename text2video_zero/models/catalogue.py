@@ -59,10 +59,10 @@ TOYLAND = KnownModel(
     "embedded picture-book model, works offline on any machine",
     family="toyland",
     harmless=True,  # foxes and pandas are all that it has ever seen
-    # It decides where things are later than Stable Diffusion does: earlier movement would be undone. Its ground
-    # is level, so the camera goes sideways. Steps and guidance are those that its judge measured;
-    # deep features that are reused take nothing from its pictures, and the last steps without guidance make its videos
-    # steadier (docs/EVALUATION.md).
+    # It decides where things are later than Stable Diffusion does: earlier movement would be undone. Its ground is
+    # level, so the camera goes sideways, by cells on which its two finer grids fall together, and by no more than two
+    # of them within eight frames. Steps and guidance are those that its judge measured; deep features that are reused
+    # take nothing from its pictures, and the last steps without guidance make its videos steadier (docs/EVALUATION.md).
     defaults=MappingProxyType(
         {
             "steps": 25,
@@ -72,8 +72,9 @@ TOYLAND = KnownModel(
             "motion_from": 481,
             "motion_to": 581,
             "restart": True,
+            "cell_step": 2,
             "motion_smoothness": 4.0,
-            "pan_x": 0.03,
+            "pan_x": 0.025,
             "pan_y": 0.0,
         }
     ),

@@ -61,6 +61,7 @@ _PAPER_TEXT_TO_VIDEO: Values = {
     "motion_to": 941,
     "restart": False,
     "resampling": "nearest",
+    "cell_step": 1,
     "motion_smoothness": 0.0,
     "loop": False,
     "camera_keys": "",

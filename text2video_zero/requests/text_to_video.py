@@ -157,6 +157,15 @@ class TextToVideoRequest(FewStepRequest, StartPictureRequest):
         "alone, as the paper's code does; white moves picture and noise apart and keeps the noise free of patterns.",
         section=MOTION,
     )
+    cell_step: int = integer(
+        1,
+        1,
+        8,
+        "Cells per step",
+        "A steady pan moves latents by multiples of so many cells. A UNet halves its grid, and draws a face as it was "
+        "where that has moved by 2 or by 4 cells; but the more, the wider is the edge of a frame that is mirrored.",
+        section=MOTION,
+    )
     motion_smoothness: float = decimal(
         0.0,
         0.0,

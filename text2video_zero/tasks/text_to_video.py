@@ -224,7 +224,7 @@ class ClipRun:
         if self.request.resampling != STEADY:
             return [SplitPose(pose) for pose in poses]
         _, height, width = latent_shape(self.request.concrete_size, self.pipeline)
-        return [SplitPose.of(pose, height, width) for pose in poses]
+        return [SplitPose.of(pose, height, width, self.request.cell_step) for pose in poses]
 
     def _step_noise(self, schedule: Schedule, frames: int) -> StepNoise:
         """What a sampler of few steps adds to all frames; a steady camera's shift takes that noise along.

@@ -4,6 +4,11 @@ Latents that are moved by half a cell are latents of no picture: an autoencoder'
 places. So the UNet draws eyes anew where a pan comes to halves, and copies them where it comes to wholes, and a slow
 pan trembles from frame to frame. Pictures can be moved by any fraction, and so a zoom and a turn, which move every cell
 by another one, are theirs altogether.
+
+Nor do all whole cells do as well. Where a UNet halves its grid, cells are joined by twos, and by fours further down: a
+picture that has moved by one cell is joined otherwise than it was, and a small face comes out as another (networks
+with strides do not move along with a shift: Zhang 2019, "Making Convolutional Networks Shift-Invariant Again"). So a
+pan may be told to wait for the next even cell.
 """
 
 from __future__ import annotations
@@ -37,10 +42,17 @@ class SplitPose:
         return self.cells == self.rest == BEGINNING
 
     @classmethod
-    def of(cls, pose: CameraPose, height: int, width: int) -> Self:
-        """Split the pose of a frame of height x width cells: the nearest whole cells of its shift, and the rest."""
-        x, y = (math.floor(shift * cells + 0.5) / cells for shift, cells in ((pose.x, width), (pose.y, height)))
+    def of(cls, pose: CameraPose, height: int, width: int, step: int = 1) -> Self:
+        """Split the pose of a frame of height x width cells: the nearest whole steps of its shift, and the rest.
+
+        step: cells of one, >= 1.
+        """
+        x, y = (_whole_steps(shift * cells, step) / cells for shift, cells in ((pose.x, width), (pose.y, height)))
         return cls(replace(BEGINNING, x=x, y=y), replace(pose, x=pose.x - x, y=pose.y - y))
+
+
+def _whole_steps(cells: float, step: int) -> int:
+    return step * math.floor(cells / step + 0.5)
 
 
 def seen_from(frame: np.ndarray, pose: CameraPose) -> np.ndarray:
