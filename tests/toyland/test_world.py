@@ -57,6 +57,15 @@ def test_every_value_is_drawn():
     assert {scene.weather for scene in scenes} == set(WEATHER)
 
 
+@pytest.mark.parametrize("place", PLACES)
+def test_the_weather_changes_nothing_that_stands_on_the_ground(place):
+    """Or an editor that is told to make it snow would have to guess where the trees go."""
+    for scene in random_scenes(5, place=place, subject="ball"):
+        below = slice(29, None)  # rows without clouds
+        depths = [render(replace(scene, weather=weather), 64).depth[below] for weather in WEATHER]
+        assert all(np.array_equal(depth, depths[0]) for depth in depths)
+
+
 @pytest.mark.parametrize("subject", SUBJECTS)
 @pytest.mark.parametrize("place", PLACES)
 def test_every_subject_renders_in_every_place(subject, place):

@@ -79,7 +79,8 @@ def _cloud(canvas: Canvas, x: float, y: float, size: float, color: Color) -> Non
 def _day_sky(
     canvas: Canvas, rng: np.random.Generator, weather: str, upper: Color, lower: Color
 ) -> None:
-    """A sky with what the weather puts into it."""
+    """A sky with what the weather puts into it; what lies below is the same in any weather."""
+    rng = rng.spawn(1)[0]
     gray = (168, 182, 198)
     grayness = {"cloudy": 0.35, "rainy": 0.75, "snowy": 0.4}.get(weather, 0.0)
     _sky(canvas, mix(upper, gray, grayness), mix(lower, gray, grayness * 0.6))
@@ -219,9 +220,10 @@ def _parasol(canvas: Canvas, x: float, rng: np.random.Generator) -> None:
 def _draw_desert(canvas: Canvas, rng: np.random.Generator, weather: str) -> None:
     _sky(canvas, (250, 170, 96), (255, 232, 178))
     if weather == "cloudy":
+        above = rng.spawn(1)[0]
         for index in range(3):
-            _cloud(canvas, (index / 3 + rng.uniform(0, 0.3)) % 1.0, rng.uniform(0.08, 0.25),
-                   rng.uniform(0.05, 0.08), (255, 226, 196))
+            _cloud(canvas, (index / 3 + above.uniform(0, 0.3)) % 1.0, above.uniform(0.08, 0.25),
+                   above.uniform(0.05, 0.08), (255, 226, 196))
     _shining_disc(canvas, rng.uniform(0.15, 0.85), rng.uniform(0.16, 0.26), rng.uniform(0.11, 0.14),
          (255, 244, 176))
     _hills(canvas, rng, 0.52, 0.06, (232, 162, 92), (214, 138, 76), 0.1)
