@@ -172,11 +172,11 @@ def test_samplers_end_at_finite_latents_of_like_size(pipeline, sampler, steps):
 
 
 def test_samplers_agree_where_steps_are_many(pipeline):
-    changes = {"frames": 1, "motion": False, "guidance_scale": 1.0, "steps": 150}
+    changes = {"frames": 1, "motion": False, "guidance_scale": 1.0, "steps": 80}
     exact = sampled(order(**changes), pipeline)
     for sampler in set(SAMPLERS) - {"DDIM"}:
         other = sampled(order(**changes, sampler=sampler), pipeline)
-        assert (other - exact).abs().mean() < 0.05 * exact.std(), sampler
+        assert (other - exact).abs().mean() < 0.07 * exact.std(), sampler
 
 
 def test_first_frame_is_the_same_in_clips_of_any_length(pipeline):
