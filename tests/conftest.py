@@ -51,13 +51,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Files that drive a browser begin: of two processes none is to wait at the end for what takes the longest."""
-    driving = [item for item in items if item.get_closest_marker("browser")]
-    files = {item.path for item in driving}
-    items.sort(key=lambda item: item.path not in files)
+    """Give the second tries."""
     if config.getoption("--browser-again"):
-        for item in driving:
-            item.add_marker(pytest.mark.flaky(reruns=1))
+        for item in items:
+            if item.get_closest_marker("browser"):
+                item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.fixture(scope="session")
