@@ -16,7 +16,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 from text2video_zero.control.map_cache import MapCache
 from text2video_zero.control.toyland_reader import ReaderProcessor, ToylandReader
@@ -251,10 +251,6 @@ class _Reader:
         parts = dict(at_hand)
         if checkpoint.unet and "unet" not in parts:
             parts["unet"] = self.unet(checkpoint.unet, checkpoint.unet_revision)
-        if checkpoint.text_encoder and "text_encoder" not in parts:
-            own = self.sources.folder(checkpoint.text_encoder)
-            with errors_in_one_sentence(checkpoint.text_encoder):
-                parts["text_encoder"] = CLIPTextModel.from_pretrained(own, dtype=self.dtype, use_safetensors=True)
         check_configuration(checkpoint.source, path)
         with errors_in_one_sentence(checkpoint.source):
             components = (self._single_file if path.is_file() else self._whole_folder)(path, parts)

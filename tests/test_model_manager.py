@@ -93,22 +93,6 @@ class TestSharing:
             assert edits.components.unet.config.in_channels == 8
             assert base.components.unet.config.in_channels == 4
 
-    @pytest.mark.parametrize("first", ["base", "editor"])
-    def test_a_text_encoder_of_ones_own_is_not_shared_and_the_rest_is(
-        self, own_manager, checkpoints, tiny_editor_unet, tmp_path, first
-    ):
-        own, base = tmp_path / "words", checkpoints["text"]
-        encoder = CLIPTextModel.from_pretrained(base.source, subfolder="text_encoder")
-        torch.nn.init.zeros_(encoder.final_layer_norm.weight)
-        encoder.save_pretrained(own)
-        editor = Checkpoint(base.source, kind="instruct-pix2pix", unet=str(tiny_editor_unet), text_encoder=str(own))
-        order = [base, editor] if first == "base" else [editor, base]
-        lent = {checkpoint: take(own_manager, checkpoint).components for checkpoint in order}
-        assert not lent[editor].text_encoder.final_layer_norm.weight.any()
-        assert lent[base].text_encoder.final_layer_norm.weight.any()
-        assert lent[editor].vae is lent[base].vae
-        assert lent[editor].tokenizer is lent[base].tokenizer
-
     def test_requests_for_one_key_at_the_same_time_load_once(self, own_manager, checkpoints):
         lent = []
 
@@ -329,17 +313,6 @@ class TestFailures:
         assert str(caught.value).rstrip(".").count(". ") == 0
         assert "\n" not in str(caught.value)
 
-    def test_a_text_encoder_that_is_missing_or_broken_is_told(self, own_manager, checkpoints, tmp_path):
-        (tmp_path / "torn").mkdir()
-        (tmp_path / "torn" / "config.json").write_text("{}")
-        for name, sentence in (("none", r"The model '.*none' does not exist: check"), ("torn", "'torn' could not be")):
-            checkpoint = Checkpoint(checkpoints["text"].source, text_encoder=str(tmp_path / name))
-            with pytest.raises(UserError, match=sentence):
-                take(own_manager, checkpoint)
-            assert not own_manager.is_loaded(checkpoint)
-        with pytest.raises(UserError, match=r"'.*none' does not exist"):
-            list(own_manager.fetch(Checkpoint(checkpoints["text"].source, text_encoder=str(tmp_path / "none"))))
-
     def test_a_controlnet_of_another_family_is_refused(self, own_manager, checkpoints, tmp_path):
         wide = UNet2DConditionModel.load_config(checkpoints["text"].source, subfolder="unet")
         unet = UNet2DConditionModel.from_config(wide, cross_attention_dim=1024)
@@ -450,7 +423,7 @@ def test_the_self_check_says_what_there_is(tmp_path, monkeypatch):
 
 def test_the_self_check_misses_each_part_of_a_model(tmp_path, monkeypatch):
     style = DREAMBOOTH_STYLES["toyland-sunset"]
-    words = replace(style.checkpoint, text_encoder=str(tmp_path / "words"))
-    monkeypatch.setattr("text2video_zero.device.self_check.DREAMBOOTH_STYLES", {"": replace(style, checkpoint=words)})
+    tuned = replace(style.checkpoint, unet=str(tmp_path / "unet"))
+    monkeypatch.setattr("text2video_zero.device.self_check.DREAMBOOTH_STYLES", {"": replace(style, checkpoint=tuned)})
     lines = ModelManager("cpu", hub=Hub("http://127.0.0.1:9", tmp_path / "cache")).self_check()
     assert "Model toyland-sunset: missing" in lines

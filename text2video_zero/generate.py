@@ -225,7 +225,7 @@ def settings(request: VideoRequest, pipeline: Pipeline, picture: str = "") -> di
 def made_with(request: VideoRequest, pipeline: Pipeline, picture: str, share: Share = WHOLE) -> dict[str, Any]:
     """What a run's numbers hang on, bit for bit: steps of a run that differs in any of this are no use to another."""
     checkpoint = pipeline.checkpoint
-    added = (checkpoint.controlnet, checkpoint.text_encoder, *(adapter.source for adapter in checkpoint.adapters))
+    added = (checkpoint.controlnet, *(adapter.source for adapter in checkpoint.adapters))
     return settings(request, pipeline, picture) | {
         "files": stamp_of(Path(source).expanduser() for source in added if source),
         "torch": str(torch.__version__),

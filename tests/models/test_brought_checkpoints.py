@@ -339,14 +339,6 @@ class TestChangedFiles:
         assert torch.equal(second.components.unet.conv_in.weight, tensors["conv_in.weight"] * 2)
         assert second.weights != first.weights
 
-    def test_a_text_encoder_of_ones_own_too(self, tiny_checkpoint, tmp_path):
-        own = shutil.copytree(tiny_checkpoint / "text_encoder", tmp_path / "words")
-        manager, checkpoint = ModelManager("cpu"), Checkpoint(str(tiny_checkpoint), text_encoder=str(own))
-        take(manager, checkpoint)
-        tensors = load_file(own / "model.safetensors")
-        save_file({name: 2 * tensor for name, tensor in tensors.items()}, own / "model.safetensors", {"format": "pt"})
-        assert not manager.is_loaded(checkpoint)
-
     def test_a_lora_and_a_controlnet_too_and_what_is_shared_is_not(self, tiny_checkpoint, tmp_path):
         lora = write_lora(tmp_path / "ink.safetensors", tiny_checkpoint, seed=1)
         controlnet = write_controlnet(tmp_path / "edges", tiny_checkpoint, seed=1)

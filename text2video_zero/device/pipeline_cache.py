@@ -142,8 +142,6 @@ class PipelineCache:
                 tuned |= set(TUNED)
             if (known.unet, known.unet_revision) != (checkpoint.unet, checkpoint.unet_revision):
                 tuned.add("unet")
-            if known.text_encoder != checkpoint.text_encoder:
-                tuned.add("text_encoder")
             components = other.components.components
             parts |= {name: part for name, part in components.items() if part is not None and name not in tuned}
         return parts

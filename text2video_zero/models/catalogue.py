@@ -25,8 +25,6 @@ PACKAGE = Path(__file__).resolve().parents[1]
 INSTALLED = (PACKAGE / "assets").is_dir()  # a wheel has them inside the package, a clone beside it
 ASSETS = (PACKAGE if INSTALLED else PACKAGE.parent) / "assets"
 TOYLAND_FOLDER = ASSETS / "toyland"
-# That of the first training: editor and style "sunset" go on to be read with it, until they are trained anew.
-FIRST_TEXT_ENCODER = str(TOYLAND_FOLDER / "text_encoder-first")
 MODELS_FOLDER = (Path.cwd() if INSTALLED else PACKAGE.parent) / "models"
 CONTROLLED_TASKS = ("pose", "edge", "depth")
 
@@ -191,10 +189,7 @@ PREVIEW_DECODERS: Mapping[str, str] = MappingProxyType(
 INSTRUCT_PIX2PIX_MODELS: Mapping[str, Checkpoint] = MappingProxyType(
     {
         "toyland": Checkpoint(
-            str(TOYLAND_FOLDER),
-            kind=INSTRUCT_PIX2PIX,
-            unet=str(TOYLAND_FOLDER / "instruct-pix2pix"),
-            text_encoder=FIRST_TEXT_ENCODER,
+            str(TOYLAND_FOLDER), kind=INSTRUCT_PIX2PIX, unet=str(TOYLAND_FOLDER / "instruct-pix2pix")
         ),
         "sd1": Checkpoint("timbrooks/instruct-pix2pix", kind=INSTRUCT_PIX2PIX),
     }

@@ -46,7 +46,6 @@ class Checkpoint:
     controlnet: where the ControlNet is that goes with it: likewise a folder, a single file (.safetensors, .pth), a Hub
         id, or a file of one.
     unet: a folder or Hub id of a UNet that replaces the base's, as full fine-tunings of the UNet alone have it.
-    text_encoder: a local folder of the text encoder that this UNet was trained with, where it is not the base's.
     adapters: LoRAs, added up.
     """
 
@@ -57,7 +56,6 @@ class Checkpoint:
     controlnet_revision: str | None = None
     unet: str | None = None
     unet_revision: str | None = None
-    text_encoder: str | None = None
     adapters: tuple[Adapter, ...] = ()
 
     @property
@@ -68,7 +66,7 @@ class Checkpoint:
     @property
     def parts(self) -> tuple[tuple[str, str | None], ...]:
         """All that its base is read from, the model itself first: folders, files and Hub ids, and their revisions."""
-        own = ((self.source, self.revision), (self.unet, self.unet_revision), (self.text_encoder, None))
+        own = ((self.source, self.revision), (self.unet, self.unet_revision))
         added = ((adapter.source, adapter.revision) for adapter in self.adapters)
         return tuple((source, revision) for source, revision in (*own, *added) if source)
 

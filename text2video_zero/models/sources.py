@@ -90,7 +90,6 @@ class Sources:
         parts = [(checkpoint.source, path)]
         for source, revision in (
             (checkpoint.unet, checkpoint.unet_revision),
-            (checkpoint.text_encoder, None),
             (checkpoint.controlnet, checkpoint.controlnet_revision),
         ):
             if source is not None:

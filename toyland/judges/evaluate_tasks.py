@@ -29,10 +29,8 @@ from diffusers import (
 )
 from PIL import Image
 from scipy.stats import spearmanr
-from transformers import CLIPTextModel
 
 from text2video_zero.control.control_maps import CannyMapper
-from text2video_zero.models.catalogue import INSTRUCT_PIX2PIX_MODELS, TOYLAND_FOLDER, TOYLAND_STYLES
 from toyland.judges.evaluate import save_grid
 from toyland.judges.judge import HEADS, LOOK_HEADS, Judge, load_judge, verdicts
 from toyland.judges.reader import Reader, load_reader, read
@@ -87,18 +85,6 @@ class Trial:
     def reader(self) -> Reader:
         """Tells keypoints, foreground and depth."""
         return load_reader(self.model / "reader")
-
-    def text_encoder(self, part: str) -> CLIPTextModel:
-        """What the UNet in a folder of the model was trained with: the base's, or a former one that is still there."""
-        unet = str(TOYLAND_FOLDER / part)
-        known = (*INSTRUCT_PIX2PIX_MODELS.values(), *(style.checkpoint for style in TOYLAND_STYLES))
-        own = next((checkpoint.text_encoder for checkpoint in known if checkpoint.unet == unet), None)
-        folder = self.model / Path(own).name if own else None
-        if folder is None or not folder.is_dir():  # of a family that was trained as a whole
-            return self.base.text_encoder
-        text_encoder = CLIPTextModel.from_pretrained(folder, dtype=torch.float32)
-        torch.nn.Module.to(text_encoder, self.device)
-        return text_encoder
 
     @property
     def prompts(self) -> list[str]:
@@ -216,7 +202,7 @@ def edit_table(trial: Trial) -> tuple[dict[str, dict[str, float]], np.ndarray]:
     editor = UNet2DConditionModel.from_pretrained(trial.model / "instruct-pix2pix", dtype=torch.float32)
     base = trial.base
     pipeline = _quiet(StableDiffusionInstructPix2PixPipeline(
-        vae=base.vae, text_encoder=trial.text_encoder("instruct-pix2pix"), tokenizer=base.tokenizer, unet=editor,
+        vae=base.vae, text_encoder=base.text_encoder, tokenizer=base.tokenizer, unet=editor,
         scheduler=base.scheduler, **WITHOUT_CHECKER),
         trial.device)
     rng = np.random.default_rng(_SEED)
@@ -247,7 +233,7 @@ def style_table(trial: Trial) -> tuple[dict[str, dict[str, float]], np.ndarray]:
         else:
             unet = UNet2DConditionModel.from_pretrained(trial.model / name, dtype=torch.float32)
             torch.nn.Module.to(unet, trial.device)
-            pipeline.unet, pipeline.text_encoder = unet, trial.text_encoder(name)
+            pipeline.unet = unet
         results |= {"the style, with its words": trial.sampled(pipeline, called),
                     "the style, without them": trial.sampled(pipeline, trial.prompts)}
         for kind, images in results.items():
