@@ -41,7 +41,7 @@ RESULTS: dict[str, Mapping[str, object]] = {
     "dreambooth": {
         "clip": "dancing-panda", "prompt": "a red panda dancing in the snow", "control": "edge",
         "ready_made": "no"},
-    "instruct-pix2pix": {"clip": "panda-in-a-meadow", "prompt": "make it snow"},
+    "instruct-pix2pix": {"clip": "panda-in-a-meadow", "prompt": "put it in the snow"},
 }
 """Task -> what the example asks for, all with one seed."""
 

@@ -17,7 +17,7 @@ class InstructPix2PixRequest(ClipRequest):
     title: ClassVar[str] = "Instruct-Pix2Pix"
 
     prompt: str = text(
-        "", "Instruction", "What to change, such as: make it snow.", section=BASICS, required=True, lines=2
+        "", "Instruction", "What to change, such as: make it night.", section=BASICS, required=True, lines=2
     )
     sampler: str = choice(
         "Euler ancestral",
