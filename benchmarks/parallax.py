@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from toyland.world.scene import Rendering
 
 SIDE, SEED = 128, 61
-SHIFT = 0.1  # of the frame: three to four frames of the preset "Pan right"
+SHIFT = 0.1  # of the frame: four frames of the preset "Pan right"
 STRENGTHS = (0.0, 0.25, 0.5, 1.0)
 PART = 0.25  # nearest and farthest share of the pixels
 MARGIN = 32  # pixels at the border, where a mirror is read

@@ -11,10 +11,13 @@ from text2video_zero.models.catalogue import (
     INSTRUCT_PIX2PIX_MODELS,
     KNOWN_DETECTORS,
     KNOWN_MODELS,
+    TOYLAND,
     name_of,
     origin_of,
 )
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
+from text2video_zero.requests import TextToVideoRequest
+from text2video_zero.requests.camera import CAMERA_PRESETS
 
 
 def test_every_id_is_of_the_hubs_form_and_no_revision_is_invented():
@@ -38,6 +41,11 @@ def test_an_embedded_style_is_the_embedded_model_with_one_part_of_its_own():
         assert style.defaults["guidance_scale"] == KNOWN_MODELS["toyland"].defaults["guidance_scale"]
         assert name_of(replace(style.checkpoint, controlnet="mine/edges")) == style.name
     assert name_of(toyland) == "toyland"
+
+
+def test_toylands_own_camera_is_one_that_the_page_offers_by_name():
+    camera = {name: TextToVideoRequest(prompt="?").to_dict()[name] for name in CAMERA_PRESETS["Still"]}
+    assert camera | {k: v for k, v in TOYLAND.defaults.items() if k in camera} == CAMERA_PRESETS["Pan right"]
 
 
 def test_the_origin_of_a_checkpoint_is_told_with_what_was_added():

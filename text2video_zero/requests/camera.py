@@ -16,15 +16,18 @@ if TYPE_CHECKING:
 PAPER_PAN = 12 / 512
 """The authors' movement: 12 of 512 pixels to the right and down, from frame to frame."""
 
+PAN = 0.025
+"""Of a pan, in shares of the frame per frame: what a small model follows (docs/EVALUATION.md, "Which cells ...")."""
+
 CAMERA_PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
         name: MappingProxyType(dict(zip(("pan_x", "pan_y", "zoom", "rotation"), speeds, strict=True)))
         for name, speeds in {
             "Pan right-down": (PAPER_PAN, PAPER_PAN, 0.0, 0.0),
-            "Pan right": (0.03, 0.0, 0.0, 0.0),
-            "Pan left": (-0.03, 0.0, 0.0, 0.0),
-            "Pan up": (0.0, -0.03, 0.0, 0.0),
-            "Pan down": (0.0, 0.03, 0.0, 0.0),
+            "Pan right": (PAN, 0.0, 0.0, 0.0),
+            "Pan left": (-PAN, 0.0, 0.0, 0.0),
+            "Pan up": (0.0, -PAN, 0.0, 0.0),
+            "Pan down": (0.0, PAN, 0.0, 0.0),
             "Zoom in": (0.0, 0.0, 0.04, 0.0),
             "Zoom out": (0.0, 0.0, -0.04, 0.0),
             "Rotate": (0.0, 0.0, 0.0, 0.008),
