@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from tests.tiny_toyland import TINY
-from toyland.parts.decoder import _discs, _Encoded
-from toyland.training.dataset import render_pictures
+from toyland.parts.decoder import _Encoded
+from toyland.training.dataset import face_discs, render_pictures
 
 
 def test_a_disc_is_as_large_as_its_face_and_there_is_none_without_one():
-    discs = _discs(np.array([[0.5, 0.25, 0.2], [0, 0, 0]], np.float32), 64)
+    discs = face_discs(np.array([[0.5, 0.25, 0.2], [0, 0, 0]], np.float32), 64)
     assert discs.shape == (2, 64, 64)
     assert abs((discs[0] > 0).sum() / 64**2 - np.pi * 0.2**2) < 0.01
     rows, columns = np.nonzero(discs[0])

@@ -24,6 +24,7 @@ from toyland.parts.autoencoder import (
     to_pixels,
     weighted_mean,
 )
+from toyland.training.dataset import face_discs
 from toyland.training.latents import encode
 from toyland.training.loop import train
 
@@ -71,14 +72,6 @@ def _frozen(module: nn.Module, pixels: Tensor) -> Tensor:
     return functional_call(module, {n: p.detach() for n, p in module.named_parameters()}, (pixels,))
 
 
-def _discs(faces: np.ndarray, side: int) -> np.ndarray:
-    """255 on each face (n, 3) and 0 elsewhere, uint8 (n, side, side)."""
-    centres = (np.arange(side) + 0.5) / side
-    x, y, radius = (faces[:, column, None, None] for column in range(3))
-    inside = np.hypot(centres[None, None, :] - x, centres[None, :, None] - y) < radius
-    return 255 * inside.astype(np.uint8)
-
-
 @dataclass(frozen=True)
 class _Encoded:
     """Pictures, their masks and faces beside latents (n, c, h, w), scaled."""
@@ -92,7 +85,7 @@ class _Encoded:
         """Latents of `cells` cells a side, the `side` pixels that they stand for, and how much each counts."""
         rows = torch.randint(len(self.images), (count,), generator=generator).numpy()
         pixels = side // cells
-        masks, discs = self.masks[rows], _discs(self.faces[rows], self.images.shape[1])
+        masks, discs = self.masks[rows], face_discs(self.faces[rows], self.images.shape[1])
         near = torch.rand(count, generator=generator).numpy() < _AT_FACES
         targets = np.where((near & discs.any((1, 2)))[:, None, None], discs, masks)
         corners = corners_near_subjects(targets, side, generator) // pixels

@@ -144,7 +144,7 @@ def train_student(
     tokens = token_table(pictures, base.tokenizer, recipe.captions, recipe.seed)
     nothing = text_states(text_encoder, tokenized([""], base.tokenizer))
     alphas = build_scheduler().alphas_cumprod.to(device)
-    shown = torch.from_numpy(pictures.facing_right)
+    shown = torch.from_numpy(pictures.closing_rows)
 
     def loss(generator: torch.Generator, _progress: float) -> Tensor:
         rows = shown[torch.randint(len(shown), (plan.batch,), generator=generator)]

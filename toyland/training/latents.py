@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name the field knows
 
 from toyland.parts.autoencoder import even_latents, to_pixels
-from toyland.training.dataset import Pictures, render_pictures
+from toyland.training.dataset import Pictures, face_discs, render_pictures
 from toyland.training.loop import save_atomically
 from toyland.training.precision import autocast
 
@@ -28,11 +28,14 @@ __all__ = ["FamilyTraining", "Latents", "encode", "encode_pictures", "load_laten
 
 _BATCH = 64
 _SCALE_PICTURES = 2_000
+_FACE_WEIGHT = 1.5  # of a face's pixels beyond the subject's own
 
 
 @dataclass(frozen=True)
 class Latents:
-    """values: float16 (n, c, h, w), scaled to unit variance; masks: float16 (n, 1, h, w), 0..1."""
+    """values: float16 (n, c, h, w), scaled to unit variance; masks: float16 (n, 1, h, w), 0 beside the subject,
+    1 on it, more on its face.
+    """
 
     values: Tensor
     masks: Tensor
@@ -72,13 +75,17 @@ def encode_pictures(
     scale = autoencoder.config["scaling_factor"]
     values = (encode(autoencoder, pictures.images, device) * scale).half()
     factor = pictures.images.shape[1] // values.shape[-1]
-    masks = torch.cat([
-        F.avg_pool2d(torch.tensor(pictures.masks[start : start + _BATCH])[:, None].float(),
-                     factor).div_(255).half()
-        for start in range(0, len(pictures.masks), _BATCH)
-    ])
+    masks = torch.cat([_cell_weights(pictures, slice(start, start + _BATCH), factor)
+                       for start in range(0, len(pictures.masks), _BATCH)])
     save_atomically({"values": values, "masks": masks}, cache)
     return Latents(values, masks)
+
+
+def _cell_weights(pictures: Pictures, rows: slice, factor: int) -> Tensor:
+    """How much a cell counts, float16 (n, 1, h, w): as much of it as is the subject, and more on its face."""
+    faces = face_discs(pictures.faces[rows], pictures.masks.shape[1])
+    pixels = torch.from_numpy(pictures.masks[rows] + _FACE_WEIGHT * faces)[:, None]
+    return F.avg_pool2d(pixels.float(), factor).div_(255).half()
 
 
 def load_latents(cache: Path) -> Latents:

@@ -61,7 +61,7 @@ def noised(clean: Tensor, alphas: Tensor, generator: torch.Generator, device: st
 def noise_loss(predicted: Tensor, wanted: Noised, masks: Tensor, shape: UnetShape) -> Tensor:
     """Squared error of the noise, weighted by min-SNR and towards the subject.
 
-    predicted: (n, c, h, w); masks: (n, 1, h, w) in 0..1.
+    predicted: (n, c, h, w); masks: (n, 1, h, w), see `Latents`.
     """
     weight = 1 + shape.mask_weight * masks
     weight = weight / weight.mean((1, 2, 3), keepdim=True)

@@ -138,10 +138,10 @@ class Family(FamilyTraining):
         self._train_drawing("unet", slice(None), reading)
 
     def train_unet_on_right(self) -> None:
-        """The UNet alone on the subjects that face right."""
+        """The UNet alone on the subjects that face right, see `Pictures.closing_rows`."""
         if self.start is None or self.checkpoint("unet").exists():
             load_trained(self.drawing_parts, self.checkpoint("unet"))
-        self._train_drawing("unet-right", self.pictures.facing_right, None)
+        self._train_drawing("unet-right", self.pictures.closing_rows, None)
 
     def _train_drawing(self, part: str, rows: np.ndarray | slice, reading: ReadingLessons | None) -> None:
         """Train by the plan of that name on some of the pictures."""
