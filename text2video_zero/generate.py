@@ -80,6 +80,8 @@ def run_job(job: Job, models: Models) -> Generator[Event]:
     The last event is Finished, or ControlMaps where the job ends with them. Closing the iterator stops within a
     step. Raises UserError for what the person can put right.
     """
+    if job.idle:
+        yield Notice(job.idle)
     if job.maps_only:
         if not isinstance(job.request, ControlledRequest):
             raise TypeError(f"{job.request.task} has no control maps to end with")

@@ -23,6 +23,7 @@ from text2video_zero.models.selection import checkpoint_for, find_checkpoint
 from text2video_zero.models.speeds import SPEED_FIELDS, speed_adapters, speed_values, speeds_of
 from text2video_zero.prompts.loras import tagged_adapters
 from text2video_zero.requests import REQUESTS, ControlledRequest, FewStepRequest
+from text2video_zero.requests.idle import idle_settings
 from text2video_zero.requests.presets import find_preset, preset_fields
 from text2video_zero.requests.video import FULL_QUALITY
 from text2video_zero.sampling.share import WHOLE, Share
@@ -49,6 +50,7 @@ class Job:
     id: names the job in the log and to its owner; it cannot be guessed.
     kept_in: folder of this job alone, where its steps are kept, so that it goes on after it was cut off; None for none.
     share: the part of the clip that is wanted, where several workers make it.
+    idle: what of the settings that somebody has chosen does nothing, in sentences; blank for none.
     """
 
     request: VideoRequest
@@ -59,6 +61,7 @@ class Job:
     id: str = field(default_factory=_unguessable)
     kept_in: Path | None = None
     share: Share = WHOLE
+    idle: str = ""
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,20 @@ def build_job(
     if settings.controlnet and not controlnet and same_model and checkpoint.controlnet:
         source, revision = at_revision(settings.usable_controlnet(checkpoint.controlnet) or "")
         checkpoint = replace(checkpoint, controlnet=source, controlnet_revision=revision)
-    return Job(request, checkpoint, maps_only, settings.weights if same_model else "", settings.picture)
+    return Job(
+        request,
+        checkpoint,
+        maps_only,
+        settings.weights if same_model else "",
+        settings.picture,
+        idle=idle_settings(request, _chosen(request, model)),
+    )
+
+
+def _chosen(request: VideoRequest, model: str) -> list[str]:
+    """The fields whose value is neither the declared one nor the model's own: somebody has set them."""
+    usual, values = defaults_of(request.task, model), request.to_dict()
+    return [name for name, default, _ in request.declarations() if values[name] not in (default, usual[name])]
 
 
 def defaults_of(task: str, model: str, speed: str = FULL_QUALITY) -> dict[str, Any]:

@@ -1,0 +1,91 @@
+"""Settings that do nothing beside others; whoever has chosen one is told, on the page and on the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from text2video_zero.requests.instructed import InstructPix2PixRequest
+from text2video_zero.requests.text_to_video import STEADY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from text2video_zero.requests.video import VideoRequest
+
+_SPEEDS = ("pan_x", "pan_y", "zoom", "rotation", "reach")
+_PATH = (*_SPEEDS, "camera_keys", "camera_eased", "shake", "parallax")
+_SHOWN_WHOLE = 20  # letters of a text
+
+
+@dataclass(frozen=True)
+class Idle:
+    """Fields that do nothing because of what another field of the same request is.
+
+    when: asked of requests that have that field.
+    """
+
+    fields: tuple[str, ...]
+    other: str
+    when: Callable[[Any], bool]
+
+
+IDLE: tuple[Idle, ...] = (
+    Idle((*_PATH, "restart", "resampling", "cell_step", "motion_from", "motion_to"), "motion", lambda r: not r.motion),
+    Idle(_SPEEDS, "camera_keys", lambda r: r.camera_keys),
+    Idle(("camera_eased",), "camera_keys", lambda r: not r.camera_keys),
+    Idle(("cell_step",), "resampling", lambda r: r.resampling != STEADY),
+    Idle(("start_strength",), "start_picture", lambda r: not r.start_picture),
+    Idle(("shot_anchors",), "storyboard", lambda r: not r.storyboard),
+    Idle(("shot_anchors", "reference_frames"), "cross_frame_attention", lambda r: not r.cross_frame_attention),
+    Idle(
+        ("smoothing_strength", "foreground_detector", "foreground_words"),
+        "smooth_background",
+        lambda r: not r.smooth_background,
+    ),
+    Idle(("foreground_words",), "foreground_detector", lambda r: r.foreground_detector != "attention"),
+    Idle(
+        ("negative_prompt", "guidance_end"),
+        "guidance_scale",
+        lambda r: r.guidance_scale == 1 and not isinstance(r, InstructPix2PixRequest),  # whose picture is guided, too
+    ),
+    Idle(("motion_smoothness",), "shared_noise", lambda r: r.shared_noise),
+    Idle(("noise_follows",), "shared_noise", lambda r: not r.shared_noise),
+    Idle(
+        ("canny_low", "canny_high", "pose_detector", "hands_and_face", "depth_detector"),
+        "ready_made",
+        lambda r: r.ready_made == "yes",
+    ),
+    Idle(("canny_low", "canny_high"), "control", lambda r: r.control != "edge"),
+    Idle(("pose_detector", "hands_and_face"), "control", lambda r: r.control != "pose"),
+    Idle(("depth_detector",), "control", lambda r: r.control != "depth"),
+    Idle(("hands_and_face",), "pose_detector", lambda r: r.pose_detector != "OpenPose"),
+)
+
+
+def idle_settings(request: VideoRequest, chosen: Collection[str]) -> str:
+    """What of the chosen fields does nothing in this request: a sentence for each reason; blank for none."""
+    labels = {name: spec.label for name, _, spec in request.declarations()}
+    sentences = []
+    left = [name for name in labels if name in chosen]
+    for idle in IDLE:
+        if idle.other not in labels or not idle.when(request):
+            continue
+        if names := [name for name in left if name in idle.fields]:
+            *first, last = (labels[name] for name in names)
+            what = f"{', '.join(first)} and {last} do" if first else f"{last} does"
+            sentences.append(f"{what} nothing while {labels[idle.other]} is {_told(getattr(request, idle.other))}.")
+            left = [name for name in left if name not in names]
+    return " ".join(sentences)
+
+
+def _told(value: Any) -> str:
+    match value:
+        case bool():
+            return "on" if value else "off"
+        case "":
+            return "blank"
+        case str():
+            return repr(value) if len(value) <= _SHOWN_WHOLE else "given"
+        case _:
+            return f"{value:g}"
