@@ -73,7 +73,9 @@ def test_motion_goes_from_the_top_to_t_and_to_t_prime(low, more):
 def test_too_many_steps_are_told_in_one_sentence(pipeline):
     with pytest.raises(UserError, match="Steps is 51, but the sampler LCM has 50 at most"):
         sampled(order(**STILL, sampler="LCM", steps=51), pipeline)
-    with pytest.raises(UserError, match="Steps is 48, but the sampler LCM has 47 at most"):
+    with pytest.raises(
+        UserError, match=r"Steps is 48, but the sampler LCM has 47 from timestep 939 on.*or raise Redraw"
+    ):
         sampled(order(sampler="LCM", steps=48, motion_from=879, motion_to=939), pipeline)
 
 

@@ -169,6 +169,14 @@ def test_control_equals_diffusers(pipeline, controlnet, noise, picture, strength
     assert_same(denoised(noise, schedule, guidance), theirs)
 
 
+def test_a_share_of_a_run_that_begins_late_is_one_of_the_steps_that_it_takes(pipeline):
+    """As diffusers' pipelines that begin with a picture count it."""
+    schedule = schedule_of("DDIM", STEPS, pipeline.components.scheduler)
+    assert schedule.timesteps_within(0, 1, 6) == frozenset(schedule.timesteps[6:])
+    assert schedule.timesteps_within(0, 0.5, 6) == frozenset(schedule.timesteps[6:8])
+    assert schedule.timesteps_within(0.5, 1, 6) == frozenset(schedule.timesteps[8:])
+
+
 def test_control_of_no_strength_changes_nothing(pipeline, controlnet, noise, picture):
     schedule = schedule_of("DDIM", STEPS, pipeline.components.scheduler)
     embeddings = encoded_prompts(pipeline.components, PROMPT, NEGATIVE)

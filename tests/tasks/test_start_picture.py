@@ -125,6 +125,28 @@ class TestRun:
         assert distances == sorted(distances)
         assert distances[0] < distances[-1] / 2
 
+    def test_guidance_ends_at_its_share_of_the_steps_that_are_left(self, pipeline, picture):
+        batches = []
+        unet = pipeline.components.unet
+        hook = unet.register_forward_pre_hook(lambda _module, inputs: batches.append(len(inputs[0])))
+        sampled(order(picture, start_strength=0.4, guidance_end=0.5, frames=2), pipeline)
+        hook.remove()
+        assert batches == [4, 4, 2, 2, 2]
+
+    def test_control_keeps_to_its_share_of_the_steps_that_are_left(
+        self, manager, tiny_checkpoint, tiny_controlnets, picture, tmp_path
+    ):
+        clip = {"clip": str(write_clip(tmp_path, "gif")), "ready_made": "yes"}
+        asked = {"prompt": "a fox", **clip, "start_picture": str(picture), "frames": 2, "steps": 10, "seed": 7}
+        calls = []
+        with manager.lend(Checkpoint(str(tiny_checkpoint), controlnet=str(tiny_controlnets["edge"]))) as lent:
+            hook = lent.controlnet.register_forward_pre_hook(lambda *_: calls.append(1))
+            sampled(EdgeRequest(**asked, control_end=0.5), lent)
+            hook.remove()
+            with pytest.raises(UserError, match=r"from 0\.1 until 0\.2 holds none of the 5 steps whole.*more steps"):
+                sampled(EdgeRequest(**asked, control_start=0.1, control_end=0.2), lent)
+        assert len(calls) == 2  # of five steps
+
     def test_its_size_is_in_the_picture_s_proportions_and_the_rest_is_cut_off(self, pipeline, tmp_path):
         wide = tmp_path / "wide.png"
         Image.new("RGB", (96, 54), (9, 90, 200)).save(wide)

@@ -31,9 +31,12 @@ def negative_branch(negative_prompt: str, scale: float) -> str | None:
     return negative_prompt if scale > 1 else None
 
 
-def branches_of(request: VideoRequest, count: int, *schedules: Schedule) -> Branches:
-    """The guidance branches of a run, so many of them for the share of each schedule's steps that is asked for."""
-    guided = (schedule.timesteps_within(0, request.guidance_end) for schedule in schedules)
+def branches_of(request: VideoRequest, count: int, *schedules: Schedule, begin: int = 0) -> Branches:
+    """The guidance branches of a run, so many of them for the share of each schedule's steps that is asked for.
+
+    begin: number of the step that a run begins with which leaves out those before it.
+    """
+    guided = (schedule.timesteps_within(0, request.guidance_end, begin) for schedule in schedules)
     return Branches(count, frozenset[float]().union(*guided))
 
 

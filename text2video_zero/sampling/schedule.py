@@ -53,13 +53,16 @@ class Schedule:
         index_to = min(self.snapped(motion_to), len(self.timesteps) - 2)
         return max(self.snapped(motion_from), index_to + 1), index_to
 
-    def timesteps_within(self, start: float, end: float) -> frozenset[float]:
-        """Timesteps of the steps that lie wholly in the share start..end of the run, as diffusers counts them."""
-        steps = len(self.timesteps)
+    def timesteps_within(self, start: float, end: float, begin: int = 0) -> frozenset[float]:
+        """Timesteps of the steps that lie wholly in the share start..end of the run, as diffusers counts them.
+
+        begin: number of the step that the run begins with; those before it are no part of it.
+        """
+        taken = self.timesteps[begin:]
         return frozenset(
             timestep
-            for index, timestep in enumerate(self.timesteps)
-            if index / steps >= start and (index + 1) / steps <= end
+            for index, timestep in enumerate(taken)
+            if index / len(taken) >= start and (index + 1) / len(taken) <= end
         )
 
     def clean_and_noise(
@@ -102,7 +105,8 @@ def lcm_timesteps(steps: int, trained: int) -> tuple[int, ...]:
     Raises UserError where the grid has fewer points.
     """
     points = trained // LCM_STRIDE
-    _refuse_too_many(steps, points)
+    if steps > points:
+        raise UserError(f"Steps is {steps}, but the sampler LCM has {points} at most: give fewer, 4 to 8 are usual.")
     return tuple(LCM_STRIDE * (points - points * step // steps) - 1 for step in range(steps))
 
 
@@ -113,7 +117,11 @@ def lcm_timesteps_from(timestep: float, steps: int, trained: int) -> tuple[int, 
     UserError where fewer points are left.
     """
     points = _point(timestep, trained)
-    _refuse_too_many(steps, points)
+    if steps > points:
+        raise UserError(
+            f"Steps is {steps}, but the sampler LCM has {points} from timestep {timestep:g} on, where all frames "
+            "begin: give fewer, or raise Redraw, or without a start picture Motion up to timestep."
+        )
     return tuple(LCM_STRIDE * (points * (steps - step) // steps) - 1 for step in range(steps))
 
 
@@ -128,8 +136,3 @@ def lcm_timesteps_of_motion(motion_from: float, motion_to: float, trained: int) 
 def _point(timestep: float, trained: int) -> int:
     """Number of the nearest point of the grid, from 1."""
     return min(max(round((timestep + 1) / LCM_STRIDE), 1), trained // LCM_STRIDE)
-
-
-def _refuse_too_many(steps: int, points: int) -> None:
-    if steps > points:
-        raise UserError(f"Steps is {steps}, but the sampler LCM has {points} at most: give fewer, 4 to 8 are usual.")

@@ -70,12 +70,12 @@ def sample_controlled(
     schedule = schedule_of(request.sampler, request.steps, scheduler_told(components.scheduler, request.prediction))
     negative_prompt = negative_branch(request.negative_prompt, request.guidance_scale)
     embeddings = encoded_prompts(components, request.full_prompt, negative_prompt, pipeline.inversions)
-    guidance = _guidance(request, pipeline, embeddings, schedule, maps)
     carried = carried_noise(request, clip, pipeline)
     start, begin = clip_noise(request, pipeline, carried), 0
     if picture is not None:
         begin = schedule.snapped(request.start_strength * components.scheduler.config.num_train_timesteps)
         start = noised(picture, start, schedule.alphas[begin])
+    guidance = _guidance(request, pipeline, embeddings, schedule, begin, maps)
     evaluations = request.frames * (request.steps - begin)
     progress = ProgressReporter(pipeline.preview_decoder, evaluations, request.frames, request.steps, share)
     placement = yield from placement_for(request, request.concrete_size, pipeline)
@@ -110,17 +110,30 @@ def _controlnet_of(pipeline: Pipeline) -> ControlNetModel:
 
 
 def _guidance(
-    request: ControlledRequest, pipeline: Pipeline, embeddings: torch.Tensor, schedule: Schedule, maps: Frames
+    request: ControlledRequest,
+    pipeline: Pipeline,
+    embeddings: torch.Tensor,
+    schedule: Schedule,
+    begin: int,
+    maps: Frames,
 ) -> ControlledGuidance:
+    """Raises UserError where no step of those from `begin` on would be controlled."""
+    active = schedule.timesteps_within(request.control_start, request.control_end, begin)
+    if not active:
+        raise UserError(
+            f"Control from {request.control_start:g} until {request.control_end:g} holds none of the "
+            f"{len(schedule.timesteps) - begin} steps whole, so that nothing would follow the clip: let it hold more "
+            "of them, or take more steps."
+        )
     return ControlledGuidance(
         unet=pipeline.components.unet,
         controlnet=_controlnet_of(pipeline),
         embeddings=embeddings,
         scale=request.guidance_scale,
-        branches=branches_of(request, len(embeddings), schedule),
+        branches=branches_of(request, len(embeddings), schedule, begin=begin),
         control_maps=maps,
         strength=request.control_strength,
-        active=schedule.timesteps_within(request.control_start, request.control_end),
+        active=active,
     )
 
 

@@ -94,7 +94,8 @@ def text_guidance(request: TextToVideoRequest, pipeline: Pipeline, plan: MotionP
     story = read_storyboard(request.storyboard)
     prompts = [request.prompt, *(prompt for _, prompt in story)]
     first, *others = encoded_alike(components, prompts, negative_prompt, pipeline.inversions)
-    branches = branches_of(request, len(first), plan.opening, plan.joint)
+    begin = plan.begin if request.start_picture else 0  # without one, the first frame has gone all steps before T
+    branches = branches_of(request, len(first), plan.opening, plan.joint, begin=begin)
     if not story:
         return TextGuidance(components.unet, first, scale, branches)
     later = [(frame, embeddings) for (frame, _), embeddings in zip(story, others, strict=True)]
