@@ -96,8 +96,10 @@ class JobFolder:
         if not self.with_settings:
             video = dataclasses.replace(video, settings={})
         first, *others = forms
-        files = {first: save_or_keep_frames(video, self.file(first))}
+        told: list[str] = []
+        files = {first: save_or_keep_frames(video, self.file(first), told.append)}
         yield Stored(dict(files), settings)
+        yield from map(Notice, told)
         try:
             self.save_poster(video.frames[len(video.frames) // 2])
             if self.with_settings:

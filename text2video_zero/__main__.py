@@ -21,7 +21,7 @@ from text2video_zero.generators import result_of
 from text2video_zero.job import NO_SETTINGS, Settings, build_job
 from text2video_zero.media.files import typed_path, unique_path
 from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS
-from text2video_zero.requests import REQUESTS, ControlledRequest, Kind
+from text2video_zero.requests import REQUESTS, ClipRequest, ControlledRequest, Kind
 from text2video_zero.requests.fields import FILES
 from text2video_zero.requests.presets import PRESETS
 
@@ -191,12 +191,14 @@ def run(arguments: argparse.Namespace) -> Path:
 
     output = arguments.output or unique_path(OUTPUTS, job.request.prompt, ".mp4")
     check_destination(output)
+    if isinstance(job.request, ClipRequest) and job.request.keep_sound and output.suffix.lower() != ".mp4":
+        raise UserError(f"{output.name} cannot carry the clip's sound: save the video as .mp4, or leave the sound out.")
     if arguments.frames_dir is not None:
         check_frames_directory(arguments.frames_dir)
     with ProgressLine(sys.stderr, quiet=arguments.quiet) as line:
         line.note(f"Seed {job.request.seed}")
         video = make_video(job, arguments, line)
-        path = save_or_keep_frames(video, output)
+        path = save_or_keep_frames(video, output, line.note)
         if arguments.frames_dir is not None:
             video.save_frames(arguments.frames_dir)
     return path

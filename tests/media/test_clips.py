@@ -3,6 +3,7 @@
 import math
 import tracemalloc
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,9 @@ from PIL import Image
 from tests.media.clip_files import LOSSLESS, counting, ffmpeg, numbers, read, written
 from text2video_zero.errors import UserError
 from text2video_zero.media import clips
-from text2video_zero.media.clips import file_hash, fitted_size, glimpses, hashing, mux_audio, probe
+from text2video_zero.media.clips import SoundError, file_hash, fitted_size, glimpses, hashing, mux_audio, probe
 from text2video_zero.media.settings import read_settings
-from text2video_zero.media.video import Video
+from text2video_zero.media.video import Sound, Video, save_or_keep_frames
 from text2video_zero.requests.fields import Size
 
 
@@ -31,6 +32,15 @@ class TestTime:
         clip = read(path, first_frame=first_frame, frames=frames)
         assert numbers(clip.frames) == list(range(12))[first_frame : first_frame + frames]
         assert clip.start == pytest.approx(first_frame / 10)
+        end = min(first_frame + frames, 12)
+        assert clip.part == f"seconds {first_frame / 10:.1f} to {end / 10:.1f} of 1.2"
+
+    def test_of_a_whole_clip_no_part_is_told_and_of_pictures_their_numbers(self, tmp_path):
+        assert not read(written(tmp_path / "clip.mp4", counting(12), 10, *LOSSLESS)).part
+        folder = tmp_path / "pictures"
+        Video(counting(5), 8, {}).save_frames(folder)
+        assert not read(folder).part
+        assert read(folder, first_frame=1, frames=3).part == "pictures 1 to 3 of 5"
 
     @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".mov", ".webm", ".ts"])
     @pytest.mark.parametrize("fps", [4, 5, 10, 12, 25])
@@ -444,6 +454,27 @@ class TestSound:
         before = video.read_bytes()
         silent = Video(counting(2), 8, {}).save(tmp_path / "silent.gif")
         assert mux_audio(video, silent) == video
+        assert video.read_bytes() == before
+
+    def test_a_sound_that_cannot_be_read_is_told_and_leaves_a_silent_video(self, loud, tmp_path):
+        video = Video(counting(4), 8, {}, Sound(tmp_path / "gone.mp4"))
+        told = []
+        path = save_or_keep_frames(video, tmp_path / "video.mp4", told.append)
+        assert told == ["The sound of gone.mp4 cannot be read: the video is silent."]
+        assert not probe(path).has_audio
+        assert len(read(path).frames) == 4
+        heard = save_or_keep_frames(replace(video, sound=Sound(loud)), tmp_path / "heard.mp4", told.append)
+        assert probe(heard).has_audio
+        assert len(told) == 1
+
+    def test_one_that_breaks_off_in_the_middle_is_no_fault_of_the_encoder(self, tmp_path, monkeypatch):
+        """ffmpeg names the file that it cannot decode; the advice to install it anew would be wrong."""
+        video = Video(counting(4), 8, {}).save(tmp_path / "video.mp4")
+        before = video.read_bytes()
+        monkeypatch.setattr(clips, "probe", lambda path: replace(probe(path), has_audio=True))
+        silent = Video(counting(4), 8, {}).save(tmp_path / "silent.mp4")  # no sound where some is said to be
+        with pytest.raises(SoundError, match=r"The sound of silent\.mp4 cannot be read"):
+            mux_audio(video, silent)
         assert video.read_bytes() == before
 
     def test_other_kinds_of_video_are_told(self, loud, tmp_path):

@@ -311,7 +311,7 @@ class TestFailures:
         script = DIES_MID_WAY.format(message="out of luck")
         monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", broken_ffmpeg(tmp_path, script))
         with pytest.raises(UserError, match=r"out of luck.*The frames are kept in ") as raised:
-            save_or_keep_frames(clip, outputs / "clip.mp4")
+            save_or_keep_frames(clip, outputs / "clip.mp4", print)
         (kept,) = outputs.iterdir()
         assert str(kept) in str(raised.value)
         assert read_settings(kept) == AWKWARD
@@ -320,7 +320,7 @@ class TestFailures:
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
         (outputs / "file").write_text("")
         with pytest.raises(UserError, match=rf"The frames are kept in {tmp_path}/clip-.*\.zip"):
-            save_or_keep_frames(clip, outputs / "file" / "clip.mp4")
+            save_or_keep_frames(clip, outputs / "file" / "clip.mp4", print)
 
     def test_nothing_takes_anything(self, clip, monkeypatch):
         def full(*_, **__):
@@ -328,10 +328,10 @@ class TestFailures:
 
         monkeypatch.setattr(Path, "mkdir", full)
         with pytest.raises(UserError, match="the disk is full"):
-            save_or_keep_frames(clip, Path("clip.mp4"))
+            save_or_keep_frames(clip, Path("clip.mp4"), print)
 
     def test_saving_or_keeping_saves(self, clip, outputs):
-        assert save_or_keep_frames(clip, outputs / "clip.mp4") == outputs / "clip.mp4"
+        assert save_or_keep_frames(clip, outputs / "clip.mp4", print) == outputs / "clip.mp4"
         assert [path.name for path in outputs.iterdir()] == ["clip.mp4"]
 
 

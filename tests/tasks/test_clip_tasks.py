@@ -217,21 +217,40 @@ class TestCommandLine:
         assert capsys.readouterr().err.strip().splitlines()[-1].startswith("There is no file nowhere.mp4")
 
 
+def with_a_tone(clip, folder):
+    loud = folder / "loud.mp4"
+    tone = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1.25"]
+    run_ffmpeg(["-i", str(clip), *tone, "-c:v", "copy", "-c:a", "aac", "-shortest", str(loud)])
+    return loud
+
+
 class TestSound:
     @pytest.mark.parametrize("keep_sound", [True, False])
     def test_goes_with_the_video_if_it_is_wanted(self, manager, controlled, clip, tmp_path, keep_sound):
-        loud = tmp_path / "loud.mp4"
-        tone = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1.25"]
-        run_ffmpeg(["-i", str(clip), *tone, "-c:v", "copy", "-c:a", "aac", "-shortest", str(loud)])
+        loud = with_a_tone(clip, tmp_path)
         video = list(generate(order(EdgeRequest, loud, frames=4, keep_sound=keep_sound), controlled, manager))[-1].video
         saved = video.save(tmp_path / "video.mp4")
         assert probe(saved).has_audio is keep_sound
         assert probe(saved).frames == 4
         assert read_settings(saved)["request"]["keep_sound"] is keep_sound
 
-    def test_begins_where_the_frames_begin(self, manager, controlled, clip):
-        request = order(EdgeRequest, clip, first_frame=4, frames=2, keep_sound=True)
+    def test_begins_where_the_frames_begin(self, manager, controlled, clip, tmp_path):
+        request = order(EdgeRequest, with_a_tone(clip, tmp_path), first_frame=4, frames=2, keep_sound=True)
         assert sampled(request, controlled, manager).sound.start == pytest.approx(4 / 8)
+
+    def test_where_there_is_none_to_keep_that_is_told(self, manager, controlled, clip):
+        notices = [
+            event.text
+            for event in generate(order(EdgeRequest, clip, keep_sound=True), controlled, manager)
+            if isinstance(event, Notice)
+        ]
+        assert "The clip has no sound to keep." in notices
+        assert any("The clip as it is used: seconds 0.0 to 0.6 of 1.2, 96x64" in text for text in notices)
+
+    def test_files_that_can_carry_none_are_refused_before_anything_is_computed(self, tmp_path, capsys):
+        asked = ["edge", "--clip", "a.mp4", "--prompt", "a fox", "--keep-sound", "--output", str(tmp_path / "a.gif")]
+        assert main(asked) == 2
+        assert "a.gif cannot carry the clip's sound: save the video as .mp4" in capsys.readouterr().err
 
 
 class TestControlled:

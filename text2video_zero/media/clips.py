@@ -47,6 +47,7 @@ class Clip:
     size: their size, sides multiples of 8.
     note: what was done to the picture, fit to be shown ("480x270 -> 680x384"); "" if nothing was.
     start: seconds from the beginning of the file to the first of these frames, for the sound.
+    part: which part of the clip they are, in words; "" where they are all of it.
     """
 
     frames: Frames
@@ -55,6 +56,11 @@ class Clip:
     note: str
     start: float
     source: ClipInfo
+    part: str = ""
+
+
+class SoundError(UserError):
+    """A video is there, but without the clip's sound."""
 
 
 def probe(path: Path) -> ClipInfo:
@@ -108,7 +114,8 @@ def reading(
             yield len(pictures)
     start = 0.0 if info.timeless else info.start + first_frame / rate
     note = _note(info, target, asked=frames, wanted=wanted, found=len(pictures))
-    return Clip(pictures, rate, target, note, start, info)
+    part = _part(first_frame, len(pictures), available, None if info.timeless else rate)
+    return Clip(pictures, rate, target, note, start, info, part)
 
 
 def whole_clip(path: Path) -> Generator[int, None, Clip]:
@@ -192,21 +199,30 @@ def mux_audio(video_path: Path, clip_path: Path, start: float = 0.0) -> Path:
     """Put the clip's sound, from `start` seconds on, under an MP4, and return the MP4's path.
 
     The pictures and the settings in the file stay as they are; it is replaced when the new one is whole. A clip
-    without sound changes nothing. Raises UserError when the video is no .mp4 or one of the files is unreadable.
+    without sound changes nothing. Raises UserError when the video is no .mp4 or cannot be replaced; SoundError when the
+    clip's sound cannot be read.
     """
     video_path, clip_path = Path(video_path), Path(clip_path)
     if video_path.suffix.lower() != ".mp4":
         raise UserError(f"{video_path.name} cannot carry the clip's sound: save the video as .mp4.")
-    if not probe(clip_path).has_audio:
-        return video_path
+    lost = SoundError(f"The sound of {clip_path.name} cannot be read: the video is silent.")
+    try:
+        if not probe(clip_path).has_audio:
+            return video_path
+    except UserError as error:  # it was there when its frames were read
+        raise lost from error
     duration = probe(video_path).duration
     inputs = ["-i", f"file:{video_path}", *GUARDED, "-ss", f"{start:.6f}", "-i", f"file:{clip_path}"]
     # The sound may be shorter or longer than the pictures: it ends with them.
     streams = ["-map", "0:v:0", "-map", "1:a:0", "-c:v", "copy", "-c:a", "aac", "-t", f"{duration:.6f}"]
     with readable_errors(video_path), renamed_when_whole(video_path) as temporary:
-        run_ffmpeg(
-            [*inputs, *streams, "-map_metadata", "0", "-movflags", "+faststart", str(temporary)], seconds=LIMITS.seconds
-        )
+        try:
+            run_ffmpeg(
+                [*inputs, *streams, "-map_metadata", "0", "-movflags", "+faststart", str(temporary)],
+                seconds=LIMITS.seconds,
+            )
+        except UserError as error:  # a full disk is an OSError; the pictures have just been written by the same ffmpeg
+            raise lost from error
     return video_path
 
 
@@ -231,6 +247,16 @@ def _checked(path: Path) -> Path:
 
 def _rounded_side(side: float) -> int:
     return min(max(round(side / MULTIPLE) * MULTIPLE, SMALLEST_SIDE), LARGEST_SIDE)
+
+
+def _part(first_frame: int, used: int, available: int, rate: float | None) -> str:
+    """What is taken of a clip that has more, in words; blank where it is all. rate: None for pictures without times."""
+    if used == available:
+        return ""
+    if rate is None:
+        return f"pictures {first_frame} to {first_frame + used - 1} of {available}"
+    begin, end, whole = (frames / rate for frames in (first_frame, first_frame + used, available))
+    return f"seconds {begin:.1f} to {end:.1f} of {whole:.1f}"
 
 
 def _note(info: ClipInfo, target: Size, *, asked: int, wanted: int, found: int) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from text2video_zero.errors import UserError
-from text2video_zero.media.clips import mux_audio
+from text2video_zero.media.clips import SoundError, mux_audio
 from text2video_zero.media.ffmpeg import FFMPEG_REMEDY, run_ffmpeg
 from text2video_zero.media.files import listed, readable_errors, renamed_when_whole, unique_path
 from text2video_zero.media.frames import Frames
@@ -70,7 +70,8 @@ class Video:
         """Write the video in the form that the suffix names (see FORMATS) and return the path.
 
         An older file of that name is replaced; missing folders are made. Raises UserError, and leaves
-        nothing behind, when the suffix is unknown or the file cannot be written.
+        nothing behind, when the suffix is unknown or the file cannot be written; SoundError, when it has been written
+        and the clip's sound cannot be read.
         """
         path = Path(path)
         suffix = _known_suffix(path)
@@ -78,9 +79,19 @@ class Video:
             path.parent.mkdir(parents=True, exist_ok=True)
             with renamed_when_whole(path) as temporary:
                 FORMATS[suffix](self, temporary)
-                if self.sound and suffix == ".mp4":
-                    mux_audio(temporary, self.sound.clip, self.sound.start)
+                lost = self._add_sound(temporary) if suffix == ".mp4" else None
+        if lost:
+            raise lost
         return path
+
+    def _add_sound(self, mp4: Path) -> SoundError | None:
+        """Put the sound under an MP4; returns what to tell where it stays silent."""
+        try:
+            if self.sound:
+                mux_audio(mp4, self.sound.clip, self.sound.start)
+        except SoundError as lost:
+            return lost
+        return None
 
     def save_last_frame(self, path: Path) -> Path:
         """Write the last frame as a PNG and return the path: what another video can begin with.
@@ -116,14 +127,18 @@ def _check(frames: Any, fps: Any) -> None:
         raise ValueError(f"fps must be a whole number from 1 on, not {fps!r}")
 
 
-def save_or_keep_frames(video: Video, path: Path) -> Path:
+def save_or_keep_frames(video: Video, path: Path, tell: Callable[[str], object]) -> Path:
     """Save the video; should that fail, keep its frames as a PNG zip, so that no computed clip is ever lost.
 
+    tell: is called with a sentence where the video is saved and its sound is lost.
     Returns the path of the saved video. Raises UserError, which tells what went wrong and where the frames
     are: beside the path, or in the system's folder for temporary files if that one takes no files either.
     """
     try:
         return video.save(path)
+    except SoundError as lost:
+        tell(str(lost))
+        return path
     except UserError as error:
         for folder in (Path(path).parent, Path(tempfile.gettempdir())):
             try:

@@ -44,8 +44,10 @@ def read(request: ClipRequest, native_size: Size) -> Generator[Event, None, Clip
         native=native_size,
     )
     clip = yield from told(frames, lambda done: Progress("Reading the clip", done, request.frames))
-    if clip.note:
-        yield Notice(f"The clip as it is used: {clip.note}.")
+    if used := ", ".join(filter(None, (clip.part, clip.note))):
+        yield Notice(f"The clip as it is used: {used}.")
+    if request.keep_sound and not clip.source.has_audio:
+        yield Notice("The clip has no sound to keep.")
     return clip
 
 
@@ -85,4 +87,4 @@ def encoded(pipeline: Pipeline, frame: np.ndarray, named: str) -> torch.Tensor:
 
 def sound_of(request: ClipRequest, clip: Clip) -> Sound | None:
     """The clip's sound, if the video shall keep it."""
-    return Sound(Path(request.clip), clip.start) if request.keep_sound else None
+    return Sound(Path(request.clip), clip.start) if request.keep_sound and clip.source.has_audio else None
