@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serving.limits import Limits
-from serving.menu import ModelMenu, Offer
+from serving.menu import ModelMenu, Offer, lacking
 from serving.options import is_shared, known_hosts, read_options, trusted_proxies, wants_check
 from serving.queue import JobQueue
 from serving.runners.local import LocalRunner
@@ -90,6 +90,7 @@ def serve(options: argparse.Namespace) -> None:
         try:
             runner.open()
             queue.open()
+            make_ready(runner, options.model)
             while not told.is_set():
                 time.sleep(LOOK_AGAIN_SECONDS)
         finally:
@@ -146,6 +147,15 @@ def open_runner(options: argparse.Namespace) -> Runner:
     if options.workers:
         return RayRunner(options.workers, opening, gpus=options.device != "cpu")
     return ZeroGPURunner(opening, find_checkpoint(options.model)) if is_zero_gpu() else LocalRunner(opening)
+
+
+def make_ready(runner: Runner, model: str) -> None:
+    """Load the model that the page begins with while whoever opens it still writes; never by a download."""
+    from text2video_zero.models.hub import Hub
+
+    checkpoint = find_checkpoint(model)
+    if isinstance(runner, LocalRunner) and not lacking(checkpoint, Hub()):
+        runner.make_ready(checkpoint)
 
 
 def open_queue(runner: Runner, store: JobStore, limits: Limits | None) -> JobQueue:

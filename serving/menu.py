@@ -26,6 +26,20 @@ if TYPE_CHECKING:
 EDITING = InstructPix2PixRequest.task
 
 
+def lacking(checkpoint: Checkpoint, hub: Hub) -> list[str]:
+    """What of a checkpoint would be downloaded. hub: whose cache is looked into."""
+    own, *others = checkpoint.parts
+    homes = [own, *((mirror.source, mirror.revision) for mirror in mirrors_of(checkpoint))]
+    if checkpoint.controlnet:
+        others.append((checkpoint.controlnet, checkpoint.controlnet_revision))
+
+    def is_here(place: tuple[str, str | None]) -> bool:
+        return Path(place[0]).exists() or hub.is_here(*place)
+
+    missing = [] if any(map(is_here, homes)) else [own[0]]
+    return missing + [part[0] for part in others if not is_here(part)]
+
+
 @dataclass(frozen=True)
 class Offer:
     """What strangers may have: what is on this machine already, and the models for which its owner downloads the rest.
@@ -49,27 +63,15 @@ class Offer:
     def _taken(self) -> frozenset[str]:
         """The names of those that are; looked up once, for all menus."""
         known = {**KNOWN_MODELS, **DREAMBOOTH_STYLES}
-        return self.named | {name for name, model in known.items() if not self._lacking(model.checkpoint)}
+        return self.named | {name for name, model in known.items() if not lacking(model.checkpoint, self.hub)}
 
     def check(self, model: str, checkpoint: Checkpoint) -> None:
         """Raise UserError where a job with a model would download what its owner did not offer."""
-        if model.strip() not in self.named and (lacking := self._lacking(checkpoint)):
+        if model.strip() not in self.named and (missing := lacking(checkpoint, self.hub)):
             raise UserError(
-                f"{known_name(lacking[0])}, which this takes, is not on this server: choose another model or task, or "
+                f"{known_name(missing[0])}, which this takes, is not on this server: choose another model or task, or "
                 f"ask whoever runs the page to start it with --offer {model.strip()}."
             )
-
-    def _lacking(self, checkpoint: Checkpoint) -> list[str]:
-        """What of a checkpoint would be downloaded."""
-        own, *others = checkpoint.parts
-        homes = [own, *((mirror.source, mirror.revision) for mirror in mirrors_of(checkpoint))]
-        if checkpoint.controlnet:
-            others.append((checkpoint.controlnet, checkpoint.controlnet_revision))
-        lacking = [] if any(map(self._is_here, homes)) else [own[0]]
-        return lacking + [part[0] for part in others if not self._is_here(part)]
-
-    def _is_here(self, place: tuple[str, str | None]) -> bool:
-        return Path(place[0]).exists() or self.hub.is_here(*place)
 
 
 @dataclass(frozen=True)

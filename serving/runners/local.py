@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from text2video_zero.errors import UserError
 from text2video_zero.events import Progress
+from text2video_zero.models.catalogue import known_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -13,6 +16,9 @@ if TYPE_CHECKING:
     from model_manager import ModelManager
     from text2video_zero.events import Event
     from text2video_zero.job import Job
+    from text2video_zero.models.checkpoints import Checkpoint
+
+WAITING = "Waiting for the video before this one"
 
 LOOK_AGAIN_SECONDS = 0.2
 """How often a waiting job looks whether it has been stopped meanwhile."""
@@ -40,6 +46,7 @@ class LocalRunner:
         self._open_models = open_models
         self._models: ModelManager | None = None
         self._opened = threading.Event()
+        self._busy = WAITING
         # The queue of the page starts the next job while a cancelled one is still inside its last step; this
         # lock keeps them apart. Not an RLock: a generator's next() comes from a different thread each time.
         self._lock = threading.Lock()
@@ -48,6 +55,16 @@ class LocalRunner:
         """Make the model manager now; raises UserError where the device cannot be had."""
         with self._lock:
             self._manager()
+
+    def make_ready(self, checkpoint: Checkpoint) -> None:
+        """Load a model that is here before a job asks for it; where it cannot be loaded, the job will tell why."""
+        with self._lock:
+            self._busy = f"Loading {known_name(checkpoint.source)}"
+            try:
+                with suppress(UserError), self._manager().lend(checkpoint):
+                    pass
+            finally:
+                self._busy = WAITING
 
     def close(self) -> None:
         """Nothing: the models end with this process."""
@@ -60,7 +77,7 @@ class LocalRunner:
     def run(self, job: Job) -> Generator[Event]:
         """Wait for the device, then run the job on it."""
         while not self._lock.acquire(timeout=LOOK_AGAIN_SECONDS):
-            yield Progress("Waiting for the video before this one", 0, 1)
+            yield Progress(self._busy, 0, 1)
         try:
             from text2video_zero.generate import run_job  # torch takes seconds, and the page is to be up before
 
