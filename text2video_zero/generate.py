@@ -22,7 +22,7 @@ from text2video_zero.models.catalogue import known_name, origin_of
 from text2video_zero.models.checkpoints import short_name
 from text2video_zero.models.files.fingerprints import stamp_of
 from text2video_zero.models.speeds import is_of_speed
-from text2video_zero.prompts.loras import what_was_left_out
+from text2video_zero.prompts.loras import parted, prompts_of, what_was_left_out
 from text2video_zero.requests import ControlledRequest, FewStepRequest, InstructPix2PixRequest, TextToVideoRequest
 from text2video_zero.requests.camera import BEGINNING
 from text2video_zero.requests.fields import FILES
@@ -80,12 +80,13 @@ def run_job(job: Job, models: Models) -> Generator[Event]:
     The last event is Finished, or ControlMaps where the job ends with them. Closing the iterator stops within a
     step. Raises UserError for what the person can put right.
     """
-    if job.idle:
-        yield Notice(job.idle)
+    if job.remarks:
+        yield Notice(job.remarks)
     if job.maps_only:
         if not isinstance(job.request, ControlledRequest):
             raise TypeError(f"{job.request.task} has no control maps to end with")
-        yield from detect(job.request, models, models.native_size(job.checkpoint))
+        with shortage_in_one_sentence():
+            yield from detect(job.request, models, models.native_size(job.checkpoint))
         return
     given = (yield from picture_hash(job.request)) if job.picture else None
     yield from models.fetch(job.checkpoint)
@@ -163,9 +164,8 @@ def sample(
     if share != WHOLE and not can_be_shared(request):
         raise ValueError("frames of this request hang on each other")
     kept = kept or KeptSteps()
-    prompt = request.full_prompt if isinstance(request, ControlledRequest) else request.prompt
-    story = request.storyboard if isinstance(request, TextToVideoRequest) else ""
-    if left_out := what_was_left_out((prompt, story, request.negative_prompt), pipeline.checkpoint.adapters):
+    prompts = (*prompts_of(request), request.negative_prompt)
+    if left_out := what_was_left_out(prompts, pipeline.checkpoint.adapters):
         yield Notice(left_out)
     match request:
         case TextToVideoRequest():
@@ -202,7 +202,8 @@ def settings(request: VideoRequest, pipeline: Pipeline, picture: str = "") -> di
     """
     model, added = origin_of(pipeline.checkpoint)
     speed = request.speed if isinstance(request, FewStepRequest) else ""
-    loras = [written(adapter) for adapter in added if not is_of_speed(adapter, speed)]
+    chosen = [adapter for adapter in added if not is_of_speed(adapter, speed)]
+    given, tagged = parted(chosen, prompts_of(request))
     checkpoint = pipeline.checkpoint
     controlnet, at = checkpoint.controlnet, checkpoint.controlnet_revision
     made_by: dict[str, object] = {"app": "text2video-zero", "version": __version__, "task": request.task}
@@ -211,7 +212,8 @@ def settings(request: VideoRequest, pipeline: Pipeline, picture: str = "") -> di
         "revision": checkpoint.revision,
         "weights": pipeline.weights,
         "controlnet": controlnet and short_name(controlnet) + (f"@{at}" if at else ""),
-        "loras": loras,
+        "loras": [written(adapter) for adapter in given],
+        "prompt_loras": [written(adapter) for adapter in tagged],  # the prompt brings them again, and may be changed
         "picture": picture,
     }
     made_by |= {name: value for name, value in told.items() if value}

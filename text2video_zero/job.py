@@ -19,12 +19,12 @@ from text2video_zero.models.catalogue import (
     name_of,
 )
 from text2video_zero.models.checkpoints import HUB_ID, at_revision, checked_name, short_name
-from text2video_zero.models.selection import checkpoint_for, find_checkpoint
+from text2video_zero.models.selection import checkpoint_for, edited_instead, find_checkpoint
 from text2video_zero.models.speeds import SPEED_FIELDS, speed_adapters, speed_values, speeds_of
-from text2video_zero.prompts.loras import tagged_adapters
-from text2video_zero.requests import REQUESTS, ControlledRequest, FewStepRequest
-from text2video_zero.requests.idle import idle_settings
-from text2video_zero.requests.presets import find_preset, preset_fields
+from text2video_zero.prompts.loras import prompts_of, tagged_adapters
+from text2video_zero.requests import REQUESTS, ControlledRequest, FewStepRequest, InstructPix2PixRequest
+from text2video_zero.requests.idle import idle_settings, unreached_keys
+from text2video_zero.requests.presets import PRESETS, find_preset, preset_fields
 from text2video_zero.requests.video import FULL_QUALITY
 from text2video_zero.sampling.share import WHOLE, Share
 
@@ -50,7 +50,7 @@ class Job:
     id: names the job in the log and to its owner; it cannot be guessed.
     kept_in: folder of this job alone, where its steps are kept, so that it goes on after it was cut off; None for none.
     share: the part of the clip that is wanted, where several workers make it.
-    idle: what of the settings that somebody has chosen does nothing, in sentences; blank for none.
+    remarks: sentences on what the person should know of her choices before it runs; blank for none.
     """
 
     request: VideoRequest
@@ -61,7 +61,7 @@ class Job:
     id: str = field(default_factory=_unguessable)
     kept_in: Path | None = None
     share: Share = WHOLE
-    idle: str = ""
+    remarks: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Settings:
     """How an earlier video was made, as its file or a .json file tells.
 
     values: of the request's fields.  model: a name that is known, or as the file has it; None where it names none.
-    loras: as `read_adapter` reads them.  controlnet: as the file has it.
+    loras: as `read_adapter` reads them.  prompt_loras: those that the prompt named.  controlnet: as the file has it.
     weights, picture: their short hashes, the latter of the start picture.
     file: where all this was read, for messages.
     """
@@ -77,6 +77,7 @@ class Settings:
     values: Mapping[str, Any] = field(default_factory=dict[str, Any])
     model: str | None = None
     loras: Sequence[str] = ()
+    prompt_loras: Sequence[str] = ()
     controlnet: str | None = None
     weights: str = ""
     picture: str = ""
@@ -93,9 +94,10 @@ class Settings:
             raise UserError(f"{path.name} holds no request: choose a video that this app has saved.")
         if "request" in settings:  # a whole one: what its version had no field for is off, whatever the model's default
             values = {name: default for name, default, _ in REQUESTS[task].declarations()} | values
-        loras = settings.get("loras", [])
-        if not isinstance(loras, list) or not all(isinstance(lora, str) for lora in loras):
-            raise UserError(f"{path.name} names its LoRAs in an unknown way: give them yourself.")
+        loras, prompt_loras = settings.get("loras", []), settings.get("prompt_loras", [])
+        for named in (loras, prompt_loras):
+            if not isinstance(named, list) or not all(isinstance(lora, str) for lora in named):
+                raise UserError(f"{path.name} names its LoRAs in an unknown way: give them yourself.")
         model, revision, controlnet, weights, picture = (
             told if isinstance(told := settings.get(name), str) else None
             for name in ("model", "revision", "controlnet", "weights", "picture")
@@ -104,7 +106,7 @@ class Settings:
         named = known.name if known else model
         if named and revision and not (known and known.checkpoint.revision == revision):
             named = f"{known.checkpoint.source if known else model}@{revision}"
-        return cls(values, named, loras, controlnet, weights or "", picture or "", path.name)
+        return cls(values, named, loras, prompt_loras, controlnet, weights or "", picture or "", path.name)
 
     def usable_model(self) -> str | None:
         """The model, as `build_job` takes it; raises UserError where it names one that is not here."""
@@ -155,7 +157,7 @@ def build_job(
     model: a known name, a name in models/, a path or a Hub id; else the one of the settings, else Toyland.
     loras: as `read_adapter` reads them; where none are given, those of the settings.
     controlnet: a folder, file or Hub id instead of the one of the settings, else of the model's family.
-    lora_tags: whether LoRAs in models/ may be named in the prompt.
+    lora_tags: whether LoRAs in models/ may be named in the prompt; else those are taken that settings say it named.
     Raises UserError for whatever the person can put right.
     """
     same_model = not model or model == settings.model
@@ -170,26 +172,36 @@ def build_job(
     if isinstance(request, FewStepRequest):
         adapters = speed_adapters(request.speed, model) + adapters
     if lora_tags:
-        adapters += tagged_adapters(request.prompt, adapters)
+        adapters += tagged_adapters(prompts_of(request), adapters)
+    else:
+        adapters += read_adapters(settings.prompt_loras)
     control = request.control if isinstance(request, ControlledRequest) else "edge"
     checkpoint = checkpoint_for(task, model, control=control, controlnet=controlnet, adapters=adapters)
     if settings.controlnet and not controlnet and same_model and checkpoint.controlnet:
         source, revision = at_revision(settings.usable_controlnet(checkpoint.controlnet) or "")
         checkpoint = replace(checkpoint, controlnet=source, controlnet_revision=revision)
-    return Job(
-        request,
-        checkpoint,
-        maps_only,
-        settings.weights if same_model else "",
-        settings.picture,
-        idle=idle_settings(request, _chosen(request, model)),
-    )
+    weights = settings.weights if same_model else ""
+    return Job(request, checkpoint, maps_only, weights, settings.picture, remarks=_remarks(request, model))
+
+
+def _remarks(request: VideoRequest, model: str) -> str:
+    """What of the choices does nothing, or is another than it seems, in sentences; blank for none."""
+    remarks = [unreached_keys(request), idle_settings(request, _chosen(request, model))]
+    if isinstance(request, InstructPix2PixRequest):
+        remarks.append(edited_instead(model))
+    return " ".join(filter(None, remarks))
 
 
 def _chosen(request: VideoRequest, model: str) -> list[str]:
-    """The fields whose value is neither the declared one nor the model's own: somebody has set them."""
-    usual, values = defaults_of(request.task, model), request.to_dict()
-    return [name for name, default, _ in request.declarations() if values[name] not in (default, usual[name])]
+    """The fields that somebody has set: neither model nor speed nor any preset gives them their value."""
+    speed = request.speed if isinstance(request, FewStepRequest) else FULL_QUALITY
+    usual = [preset.values.get(request.task, {}) for preset in PRESETS.values()]
+    usual += [defaults_of(request.task, model), defaults_of(request.task, model, speed)]
+    return [
+        name
+        for name, default, _ in request.declarations()
+        if (value := getattr(request, name)) != default and value not in [values.get(name) for values in usual]
+    ]
 
 
 def defaults_of(task: str, model: str, speed: str = FULL_QUALITY) -> dict[str, Any]:

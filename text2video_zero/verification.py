@@ -21,7 +21,7 @@ from text2video_zero.requests.fields import FILES
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from text2video_zero.events import Event
     from text2video_zero.generate import Models
@@ -159,6 +159,21 @@ def compared(path: Path, video: Video, within: int) -> Generator[Progress, None,
         equal = f"all {len(furthest)} frames are equal {closeness}"
         return Verdict(f"{path.name} is what its settings make: {equal}.", holds=True)
     first = next(number for number, distance in enumerate(furthest) if distance > within)
-    version = read_settings(path).get("version")
-    other = f" It was made by version {version}, this is {__version__}." if version and version != __version__ else ""
-    return Verdict(f"{is_not}they differ from frame {first} on, by up to {max(furthest)} of 255.{other}", holds=False)
+    others = _perhaps_others(read_settings(path))
+    return Verdict(f"{is_not}they differ from frame {first} on, by up to {max(furthest)} of 255.{others}", holds=False)
+
+
+def _perhaps_others(settings: Mapping[str, Any]) -> str:
+    """What may be another than it was, of what settings do not know by its hash; a sentence for each, or none."""
+    told, version = "", settings.get("version")
+    if version and version != __version__:
+        told += f" It was made by version {version}, this is {__version__}."
+    asked = settings.get("request")
+    named = {
+        "clip": asked.get("clip") if isinstance(asked, dict) else None,
+        "ControlNet": settings.get("controlnet"),
+        "LoRAs": settings.get("loras") or settings.get("prompt_loras"),
+    }
+    if by_name := [what for what, there in named.items() if there]:
+        told += f" Known by name alone: {', '.join(by_name)}; look whether they are those that it was made with."
+    return told

@@ -14,6 +14,7 @@ from tabs.form import IN_TURN, Update, path_of, shown
 from text2video_zero.models.adapters import written
 from text2video_zero.models.catalogue import origin_of
 from text2video_zero.models.speeds import is_of_speed
+from text2video_zero.prompts.loras import parted, prompts_of
 from text2video_zero.requests import ControlledRequest, FewStepRequest
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ class Controls:
         """Ask for the form as it is for an earlier job."""
         model, added = origin_of(job.checkpoint)
         speed = job.request.speed if isinstance(job.request, FewStepRequest) else ""
-        loras = [written(adapter) for adapter in added if not is_of_speed(adapter, speed)]
+        given, _ = parted([one for one in added if not is_of_speed(one, speed)], prompts_of(job.request))
+        loras = [written(adapter) for adapter in given]
         files = {name: job.request.files.get(name, NO_FILE) for name in self.files}
         return self.filled(job.request.to_dict(), model, loras, files, show=True)
 

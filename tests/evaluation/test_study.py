@@ -146,6 +146,9 @@ class TestVariants:
             ("steps=4", "is not of the form 'NAME: field=value'"),
             ("a: stpes=4", "'stpes=4' sets no field of text-to-video"),
             ("a: 4", "'4' sets no field of text-to-video"),
+            ("a: seed=4", "'seed=4' cannot be set for a variant: give --first-seed and --seeds"),
+            ("a: prompt=fox", "'prompt=fox' cannot be set for a variant: give --prompt or --prompts"),
+            ("a: play-fps=24", "what is measured are the frames that are drawn"),
         ],
     )
     def test_what_is_no_variant_is_told(self, text, message):

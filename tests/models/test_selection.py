@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 from tests.fake_hub import FakeHub
 from text2video_zero.errors import UserError
+from text2video_zero.job import build_job
 from text2video_zero.models.catalogue import (
     CONTROLLED_TASKS,
     CONTROLNETS,
@@ -16,7 +17,14 @@ from text2video_zero.models.catalogue import (
 )
 from text2video_zero.models.checkpoints import Adapter, Checkpoint, short_name
 from text2video_zero.models.hub import Hub
-from text2video_zero.models.selection import checkpoint_for, family_of, find_checkpoint, local_models
+from text2video_zero.models.selection import (
+    checkpoint_for,
+    edited_instead,
+    family_of,
+    find_checkpoint,
+    local_models,
+    offered_models,
+)
 from text2video_zero.models.sources import Sources
 from text2video_zero.models.weights import UNET_INPUT
 
@@ -59,6 +67,16 @@ def test_edits_stand_for_the_familys_editor_or_a_model_of_ones_own():
     assert checkpoint_for("instruct-pix2pix", "dreamlike-photoreal-2.0").source == "timbrooks/instruct-pix2pix"
     own = checkpoint_for("instruct-pix2pix", "owner/my-editor")
     assert (own.source, own.kind) == ("owner/my-editor", "instruct-pix2pix")
+
+
+def test_an_editor_is_offered_once_and_told_where_it_has_nothing_of_the_model():
+    assert [model.name for model in offered_models("instruct-pix2pix")] == ["toyland", "sd-1.5"]
+    for model, editor in (("openjourney", "sd-1.5"), ("toyland-sunset", "toyland")):
+        assert edited_instead(model) == f"Edits are made by the editor of {editor}, which has nothing of {model}."
+    for model in ("toyland", "sd-1.5", "toyland-blueprint", "owner/my-editor"):  # blueprint's LoRA goes onto the editor
+        assert not edited_instead(model)
+    job = build_job("instruct-pix2pix", {"prompt": "snow", "clip": "a.mp4"}, model="openjourney")
+    assert job.remarks == edited_instead("openjourney")
 
 
 def test_adapters_and_a_controlnet_of_ones_own_are_kept():

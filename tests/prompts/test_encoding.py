@@ -16,7 +16,7 @@ from text2video_zero.errors import UserError
 from text2video_zero.events import Notice
 from text2video_zero.foreground.attention_maps import CrossAttentionDetector
 from text2video_zero.generate import run_job, sample
-from text2video_zero.job import Job, build_job
+from text2video_zero.job import Job, Settings, build_job
 from text2video_zero.models.adapters import read_adapter
 from text2video_zero.models.additions.textual_inversion import Inversions
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
@@ -193,7 +193,7 @@ class TestLoras:
     def folder(self, tiny_checkpoint, tmp_path, monkeypatch):
         folder = tmp_path / "models"
         write_lora(folder / "ink.safetensors", tiny_checkpoint)
-        monkeypatch.setattr(job, "tagged_adapters", lambda prompt, given: tagged_adapters(prompt, given, folder))
+        monkeypatch.setattr(job, "tagged_adapters", lambda prompts, given: tagged_adapters(prompts, given, folder))
         return folder
 
     def test_one_in_models_is_added_once(self, folder):
@@ -202,7 +202,7 @@ class TestLoras:
             built = build_job("text-to-video", {"prompt": prompt})
             assert built.checkpoint.adapters[-1] == ink
             assert built.request.prompt == prompt  # so that its settings make it again
-        assert tagged_adapters("<lora:ink:0.8>", [read_adapter("ink:0.2", folder)], folder) == ()
+        assert tagged_adapters(["<lora:ink:0.8>"], [read_adapter("ink:0.2", folder)], folder) == ()
         with pytest.raises(UserError, match="The weight 'much' of the LoRA 'ink' is no number"):
             build_job("text-to-video", {"prompt": "a fox <lora:ink:much>"})
 
@@ -221,15 +221,53 @@ class TestLoras:
         notes = [note for note in notes_of(sample(request, pipeline)) if "left out" in note]
         (note,) = notes
         assert note == (
-            "Of the prompt was left out: <lora:ink:0.8>, <lora:bad:1> (no LoRA of that name is to be had here); "
-            "[cat|dog], <hypernet:x:1> (not known here; of a choice the first counts)."
+            "Of the prompt was left out: <lora:ink:0.8>, <lora:bad:1> (a LoRA is named in the prompt, and lies in "
+            "models/); [cat|dog], <hypernet:x:1> (not known here; of a choice the first counts)."
         )
         assert not [note for note in notes_of(sample(ORDER, pipeline)) if "left out" in note]
         assert what_was_left_out(["<lora:ink:1>"], [Adapter("/models/ink.safetensors")]) == ""
 
+    def test_storyboards_and_quality_prompts_name_some_too_and_negative_prompts_none(self, folder):
+        tag = "<lora:ink:0.8>"
+        for task, given in (
+            ("text-to-video", {"storyboard": f"4: a cat {tag}"}),
+            ("edge", {"quality_prompt": f"best {tag}", "clip": "a.mp4"}),
+        ):
+            built = build_job(task, {"prompt": "a fox", **given})
+            assert built.checkpoint.adapters[-1] == Adapter(str(folder / "ink.safetensors"), 0.8)
+        assert not build_job("text-to-video", {"prompt": "a fox", "negative_prompt": tag}).checkpoint.adapters
+
+    def test_another_weight_than_that_of_the_run_is_told(self):
+        assert what_was_left_out(["<lora:ink:0.3>"], [Adapter("ink.safetensors", 0.8)]) == (
+            "Of the prompt was left out: <lora:ink:0.3> (its weight is 0.8 in this run)."
+        )
+
+    def test_what_the_prompt_names_is_no_more_than_the_prompt_says_when_settings_come_again(
+        self, folder, manager, tiny_checkpoint, tmp_path
+    ):
+        write_lora(folder / "oil.safetensors", tiny_checkpoint)
+        given = {"prompt": "a fox <lora:ink:0.8>", "frames": 1, "steps": 4, "seed": 1}
+        made = build_job(
+            "text-to-video", given, model=str(tiny_checkpoint), loras=[f"{folder / 'oil.safetensors'}:0.5"]
+        )
+        video = list(run_job(made, manager))[-1].video
+        assert video.settings["loras"] == ["oil:0.5"]
+        assert video.settings["prompt_loras"] == ["ink:0.8"]
+        settings = replace(
+            Settings.read(video.save(tmp_path / "fox.mp4"), "text-to-video"),
+            model=str(tiny_checkpoint),
+            loras=(),
+            prompt_loras=[f"{folder / 'ink.safetensors'}:0.8"],
+        )
+        for prompt, weights in ((given["prompt"], [0.8]), ("a fox <lora:ink:0.3>", [0.3]), ("a fox", [])):
+            again = build_job("text-to-video", {"prompt": prompt}, settings=settings)
+            assert [adapter.weight for adapter in again.checkpoint.adapters] == weights
+        proof = build_job("text-to-video", {}, settings=settings, lora_tags=False)
+        assert [adapter.weight for adapter in proof.checkpoint.adapters] == [0.8]
+
     def test_the_whole_way(self, folder, manager, tiny_checkpoint):
         request = replace(ORDER, prompt=f"{WORDS} <lora:ink:0.8>")
-        adapters = tagged_adapters(request.prompt, (), folder)
+        adapters = tagged_adapters([request.prompt], (), folder)
         events = run_job(Job(request, Checkpoint(str(tiny_checkpoint), adapters=adapters)), manager)
         assert not [note for note in notes_of(events) if "left out" in note]
 

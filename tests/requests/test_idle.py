@@ -16,7 +16,7 @@ from text2video_zero.job import build_job
 from text2video_zero.models.catalogue import TOYLAND
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import DreamBoothRequest, InstructPix2PixRequest, TextToVideoRequest
-from text2video_zero.requests.idle import IDLE, idle_settings
+from text2video_zero.requests.idle import IDLE, idle_settings, unreached_keys
 
 CHANGED = {
     "pan_x": 0.125,
@@ -129,16 +129,33 @@ def test_one_sentence_for_each_reason_names_the_settings_as_they_are_labelled():
 def test_only_what_somebody_has_chosen_is_told():
     """Toyland's own settings are many, and a draft of its has no guidance."""
     for given in ({}, {"motion": False}, {"camera_keys": "3: zoom 1.2"}, {"resampling": "smooth"}):
-        assert not build_job("text-to-video", {"prompt": "a fox", **given}, model=TOYLAND.name).idle
+        assert not build_job("text-to-video", {"prompt": "a fox", **given}, model=TOYLAND.name).remarks
     for preset in ("draft", "balanced", "best", "paper"):
         for task, files in (
             ("text-to-video", {}),
             ("edge", {"clip": "a.mp4"}),
             ("instruct-pix2pix", {"clip": "a.mp4"}),
         ):
-            assert not build_job(task, {"prompt": "a fox", **files}, model=TOYLAND.name, preset=preset).idle
+            assert not build_job(task, {"prompt": "a fox", **files}, model=TOYLAND.name, preset=preset).remarks
+        beside = {"motion": False, "camera_keys": "3: zoom 1.2"}
+        job = build_job("text-to-video", {"prompt": "a fox", **beside}, model=TOYLAND.name, preset=preset)
+        assert job.remarks == "Camera key frames does nothing while Motion is off."
+    few_steps = {"prompt": "a fox", "speed": "4 steps", "motion": False}
+    assert not build_job("text-to-video", few_steps, model=TOYLAND.name).remarks
     asked = {"prompt": "a fox", "negative_prompt": "red"}
-    assert "Guidance scale is 1" in build_job("text-to-video", asked, model=TOYLAND.name, preset="draft").idle
+    assert "Guidance scale is 1" in build_job("text-to-video", asked, model=TOYLAND.name, preset="draft").remarks
+
+
+def test_key_frames_behind_the_last_frame_are_named():
+    keys = {"camera_keys": "8: right 0.2; 12: hold; 20: zoom 1", "storyboard": "4: a cat; 24: a dog"}
+    assert unreached_keys(text_to_video(**keys, frames=12)) == (
+        "Camera key frames: the video has 12 frames and does not come to frame 12, 20. "
+        "Storyboard: the video has 12 frames and does not come to frame 24."
+    )
+    assert not unreached_keys(text_to_video(**keys, frames=25))
+    assert not unreached_keys(DreamBoothRequest(prompt="a fox", clip="a.mp4"))
+    job = build_job("text-to-video", {"prompt": "a fox", "camera_keys": "8: zoom 2"}, model=TOYLAND.name)
+    assert "does not come to frame 8" in job.remarks
 
 
 def test_a_run_begins_with_it(manager, tiny_checkpoint):

@@ -121,13 +121,16 @@ def study_of(arguments: argparse.Namespace) -> Study:
         raise UserError(f"The task {task} begins with no clip: leave --clips out.")
     if arguments.clips and len(arguments.clips) != len(prompts):
         raise UserError(f"There are {len(arguments.clips)} clips for {len(prompts)} prompts: give one for each prompt.")
-    usual = ablation(task) if arguments.ablation else controls(task)
+    variants = tuple(read_variant(text, task) for text in arguments.variant)
+    values = read_values(arguments.set, task)
+    if arguments.clips and any("clip" in given for given in (values, *(variant.values for variant in variants))):
+        raise UserError("A clip is set beside --clips, which give one for each prompt: leave one of them out.")
     return Study(
         task=task,
         model=arguments.model,
         prompts=tuple(prompts),
-        variants=(*usual, *(read_variant(text, task) for text in arguments.variant)),
-        values=read_values(arguments.set, task),
+        variants=(*(ablation(task) if arguments.ablation else controls(task)), *variants),
+        values=values,
         folder=arguments.out,
         seeds=arguments.seeds,
         first_seed=arguments.first_seed,
@@ -171,6 +174,8 @@ def evaluate(arguments: argparse.Namespace, models: Models, measures: Sequence[M
         raise UserError(
             "--clip-shows is of use with --clip-model and a task that begins with a clip: leave it out, or give both."
         )
+    if arguments.video_shows and not arguments.clip_shows:
+        raise UserError("--video-shows is of use with --clip-shows: leave it out, or tell what the clips show.")
     flow = flow_of(arguments.flow)
     with ExitStack() as stack:
         measures = (Steadiness(), *_feature_measures(arguments, models, stack), *measures)

@@ -46,6 +46,15 @@ class RemadeVariant:
 
 Variant = SampledVariant | RemadeVariant
 
+# What all rows share, field -> where it is said; and what would be measured are frames that nobody has drawn.
+_NOT_SET_HERE = MappingProxyType(
+    {
+        "prompt": "give --prompt or --prompts",
+        "seed": "give --first-seed and --seeds",
+        "play_fps": "what is measured are the frames that are drawn",
+    }
+)
+
 
 def static(frames: np.ndarray, poses: Sequence[CameraPose]) -> np.ndarray:  # noqa: ARG001 - a `Remake`
     """The first frame, again and again."""
@@ -114,7 +123,10 @@ def read_variant(text: str, task: str) -> SampledVariant:
 
 
 def read_values(words: Sequence[str], task: str) -> dict[str, object]:
-    """Fields with their values, each written field=value; raises UserError for others than the task's."""
+    """Fields with their values, each written field=value.
+
+    Raises UserError for others than the task's, and for those that the study sets itself.
+    """
     specs = {name: spec for name, _, spec in REQUESTS[task].declarations()}
     values = {}
     for word in words:
@@ -122,6 +134,8 @@ def read_values(words: Sequence[str], task: str) -> dict[str, object]:
         name = name.replace("-", "_")
         if not equals or name not in specs:
             raise UserError(f"{word!r} sets no field of {task}: write field=value, with a field of {task} --help.")
+        if name in _NOT_SET_HERE:
+            raise UserError(f"{word!r} cannot be set for a variant: {_NOT_SET_HERE[name]}.")
         values[name] = _value(value, specs[name])
     return values
 

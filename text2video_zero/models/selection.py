@@ -74,8 +74,9 @@ def checkpoint_for(
     adapters: LoRAs on top.
     hub: who is asked what a Hub id is; None asks the usual one.
 
-    For instruct-pix2pix a model that is offered for text-to-video stands for the editor of its family;
-    any other is taken as an editor itself. Raises UserError where the family has nothing for the task.
+    For instruct-pix2pix a model that is offered for text-to-video stands for the editor of its family (see
+    `edited_instead`); any other is taken as an editor itself. Raises UserError where the family has nothing for the
+    task.
     """
     if task not in TASKS:
         raise UserError(f"The task {task!r} is not known: choose one of {', '.join(TASKS)}.")
@@ -112,6 +113,16 @@ def _editor_for(model: str, base: Checkpoint) -> Checkpoint:
             f"{' or '.join(known.name for known in offered_models('instruct-pix2pix'))}."
         )
     return replace(editor, adapters=base.adapters)
+
+
+def edited_instead(model: str) -> str:
+    """A sentence where edits are made by a network that has nothing of the model that is named; blank elsewhere."""
+    known, offered = known_model(model.strip()), offered_models("instruct-pix2pix")
+    bases = {(other.checkpoint.source, other.checkpoint.unet) for other in offered}
+    if known is None or (known.checkpoint.source, known.checkpoint.unet) in bases:
+        return ""
+    names = [other.name for other in offered if other.family == known.family]
+    return f"Edits are made by the editor of {names[0]}, which has nothing of {known.name}." if names else ""
 
 
 def family_of(checkpoint: Checkpoint, hub: Hub | None = None) -> str:
@@ -156,11 +167,12 @@ def _looks_like_a_model(path: Path) -> bool:
 
 
 def offered_models(task: str) -> tuple[KnownModel, ...]:
-    """The known models that a task can be run with; for dreambooth the styles come first."""
+    """The known models that a task can be run with; for dreambooth the styles come first, of editors each once."""
     styles = DREAMBOOTH_STYLES.values() if task == "dreambooth" else ()
     models = (*(style for style in styles if is_whole(style.checkpoint)), *KNOWN_MODELS.values())
     if task == "instruct-pix2pix":
-        return tuple(model for model in models if editor_of(model.family))
+        editors = {editor: model for model in reversed(models) if (editor := editor_of(model.family))}
+        return tuple(reversed(editors.values()))
     if task == "text-to-video":
         return models
     control = "edge" if task == "dreambooth" else task

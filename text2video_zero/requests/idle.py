@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from text2video_zero.requests.camera import read_camera_keys
 from text2video_zero.requests.instructed import InstructPix2PixRequest
-from text2video_zero.requests.text_to_video import STEADY
+from text2video_zero.requests.text_to_video import STEADY, TextToVideoRequest, read_storyboard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -76,6 +77,23 @@ def idle_settings(request: VideoRequest, chosen: Collection[str]) -> str:
             what = f"{', '.join(first)} and {last} do" if first else f"{last} does"
             sentences.append(f"{what} nothing while {labels[idle.other]} is {_told(getattr(request, idle.other))}.")
             left = [name for name in left if name not in names]
+    return " ".join(sentences)
+
+
+def unreached_keys(request: VideoRequest) -> str:
+    """Which key frames come after the last frame of the video, in sentences; blank for none."""
+    if not isinstance(request, TextToVideoRequest):
+        return ""
+    keys = {
+        "Camera key frames": [key.frame for key in read_camera_keys(request.camera_keys)],
+        "Storyboard": [frame for frame, _ in read_storyboard(request.storyboard)],
+    }
+    sentences = []
+    for label, frames in keys.items():
+        if behind := [str(frame) for frame in frames if frame >= request.frames]:
+            sentences.append(
+                f"{label}: the video has {request.frames} frames and does not come to frame {', '.join(behind)}."
+            )
     return " ".join(sentences)
 
 

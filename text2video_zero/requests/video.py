@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Self
 
+from text2video_zero.errors import UserError
 from text2video_zero.requests.fields import (
     BASICS,
     CLIP,
@@ -134,6 +135,14 @@ class VideoRequest(Request):
         "faster and a little less exact. 1 reuses nothing.",
         section=SAMPLING,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if 0 < self.play_fps < self.fps:
+            raise UserError(
+                f"Play at is {self.play_fps}, below the {self.fps} frames per second that are drawn: lower Frames per "
+                "second instead, or set it to 0."
+            )
 
     def with_concrete_seed(self) -> Self:
         """The same request with seed -1 replaced by a drawn one, so that the result can be made again."""
