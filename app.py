@@ -210,6 +210,7 @@ def launch_options(
     from tabs.look.theme import LOGIN, PAGE, STYLE, build_theme
     from tabs.tasks import CLIPS
 
+    examples = [path.name for path in CLIPS.rglob("*")]
     return {
         "theme": build_theme(),
         "css_paths": STYLE,
@@ -223,7 +224,7 @@ def launch_options(
                 Middleware(ProxyHeadersMiddleware, trusted_hosts=list(proxies)),
                 Middleware(Guard, hosts=hosts),
                 Middleware(Door, listeners=queue.listeners, limits=queue.limits),
-                *([Middleware(Uploads, kept=[path.name for path in CLIPS.rglob("*")])] if queue.limits else []),
+                *([Middleware(Uploads, presence=queue.presence, kept=examples)] if queue.limits else []),
                 Middleware(Head, title=TITLE, about=INTRODUCTION, style=LOGIN.read_text(encoding="utf-8")),
             ]
         },

@@ -1,34 +1,60 @@
-"""Who comes next: visitors take turns, and each has her own jobs in the order that she likes."""
+"""Jobs of the queue and who comes next: visitors take turns, and each has her own in the order that she likes."""
 
 from __future__ import annotations
 
 import bisect
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from serving.jobs import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from serving.store import JobFolder
+    from text2video_zero.job import Job
 
-class Waiting(Protocol):
-    """What waits: whose it is, who has asked for it as far as turns go, and in which round its turn comes."""
 
-    turn: int
+class Entry:
+    """A job of the queue and how it stands.
+
+    forms: in which a finished video is kept.  standing: replaced as a whole, by the queue alone.
+    address: from which it was asked for, blank where that does not matter.
+    turn: the round in which it is made; in each round every visitor has one job.
+    watchers: how many wait for it.  seen: when somebody last did, in seconds of the monotonic clock.
+    """
+
+    def __init__(
+        self, folder: JobFolder, forms: tuple[str, ...], standing: Standing | None = None, address: str = ""
+    ) -> None:
+        self.folder = folder
+        self.forms = forms
+        self.standing = standing or Standing()
+        self.address = address
+        self.turn = 0
+        self.watchers = 0
+        self.seen = time.monotonic()
+        self.stop_asked = threading.Event()
+        self.lock: int | None = None  # file descriptor, while the job is this program's to finish
+
+    @property
+    def job(self) -> Job:
+        """What was asked."""
+        return self.folder.job
 
     @property
     def owner(self) -> str:
-        """The owner, who alone sees it."""
-        ...
+        """Who alone sees it; blank where one person serves the page for herself."""
+        return self.folder.owner
 
     @property
     def visitor(self) -> str:
-        """Who takes turns: an owner by any of her names."""
-        ...
+        """Who has a place of her own in each round: all of one address together, since a name costs nothing."""
+        return self.address or self.owner
 
 
-Entry = TypeVar("Entry", bound=Waiting)
-
-
-class WaitingLine(Generic[Entry]):
+class WaitingLine:
     """Jobs that have not begun. Whoever has it locks it.
 
     Start-time fair queueing: each job of a visitor stands one round behind the one before it, and the least round is

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from serving.estimates import Pace
 from serving.jobs import Done, Failed, Interrupted, Queued, Running, Standing, Stopped, Stopping, explained
 from serving.limits import Asked, Listeners, without_folders
-from serving.line import WaitingLine
+from serving.line import Entry, WaitingLine
+from serving.presence import Presence
 from serving.store import FORMS
 from text2video_zero.errors import UserError
 from text2video_zero.events import ClipFrames, ControlMaps, Finished, Notice, Progress
@@ -67,44 +68,6 @@ def complete(
         yield from folder.save(video, forms)
 
 
-class Entry:
-    """A job of the queue and how it stands.
-
-    forms: in which a finished video is kept.  standing: replaced as a whole, by the queue alone.
-    address: from which it was asked for, blank where that does not matter.
-    turn: the round in which it is made; in each round every visitor has one job.
-    watchers: how many wait for it.  seen: when somebody last did, in seconds of the monotonic clock.
-    """
-
-    def __init__(
-        self, folder: JobFolder, forms: tuple[str, ...], standing: Standing | None = None, address: str = ""
-    ) -> None:
-        self.folder = folder
-        self.forms = forms
-        self.standing = standing or Standing()
-        self.address = address
-        self.turn = 0
-        self.watchers = 0
-        self.seen = time.monotonic()
-        self.stop_asked = threading.Event()
-        self.lock: int | None = None  # file descriptor, while the job is this program's to finish
-
-    @property
-    def job(self) -> Job:
-        """What was asked."""
-        return self.folder.job
-
-    @property
-    def owner(self) -> str:
-        """Who alone sees it; blank where one person serves the page for herself."""
-        return self.folder.owner
-
-    @property
-    def visitor(self) -> str:
-        """Who has a place of her own in each round: all of one address together, since a name costs nothing."""
-        return self.address or self.owner
-
-
 class JobQueue:
     """Jobs one after the other on the workers of a runner, in turn for each visitor; they outlive whoever asked.
 
@@ -123,7 +86,7 @@ class JobQueue:
         """Nothing runs before `open`; jobs can be submitted before.
 
         pace: how fast this machine is known to be.
-        patience: seconds that a job goes on with nobody watching; None is for ever.
+        patience: seconds that a job goes on when its owner has left and nobody watches it; None is for ever.
         limits: of one visitor; None where the page is one's own.
         """
         self.runner = runner
@@ -132,9 +95,10 @@ class JobQueue:
         self._patience = patience
         self.limits = limits
         self.listeners = Listeners()
+        self.presence = Presence()
         self._asked = Asked()
         self._entries: dict[str, Entry] = {}  # by the job's id, in the order in which they were asked for
-        self._line = WaitingLine[Entry]()
+        self._line = WaitingLine()
         self._changed = threading.Condition()
         self._workers: list[threading.Thread] = []
         self._closed = False
@@ -330,8 +294,11 @@ class JobQueue:
         self._changed.notify()
 
     def _is_forsaken(self, entry: Entry) -> bool:
-        """Whether nobody has waited for a job for longer than this queue is patient."""
-        return self._patience is not None and not entry.watchers and time.monotonic() - entry.seen > self._patience
+        """Whether nobody has waited for a job for longer than this queue is patient, and its owner is not here."""
+        if self._patience is None or entry.watchers:
+            return False
+        since = time.monotonic() - self._patience
+        return entry.seen < since and self.presence.seen(entry.owner) < since
 
     def _work(self) -> None:
         while (entry := self._next()) is not None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from serving.presence import Presence
+
 LOG = logging.getLogger(__name__)
 
 GRACE_SECONDS = 60.0
@@ -33,13 +35,13 @@ _ASKING = ("/queue/join", "/run/predict")
 class Uploads:
     """ASGI middleware: notes which session names which upload, and removes it when the last of them has gone.
 
+    presence: learns which sessions are there.
     kept: names of files that stay, whoever named them: an example's clip lies where the same clip is uploaded to.
     """
 
-    def __init__(self, app: ASGIApp, kept: Collection[str] = ()) -> None:
-        self._app, self._kept = app, frozenset(kept)
+    def __init__(self, app: ASGIApp, presence: Presence, kept: Collection[str] = ()) -> None:
+        self._app, self._presence, self._kept = app, presence, frozenset(kept)
         self._named: defaultdict[str, set[str]] = defaultdict(set)  # by session
-        self._beats: defaultdict[str, int] = defaultdict(int)  # connections that say that a session is there
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,11 +57,10 @@ class Uploads:
             await self._app(scope, receive, send)
 
     async def _while_there(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
-        self._beats[session] += 1
         try:
-            await self._app(scope, receive, send)
+            with self._presence.beating(session):
+                await self._app(scope, receive, send)
         finally:
-            self._beats[session] -= 1
             leaving = asyncio.create_task(self._left(session))
             self._leaving.add(leaving)
             leaving.add_done_callback(self._leaving.discard)
@@ -67,9 +68,8 @@ class Uploads:
     async def _left(self, session: str) -> None:
         """Remove what only a session named, unless it is back within a moment."""
         await asyncio.sleep(GRACE_SECONDS)
-        if self._beats[session]:
+        if self._presence.is_there(session):
             return
-        del self._beats[session]
         named = self._named.pop(session, set())
         for name in named.difference(*self._named.values()):
             try:

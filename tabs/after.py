@@ -23,7 +23,7 @@ from text2video_zero.requests.video import MOST_FRAMES
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from serving.queue import Entry
+    from serving.line import Entry
     from tabs.run import Run
     from text2video_zero.requests import VideoRequest
 

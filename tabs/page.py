@@ -22,8 +22,9 @@ from text2video_zero.requests import InstructPix2PixRequest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from serving.line import Entry
     from serving.menu import ModelMenu
-    from serving.queue import Entry, JobQueue
+    from serving.queue import JobQueue
 
 
 MAKE_VISITOR = """(known) => known || [...crypto.getRandomValues(new Uint8Array(16))]
@@ -67,7 +68,8 @@ def build_page(
 def _connect_arrival(services: Services, runs: Mapping[str, Run]) -> None:
     """Whoever comes to the page, or comes back, sees what was made, and each tab follows what it followed last."""
 
-    def arrive(visitor: str | None, *jobs: Any) -> Update:
+    def arrive(visitor: str | None, request: gr.Request, *jobs: Any) -> Update:
+        services.arrived(visitor, request)
         owner = services.owner(visitor)
         page: Update = {services.strip.made: services.strip.listed(owner)}
         for run, ids in zip(runs.values(), jobs, strict=True):

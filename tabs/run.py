@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from serving.jobs import Standing
-    from serving.queue import Entry
+    from serving.line import Entry
     from tabs.parts.controls import Controls
     from tabs.parts.result import Result
     from tabs.services import Services

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     import gradio as gr
 
+    from serving.line import Entry
     from serving.menu import ModelMenu
-    from serving.queue import Entry, JobQueue
+    from serving.queue import JobQueue
     from tabs.parts.strip import Strip
     from text2video_zero.job import Job
     from text2video_zero.prompts.counting import TokenCount
@@ -48,6 +49,11 @@ class Services:
         """Where a request comes from; blank where one person alone sees the page."""
         return network_of(request.client.host) if self.shared and request and request.client else ""
 
+    def arrived(self, visitor: str | None, request: gr.Request | None) -> None:
+        """A visitor is at the page that a request comes from: her jobs go on while it is open, whatever it shows."""
+        if visitor and request and request.session_hash:
+            self.queue.presence.note(request.session_hash, self.owner(visitor))
+
     def room(self, visitor: str | None, request: gr.Request | None) -> int:
         """How many jobs the queue takes now of a visitor."""
         return self.queue.room(self.owner(visitor), self.address(request))
@@ -62,6 +68,7 @@ class Services:
         """Put a visitor's job into the queue; raises UserError where there is no room, or no visitor yet."""
         if self.shared and not visitor:
             raise UserError("The page is not ready yet: load it again.")
+        self.arrived(visitor, request)
         try:
             return self.queue.submit(job, self.owner(visitor), forms, address=self.address(request))
         except UserError as error:

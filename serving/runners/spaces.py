@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from model_manager import ModelManager
     from serving.limits import Limits
-    from serving.queue import Entry
+    from serving.line import Entry
     from serving.store import JobStore
     from text2video_zero.events import Event
     from text2video_zero.job import Job

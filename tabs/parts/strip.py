@@ -15,7 +15,8 @@ from text2video_zero.models.catalogue import origin_of
 
 if TYPE_CHECKING:
     from serving.jobs import State
-    from serving.queue import Entry, JobQueue
+    from serving.line import Entry
+    from serving.queue import JobQueue
 
 TITLE = "What was made"
 MOST_SHOWN = 24

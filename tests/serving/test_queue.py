@@ -98,6 +98,14 @@ def watch(queue, entry, kind=Done):
     return asyncio.run(until(queue, entry, kind))
 
 
+def unwatched(entry):
+    """Wait for the end of a job without being somebody who waits for it."""
+    until = time.monotonic() + 60
+    while not entry.standing.is_over:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("maps_only", [True, False])
 def test_stop_is_heard_while_a_clip_that_takes_long_is_opened(queue, tiny_checkpoint, tiny_controlnets, maps_only):
     """Showing its control map, and making a video of it; the process that decodes ends too."""
@@ -315,6 +323,21 @@ def test_a_shared_machine_works_only_for_those_who_wait(manager, store, job, pat
     assert isinstance(first.standing.state, Done)
     assert isinstance(last.standing.state, Done)
     assert isinstance(left.standing.state, Done if patience else Stopped)
+
+
+def test_nobody_has_left_whose_page_is_open_whatever_it_shows(manager, store, job):
+    queue = JobQueue(LocalRunner(lambda: manager), store, patience=0.0)
+    queue.presence.note("her page", "ann")
+    with queue.presence.beating("her page"):
+        hers, his = queue.submit(job(), "ann"), queue.submit(job(), "bob")
+        queue.open()
+        unwatched(hers)
+    after = queue.submit(job(), "ann")
+    unwatched(after)
+    queue.close()
+    assert isinstance(hers.standing.state, Done)
+    assert isinstance(his.standing.state, Stopped)
+    assert isinstance(after.standing.state, Stopped)
 
 
 def test_who_waits_for_several_waits_for_the_last_too(manager, store, job):

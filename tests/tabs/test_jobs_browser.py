@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from PIL import Image
 
+from serving.jobs import Queued, Running, Stopped
+from serving.limits import Limits
 from tests.browsing import NEEDS_CHROMIUM, keep, opened, playing, sync_api
 from tests.served import UnhurriedRunner, served
 
@@ -158,6 +161,35 @@ def test_visitors_who_do_not_know_one_another_see_their_own_alone(browser, tmp_p
         for page, prompt in ((hers, "a red fox"), (his, "a blue cat")):
             page.reload()
             sync_api.expect(page.locator(f"{STRIP} li p")).to_have_text([prompt])
+
+
+def test_who_looks_at_an_earlier_video_has_not_left_and_who_closes_the_page_has(browser, tmp_path):
+    queues, limits = [], Limits(steps=900)
+    shared = {"shared": True, "limits": limits, "patience": 1.0, "queues": queues, "runner": UnhurriedRunner(0.1)}
+    with served("toyland", tmp_path, **shared) as address:
+        with opened(browser, address, width=1280, height=900) as page:
+            cards = page.locator(f"{STRIP} li")
+            ask(page, "a panda", frames=1)
+            tell(page, "Done in")
+            ask(page, "a fox", steps=900)
+            sync_api.expect(cards.filter(has_text="a fox")).to_contain_text("is being made")
+            ask(page, "a horse", steps=900)
+            sync_api.expect(cards).to_have_count(3)
+            cards.filter(has_text="a panda").locator("[data-act=show]").click()
+            tell(page, "Done in")
+            time.sleep(5)  # much longer than the queue is patient
+            fox, horse = (
+                entry for entry in queues[0]._entries.values() if entry.job.request.prompt in {"a fox", "a horse"}
+            )
+            assert isinstance(fox.standing.state, Running)
+            assert isinstance(horse.standing.state, Queued)
+            assert page.errors == []
+        until = time.monotonic() + 60
+        while not (fox.standing.is_over and horse.standing.is_over):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert isinstance(fox.standing.state, Stopped)
+        assert isinstance(horse.standing.state, Stopped)
 
 
 def bring(page, prompts):

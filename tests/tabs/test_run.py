@@ -267,7 +267,7 @@ def test_another_of_a_visitor_s_videos_is_hers_and_counts_for_her_address(tmp_pa
         for one in page.fns.values()
         if isinstance(getattr(one.fn, "__self__", None), AfterRun) and one.fn.__self__.run is run
     )
-    click = SimpleNamespace(client=SimpleNamespace(host="198.51.100.7"))
+    click = SimpleNamespace(client=SimpleNamespace(host="198.51.100.7"), session_hash="her page")
     job = build_job("text-to-video", {"prompt": "a fox", "frames": 16}, model="toyland")
     entry = run.services.submitted(job, "ann", click)
     entry.standing = Standing(Done(1.0), stored=Stored({".mp4": "a.mp4"}, {}))

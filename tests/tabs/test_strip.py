@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from serving.jobs import Done, Failed, Interrupted, Queued, Running, Standing, Stopped
-from serving.queue import Entry, JobQueue
+from serving.line import Entry
+from serving.queue import JobQueue
 from serving.store import FORMS, JobStore
 from tabs.parts.strip import (
     AGAIN,
