@@ -90,6 +90,10 @@ class WaitingLine:
         self.remove(entry)
         self._round = entry.turn
 
+    def all(self) -> list[Entry]:
+        """Everybody's jobs, the next one first."""
+        return list(self._entries)
+
     def of(self, owner: str) -> list[Entry]:
         """An owner's jobs, the next one first."""
         return [entry for entry in self._entries if entry.owner == owner]

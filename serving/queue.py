@@ -135,9 +135,11 @@ class JobQueue:
         if self.limits:
             self.limits.check(job)
         self._check_room(owner, address)
+        self._keep_unfinished()
         entry = Entry(self._store.add(job, owner), forms, address=address)
         try:
             with self._changed:
+                self._drop_forgotten()
                 self._check_room(owner, address)  # while the clip was copied, others came
                 entry.lock = entry.folder.claim()
                 self._entries[job.id] = entry
@@ -150,6 +152,20 @@ class JobQueue:
             raise
         return entry
 
+    def _keep_unfinished(self) -> None:
+        """The store may not forget a job that waits or runs, however long."""
+        with self._changed:
+            unfinished = [entry for entry in self._entries.values() if not entry.standing.is_over]
+        for entry in unfinished:
+            entry.folder.touch()
+
+    def _drop_forgotten(self) -> None:
+        """Let go of the jobs that the store has forgotten."""
+        for entry in list(self._entries.values()):
+            if entry.standing.is_over and not entry.folder.path.is_dir():
+                del self._entries[entry.job.id]
+                self._release(entry)
+
     def _check_room(self, owner: str, address: str) -> None:
         if self.room(owner, address) < 1:
             raise UserError("The queue takes no more of yours now: wait a minute, or until some videos are made.")
@@ -161,6 +177,7 @@ class JobQueue:
     def room(self, owner: str, address: str = "") -> int:
         """How many more jobs the queue takes now of an owner, who asks from an address."""
         with self._changed:
+            self._stop_forsaken()
             unfinished = [entry for entry in self._entries.values() if not entry.standing.is_over]
             room = MOST_UNFINISHED - len(unfinished)
             if self.limits is None:
@@ -252,6 +269,12 @@ class JobQueue:
             self._release(entry)
         self._store.remove(entry.folder)
 
+    def _stop_forsaken(self) -> None:
+        """Take out what waits for nobody: a turn that its owner has paused never comes, nor tells that she has left."""
+        for entry in self._line.all():
+            if self._is_forsaken(entry):
+                self.stop(entry)
+
     async def watched(
         self, entry: Entry, wanted: Callable[[], bool] = lambda: True
     ) -> AsyncGenerator[tuple[Standing, int | None]]:
@@ -286,6 +309,7 @@ class JobQueue:
             for entry in entries:
                 entry.watchers -= 1
                 entry.seen = time.monotonic()
+                self._drop_preview(entry)
 
     def _line_up(self, entry: Entry) -> None:
         self._line.add(
@@ -359,6 +383,13 @@ class JobQueue:
                     LOG.warning("How %s ended could not be written down: %s", entry.folder.path, error)
                 self._release(entry)
             entry.standing = dataclasses.replace(entry.standing, state=state)
+            self._drop_preview(entry)
+
+    def _drop_preview(self, entry: Entry) -> None:
+        """Keep no preview of a job that is over once nobody looks at it: they are megabytes, of each job of a day."""
+        with self._changed:
+            if entry.standing.is_over and not entry.watchers:
+                entry.standing = dataclasses.replace(entry.standing, preview=None)
 
     def _release(self, entry: Entry) -> None:
         if entry.lock is not None:

@@ -135,6 +135,11 @@ class JobFolder:
         if not self.with_settings:
             (self.path / REQUEST).unlink(missing_ok=True)
 
+    def touch(self) -> None:
+        """Count its age from now."""
+        with suppress(OSError):  # it went; the job tells so when its turn comes
+            (self.path / STATE).touch()
+
     def standing(self) -> Standing:
         """How the job stands, as the files tell: of one that is not over, that the program ended before it.
 

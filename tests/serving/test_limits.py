@@ -282,7 +282,7 @@ class TestOnAServer:
     @classmethod
     def address(cls, tmp_path_factory, queues):
         folder, limits = tmp_path_factory.mktemp("outputs"), Limits(waiting=3, neighbours=1)
-        with served("toyland", folder, shared=True, limits=limits, patience=0.0, queues=queues) as url:
+        with served("toyland", folder, shared=True, limits=limits, patience=1.0, queues=queues) as url:
             yield url
 
     @pytest.fixture(scope="class")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
+import os
 import secrets
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from serving.jobs import Done, Failed, Interrupted, Queued, Running, Stopped, St
 from serving.limits import Limits
 from serving.queue import PROGRESS_SECONDS, JobQueue
 from serving.runners.local import LocalRunner
-from serving.store import JobStore
+from serving.store import STATE, JobStore
 from tests.media.clip_files import CASES, hung_decoder
 from text2video_zero.errors import UserError
 from text2video_zero.events import Notice, Progress
@@ -174,7 +175,8 @@ def test_a_job_goes_from_the_queue_to_its_video_with_nobody_watching(queue, job)
     assert any(isinstance(standing.state, Running) for standing, _ in seen)
     assert set(second.standing.stored.files) == {".mp4", ".gif", ".webm", ".zip", ".png"}
     assert second.folder.poster.is_file()
-    assert second.standing.preview is not None
+    assert any(standing.preview is not None for standing, _ in seen)
+    assert first.standing.preview is second.standing.preview is None  # nobody looks at them any longer
     assert any("CPU" in note for note in second.standing.notes)
 
 
@@ -307,10 +309,11 @@ def test_a_program_that_is_killed_loses_a_step_and_the_next_one_makes_the_same_v
     assert videos[0] == videos[1]
 
 
-@pytest.mark.parametrize("patience", [0.0, 3600.0])
+@pytest.mark.parametrize("patience", [60.0, 3600.0])
 def test_a_shared_machine_works_only_for_those_who_wait(manager, store, job, patience):
     queue = JobQueue(LocalRunner(lambda: manager), store, patience=patience)
     first, left, last = (queue.submit(job(), owner) for owner in ("ann", "bob", "ann"))
+    left.seen -= 100
 
     async def wait():
         watching = [asyncio.create_task(until(queue, entry, Done)) for entry in (first, last)]
@@ -322,7 +325,7 @@ def test_a_shared_machine_works_only_for_those_who_wait(manager, store, job, pat
     queue.close()
     assert isinstance(first.standing.state, Done)
     assert isinstance(last.standing.state, Done)
-    assert isinstance(left.standing.state, Done if patience else Stopped)
+    assert isinstance(left.standing.state, Done if patience > 100 else Stopped)
 
 
 def test_nobody_has_left_whose_page_is_open_whatever_it_shows(manager, store, job):
@@ -341,14 +344,45 @@ def test_nobody_has_left_whose_page_is_open_whatever_it_shows(manager, store, jo
 
 
 def test_who_waits_for_several_waits_for_the_last_too(manager, store, job):
-    queue = JobQueue(LocalRunner(lambda: manager), store, patience=0.0)
+    queue = JobQueue(LocalRunner(lambda: manager), store, patience=60.0)
     first, last = queue.submit(job(), "ann"), queue.submit(job(), "ann")
     with queue.awaited([first, last]):
+        first.seen = last.seen = time.monotonic() - 100
         queue.open()
         watch(queue, first)
         watch(queue, last, Done | Stopped)
     queue.close()
     assert isinstance(last.standing.state, Done)
+
+
+def test_what_somebody_who_left_has_paused_ends_and_leaves_its_place_to_others(manager, store, job):
+    limits = Limits(waiting=2, neighbours=1)
+    queue = JobQueue(LocalRunner(lambda: manager), store, patience=60.0, limits=limits)
+    entries = [queue.submit(job(), "ann", address="198.51.100.7") for _ in range(2)]
+    queue.pause("ann")
+    queue.presence.note("her page", "ann")
+    for entry in entries:
+        entry.seen -= 100
+    with queue.presence.beating("her page"):
+        assert queue.room("bob", "198.51.100.7") == 0
+    queue.presence._sessions["her page"].seen -= 100
+    assert queue.room("bob", "198.51.100.7") == 2
+    assert [entry.folder.standing().state for entry in entries] == [Stopped(), Stopped()]
+    assert not queue.is_paused("ann")
+
+
+def test_a_job_in_the_queue_keeps_its_folder_and_what_is_forgotten_leaves_the_memory(manager, tmp_path, job):
+    store = JobStore(tmp_path, keep_seconds=3600.0)
+    queue = JobQueue(LocalRunner(lambda: manager), store, limits=Limits())
+    waits, over, newly_over = (queue.submit(job(), "ann") for _ in range(3))
+    queue.stop(over)
+    queue.stop(newly_over)
+    for entry in (waits, over):
+        os.utime(entry.folder.path / STATE, (0, 0))
+    last = queue.submit(job(), "bob")
+    assert waits.folder.path.is_dir()
+    assert not over.folder.path.exists()
+    assert list(queue._entries.values()) == [waits, newly_over, last]
 
 
 def test_a_job_that_somebody_goes_on_with_is_not_forsaken_however_old(manager, store, job):
