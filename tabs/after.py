@@ -17,11 +17,13 @@ from tabs.run import followed
 from text2video_zero.errors import UserError
 from text2video_zero.job import Job, Settings
 from text2video_zero.media.settings import read_settings
+from text2video_zero.models.selection import checkpoint_for
+from text2video_zero.requests import ControlledRequest
 from text2video_zero.requests.fields import SEED_LIMIT
 from text2video_zero.requests.video import MOST_FRAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from serving.line import Entry
     from tabs.run import Run
@@ -105,11 +107,14 @@ def connect_loader(loader: gr.UploadButton, runs: Mapping[str, Run]) -> None:
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error
         model, emptied = _model_of(settings, runs[task]), {"start_picture": NO_FILE}
+        for sentence in _left_out(settings, runs[task], model):
+            gr.Warning(sentence)
         if picture := settings.values.get("start_picture"):
             gr.Warning(
                 f"The video began with the picture {Path(str(picture)).name}: choose it as the start picture again."
             )
-        return runs[task].controls.filled(settings.values, model, settings.loras, emptied, show=True)
+        made = dataclasses.replace(settings, model=model)
+        return runs[task].controls.filled(settings.values, model, settings.loras, emptied, made=made, show=True)
 
     forms = [state for run in runs.values() for state in (run.controls.states.refill, run.controls.states.brought)]
     loader.upload(fill, loader, forms, preprocess=False, **IN_TURN)
@@ -125,6 +130,28 @@ def _model_of(settings: Settings, run: Run) -> str | None:
         gr.Warning(str(error))
         return None
     return model
+
+
+def _left_out(settings: Settings, run: Run, model: str | None) -> Iterator[str]:
+    """What of an earlier video the form cannot ask for, in sentences.
+
+    model: as the form will have it; None where it stays as it is.
+    """
+    if settings.loras and run.controls.loras is None:
+        loras = ", ".join(settings.loras)
+        yield f"The video was made with LoRAs ({loras}), which are not offered here: without them it will be another."
+    if not settings.controlnet:
+        return
+    try:
+        control = str(settings.values.get("control", "edge"))
+        usual = checkpoint_for(run.request.task, model or run.services.menu.default, control=control).controlnet
+    except UserError:  # the run tells it
+        usual = None
+    if issubclass(run.request, ControlledRequest) and not settings.has_controlnet(usual):
+        yield (
+            f"The video was made with the ControlNet {settings.controlnet!r}, which only the command line takes: with "
+            "the one of the form's model it will be another."
+        )
 
 
 def _settings_in(path: Path, tasks: Collection[str]) -> tuple[str, Settings]:

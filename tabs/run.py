@@ -19,9 +19,9 @@ import gradio as gr
 
 from tabs.form import IN_TURN, QUIETLY, Update, given, path_typed
 from tabs.look import display
-from tabs.parts.controls import MOST_OF_EACH
+from tabs.parts.controls import MOST_OF_EACH, remade
 from text2video_zero.errors import UserError
-from text2video_zero.job import build_job, fields_with_defaults
+from text2video_zero.job import NO_SETTINGS, build_job, fields_with_defaults
 from text2video_zero.requests.fields import BASICS, FILES
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tabs.parts.controls import Controls
     from tabs.parts.result import Result
     from tabs.services import Services
-    from text2video_zero.job import Job
+    from text2video_zero.job import Job, Settings
     from text2video_zero.requests import FieldSpec, Request
 
 ASK_FIRST_SECONDS = 5 * 60
@@ -132,6 +132,7 @@ class Run:
                 **controls.batch,
                 "visitor": self.services.visitor,
                 "jobs": controls.states.jobs,
+                "brought": controls.states.brought,
             },
             outputs=[controls.states.followed, self.result.status, controls.buttons.question],
             js=f"(...values) => forms.keep({kept}, values)",
@@ -153,8 +154,11 @@ class Run:
             **QUIETLY,
         )
 
-    def job(self, model: str, values: Mapping[str, Any]) -> Job:
-        """The job that the values of the page or of a program ask for; raises UserError where they are amiss."""
+    def job(self, model: str, values: Mapping[str, Any], made: Settings = NO_SETTINGS) -> Job:
+        """The job that the values of the page or of a program ask for; raises UserError where they are amiss.
+
+        made: how the video was made that these values are of.
+        """
         fields = given(self.request, values)
         for name in fields_with_defaults(self.request.task):
             if fields.get(name, "") is None:  # left out by a program
@@ -168,6 +172,7 @@ class Run:
             fields,
             model=model,
             loras=loras,
+            settings=made,
             lora_tags=self.services.menu.free,
             maps_only=self.maps_only,
         )
@@ -181,6 +186,7 @@ class Run:
         room: jobs that the queue takes at most.
         """
         more, each = str(values.pop("more_prompts") or "").splitlines(), values.pop("each")
+        brought = values.pop("brought", None)
         if not isinstance(each, int) or not 1 <= each <= MOST_OF_EACH:
             raise UserError(f"Videos of each is {each!r}: give a whole number from 1 to {MOST_OF_EACH}.")
         prompts = [values["prompt"], *(line for line in more if line.strip())]
@@ -190,7 +196,8 @@ class Run:
         seeds = [seed + number if isinstance(seed, int) and seed >= 0 else seed for number in range(each)]
         if self.maps_only:
             prompts, seeds = prompts[:1], seeds[:1]
-        return [self.job(model, values | {"prompt": prompt, "seed": seed}) for prompt in prompts for seed in seeds]
+        asked = [values | {"prompt": prompt, "seed": seed} for prompt in prompts for seed in seeds]
+        return [self.job(model, one, remade(brought, one)) for one in asked]
 
     def start(
         self,

@@ -117,12 +117,16 @@ class Settings:
             "another model."
         )
 
+    def has_controlnet(self, source: str | None) -> bool:
+        """Whether it names this ControlNet, a folder, a file or a Hub id."""
+        return source is not None and self.controlnet == short_name(source)
+
     def usable_controlnet(self, usual: str | None) -> str | None:
         """The ControlNet, as `build_job` takes it; raises UserError where it names one that is not here.
 
         usual: the one that the model has without being asked.
         """
-        if self.controlnet is None or (usual is not None and self.controlnet == short_name(usual)):
+        if self.controlnet is None or self.has_controlnet(usual):
             return usual
         local = next((path for path in MODELS_FOLDER.glob("*") if short_name(str(path)) == self.controlnet), None)
         if local is None and not HUB_ID.fullmatch(at_revision(checked_name(self.controlnet))[0]):

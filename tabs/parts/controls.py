@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from tabs.form import IN_TURN, Update, path_of, shown
+from text2video_zero.job import NO_SETTINGS, Settings
 from text2video_zero.models.adapters import written
 from text2video_zero.models.catalogue import origin_of
 from text2video_zero.models.speeds import is_of_speed
@@ -54,7 +55,8 @@ class States:
 
     followed: what the page follows: ids of jobs, and since when.  jobs: the same ids, as the browser keeps them.
     refill: values that the form is to have, and since when; whether its tab is to be opened.
-    brought: the files that the form is to have, and since when; on the server, as no browser may name a path.
+    brought: the files that the form is to have, how the video was made that fills it (`made_of`), and since when; on
+        the server, as no browser may name a path.
     """
 
     followed: gr.State
@@ -114,7 +116,8 @@ class Controls:
         given, _ = parted([one for one in added if not is_of_speed(one, speed)], prompts_of(job.request))
         loras = [written(adapter) for adapter in given]
         files = {name: job.request.files.get(name, NO_FILE) for name in self.files}
-        return self.filled(job.request.to_dict(), model, loras, files, show=True)
+        made = Settings(job.request.to_dict(), model, weights=job.weights, picture=job.picture)
+        return self.filled(made.values, model, loras, files, made=made, show=True)
 
     def filled(
         self,
@@ -123,6 +126,7 @@ class Controls:
         loras: Sequence[str] | None = None,
         files: Mapping[str, str] = MappingProxyType({}),
         *,
+        made: Settings = NO_SETTINGS,
         show: bool = False,
     ) -> Update:
         """Ask for the form with these values of fields; others stay as they are.
@@ -132,13 +136,14 @@ class Controls:
         model, loras: None leaves what is chosen. Loras are as `read_adapter` reads them.
         files: field -> a path that the page may read, or NO_FILE; what it leaves out stays as it is: the paths among
             the values are of another machine or day.
+        made: how the video was made that all this is of.
         show: open the tab, too.
         """
         asked = self.values_of(values, model, loras)
         page: Update = {self.states.refill: {"values": asked, "show": show, "since": time.monotonic()}}
         brought = {name: path for name, path in files.items() if name in self.files}
-        if brought:
-            page[self.states.brought] = {"files": brought, "since": time.monotonic()}
+        if brought or made != NO_SETTINGS:
+            page[self.states.brought] = {"files": brought, "made": made_of(made), "since": time.monotonic()}
         return page
 
     def values_of(
@@ -169,6 +174,29 @@ class Controls:
         """What can be filled by its name: every value but the files, and the chips by their ids."""
         rows = {str(chips.radio.elem_id): chips.radio for chips in self.chips}
         return {name: widget for name, widget in self.inputs.items() if name not in self.files} | rows
+
+
+def made_of(settings: Settings) -> dict[str, Any]:
+    """What is remembered of how a video was made, so that it can be told when another one would come of it."""
+    prompt, seed = (settings.values.get(name) for name in ("prompt", "seed"))
+    return {
+        "prompt": prompt,
+        "seed": seed,
+        "model": settings.model,
+        "weights": settings.weights,
+        "picture": settings.picture,
+    }
+
+
+def remade(brought: Mapping[str, Any] | None, values: Mapping[str, Any]) -> Settings:
+    """The model, the weights and the picture of the video that filled the form, for `build_job`.
+
+    Nothing is known where prompt or seed are no longer its own: another video is wanted then.
+    """
+    made = brought["made"] if brought else made_of(NO_SETTINGS)
+    if any(made[name] is None or made[name] != values[name] for name in ("prompt", "seed")):
+        return NO_SETTINGS
+    return Settings(model=made["model"], weights=made["weights"], picture=made["picture"])
 
 
 def build_buttons(request: type[Request]) -> Buttons:

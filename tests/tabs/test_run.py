@@ -151,21 +151,60 @@ def test_a_job_without_a_picture_takes_the_one_in_the_form_away(run):
     assert filled[run.controls.fields["start_picture"]]["value"] is None
 
 
+def loaded(page, folder, settings):
+    """What the page is told once somebody has brought a file of settings."""
+    written = folder / "made.json"
+    written.write_text(json.dumps(settings))
+    fill = next(function.fn for function in page.fns.values() if getattr(function.fn, "__qualname__", "") == LOADER)
+    return fill({"path": str(written)})
+
+
 def test_settings_of_a_file_fill_in_no_picture_of_this_machine_and_ask_for_it(page, tmp_path, monkeypatch):
     warned = []
     monkeypatch.setattr(gr, "Warning", warned.append)
     run = run_of(page, "text-to-video")
-    written = tmp_path / "made.json"
     request = {"prompt": "a fox", "start_picture": "/etc/hostname.png", "start_strength": 0.4}
-    written.write_text(json.dumps({"task": "text-to-video", "request": request}))
-    fill = next(function.fn for function in page.fns.values() if getattr(function.fn, "__qualname__", "") == LOADER)
-    asked = fill({"path": str(written)})
+    asked = loaded(page, tmp_path, {"task": "text-to-video", "request": request})
     brought = run.controls.bring(asked[run.controls.states.brought])
     assert brought[run.controls.fields["start_picture"]]["value"] is None
     values = asked[run.controls.states.refill]["values"]
     assert values["start_strength"] == 0.4
     assert "start_picture" not in values
     assert warned == ["The video began with the picture hostname.png: choose it as the start picture again."]
+
+
+def test_what_the_form_cannot_ask_for_of_a_file_s_settings_is_told(page, tmp_path, monkeypatch):
+    warned = []
+    monkeypatch.setattr(gr, "Warning", warned.append)
+    settings = {"task": "edge", "model": "toyland", "request": {"prompt": "a fox"}, "loras": ["mine:0.5", "ann/style"]}
+    loaded(page, tmp_path, settings | {"controlnet": "controlnet-edge"})
+    loaded(page, tmp_path, settings | {"task": "text-to-video", "controlnet": "my-edges"})  # which has none
+    assert warned == []
+    loaded(page, tmp_path, settings | {"controlnet": "my-edges"})
+    assert warned.pop().startswith("The video was made with the ControlNet 'my-edges', which only the command line")
+    queue = JobQueue(Processor(lambda: pytest.fail("no model is wanted")), JobStore(tmp_path), limits=Limits())
+    shared = app.build_app(queue, ModelMenu("toyland", free=False), shared=True)
+    loaded(shared, tmp_path, settings)
+    (told,) = warned
+    assert told.startswith("The video was made with LoRAs (mine:0.5, ann/style), which are not offered here:")
+
+
+def test_a_form_that_a_file_has_filled_tells_other_weights_and_another_picture_as_the_command_line_does(page, tmp_path):
+    run = run_of(page, "text-to-video")
+    request = {"prompt": "a fox", "seed": 5}
+    settings = {"task": "text-to-video", "model": "toyland", "weights": "1" * 10, "picture": "2" * 10}
+    brought = loaded(page, tmp_path, settings | {"request": request})[run.controls.states.brought]
+
+    def hashes(model="toyland", brought=brought, **given):
+        jobs = run.batch(model, several(run, **(request | given)) | {"brought": brought}, room=9)
+        return [(job.weights, job.picture) for job in jobs]
+
+    assert hashes(each=2) == [("1" * 10, "2" * 10), ("", "")]
+    assert hashes("sd-1.5") == [("", "2" * 10)]
+    assert hashes(prompt="a cat") == hashes(seed=-1) == hashes(brought=None) == [("", "")]
+    (job,) = run.batch("toyland", several(run, **request) | {"brought": brought}, room=9)
+    again = run.controls.filled_by(job)[run.controls.states.brought]
+    assert hashes(brought=again) == [("1" * 10, "2" * 10)]
 
 
 def test_a_form_that_is_filled_marks_the_presets_that_it_has(run):
