@@ -12,6 +12,7 @@ import gradio as gr
 
 from serving.store import PLAYABLE
 from tabs.form import IN_TURN, Update, path_of
+from tabs.look import display
 from tabs.parts.controls import NO_FILE
 from tabs.run import followed
 from text2video_zero.errors import UserError
@@ -83,7 +84,7 @@ class AfterRun:
             entry = self.run.services.submitted(changed, visitor, click)
             return {self.run.controls.states.followed: followed([entry])}
         except UserError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise gr.Error(display.toast(str(error)), print_exception=False) from error
 
     def send(self, jobs: Any, visitor: str | None) -> Update:
         """The video as the clip of the tab that changes clips by words."""
@@ -105,14 +106,13 @@ def connect_loader(loader: gr.UploadButton, runs: Mapping[str, Run]) -> None:
         try:
             task, settings = _settings_in(Path(path_of(upload)), runs)
         except UserError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise gr.Error(display.toast(str(error)), print_exception=False) from error
         model, emptied = _model_of(settings, runs[task]), {"start_picture": NO_FILE}
         for sentence in _left_out(settings, runs[task], model):
-            gr.Warning(sentence)
+            gr.Warning(display.toast(sentence))
         if picture := settings.values.get("start_picture"):
-            gr.Warning(
-                f"The video began with the picture {Path(str(picture)).name}: choose it as the start picture again."
-            )
+            told = f"The video began with the picture {Path(str(picture)).name}: choose it as the start picture again."
+            gr.Warning(display.toast(told))
         made = dataclasses.replace(settings, model=model)
         return runs[task].controls.filled(settings.values, model, settings.loras, emptied, made=made, show=True)
 
@@ -127,7 +127,7 @@ def _model_of(settings: Settings, run: Run) -> str | None:
         if model is not None:
             run.services.menu.check(model)
     except UserError as error:
-        gr.Warning(str(error))
+        gr.Warning(display.toast(str(error)))
         return None
     return model
 

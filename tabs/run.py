@@ -220,7 +220,7 @@ class Run:
             entries = [self.services.submitted(job, visitor, request) for job in asked]
         except UserError as error:
             yield {self.result.status: display.line(str(error), "failed"), question: ""}
-            raise gr.Error(str(error), print_exception=False) from error
+            raise gr.Error(display.toast(str(error)), print_exception=False) from error
         before = [earlier for earlier in self.found(jobs, owner) if not earlier.standing.is_over]
         yield {self.controls.states.followed: followed([*before, *entries]), question: ""}
 

@@ -126,6 +126,11 @@ def line(text: str, kind: str) -> str:
     return f'<div class="status {kind}" role="status"><p>{html.escape(text)}</p></div>'
 
 
+def toast(text: str) -> str:
+    """A sentence for `gr.Warning` and `gr.Error`, which take HTML, pictures of other machines included."""
+    return html.escape(text, quote=False)
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them: rounded, in minutes from one and a half on, in hours likewise."""
     if seconds < 90:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from tabs.form import IN_TURN, Update, path_of, shown
+from tabs.look import display
 from text2video_zero.job import NO_SETTINGS, Settings
 from text2video_zero.models.adapters import written
 from text2video_zero.models.catalogue import origin_of
@@ -257,12 +258,13 @@ def build_batch(task: str) -> dict[str, gr.Textbox | gr.Slider]:
 def prompts_in(upload: Any) -> str:
     """The lines of a text file that somebody has brought, as the field of prompts takes them."""
     path = Path(path_of(upload))
+    name = display.toast(path.name)
     try:
         if path.stat().st_size > LARGEST_PROMPTS:
-            raise gr.Error(f"{path.name} is larger than {LARGEST_PROMPTS // 1000} kB: it is no list of prompts.")
+            raise gr.Error(f"{name} is larger than {LARGEST_PROMPTS // 1000} kB: it is no list of prompts.")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise gr.Error(f"{path.name} cannot be read: save it as plain text (UTF-8).", print_exception=False) from error
+        raise gr.Error(f"{name} cannot be read: save it as plain text (UTF-8).", print_exception=False) from error
     return "\n".join(line.strip() for line in text.splitlines() if line.strip())
 
 

@@ -61,6 +61,7 @@ def test_messages_cannot_bring_html_into_the_page():
         display.line("<script>", "failed"),
         display.empty("<script>"),
         display.progress(Progress("<script>", 0, 1)),
+        display.toast("<script>"),
     ):
         assert "<script>" not in made
         assert "&lt;script&gt;" in made

@@ -114,6 +114,31 @@ def test_settings_come_back_by_the_button_below_the_video_and_from_a_file(browse
         assert page.errors == []
 
 
+def test_a_file_s_settings_are_told_as_they_are_written_and_what_they_say_of_the_weights_is_compared(
+    browser, address, tiny_checkpoint, tmp_path
+):
+    stranger, own = tmp_path / "stranger.json", tmp_path / "own.json"
+    words = "<img src=https://evil.example/x.png> & <b>bold</b>"
+    stranger.write_text(json.dumps({"task": "text-to-video", "model": words, "request": {"prompt": "a cow"}}))
+    request = {"prompt": "a fox", "seed": 5, "frames": 2, "steps": 4}
+    told = {"task": "text-to-video", "model": str(tiny_checkpoint), "weights": "0" * 10, "request": request}
+    own.write_text(json.dumps(told))
+    with opened(browser, address, width=1280, height=900) as page:
+        toast = page.locator(".toast-body")
+        page.locator("input[type=file]").first.set_input_files(stranger)
+        sync_api.expect(toast).to_contain_text(words)
+        keep(page, "toast")
+        assert toast.locator("img").count() == 0
+        assert not any("evil.example" in url for url in page.requested)
+        page.locator("input[type=file]").first.set_input_files(own)
+        sync_api.expect(page.locator(f"{TASK}-prompt textarea")).to_have_value("a fox")
+        page.locator(f"{TASK}-run").click()
+        tell(page, "Done in")
+        page.get_by_role("button", name="How this video was made").click()
+        sync_api.expect(page.locator(f"{TASK}-notes")).to_contain_text("than those of the settings (0000000000)")
+        assert page.errors == []
+
+
 def test_jobs_wait_in_a_queue_and_one_that_fails_takes_nothing_away(browser, address):
     with opened(browser, address, width=1280, height=900) as page:
         ask(page, "a panda")
