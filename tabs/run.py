@@ -190,12 +190,12 @@ class Run:
         if not isinstance(each, int) or not 1 <= each <= MOST_OF_EACH:
             raise UserError(f"Videos of each is {each!r}: give a whole number from 1 to {MOST_OF_EACH}.")
         prompts = [values["prompt"], *(line for line in more if line.strip())]
+        if self.maps_only:  # which are those of the clip, whatever is written
+            prompts, each = prompts[:1], 1
         if len(prompts) * each > room > 0:  # where there is none at all, the queue says why
             raise UserError(f"These are {len(prompts) * each} videos, and the queue takes {room} now: ask for fewer.")
         seed = values["seed"]
         seeds = [seed + number if isinstance(seed, int) and seed >= 0 else seed for number in range(each)]
-        if self.maps_only:
-            prompts, seeds = prompts[:1], seeds[:1]
         asked = [values | {"prompt": prompt, "seed": seed} for prompt in prompts for seed in seeds]
         return [self.job(model, one, remade(brought, one)) for one in asked]
 
@@ -217,12 +217,26 @@ class Run:
             if seconds > ASK_FIRST_SECONDS and not sure and not self.maps_only:
                 yield {question: display.question(seconds)}
                 return
-            entries = [self.services.submitted(job, visitor, request) for job in asked]
+            entries = self._submitted(asked, visitor, request)
         except UserError as error:
             yield {self.result.status: display.line(str(error), "failed"), question: ""}
             raise gr.Error(display.toast(str(error)), print_exception=False) from error
         before = [earlier for earlier in self.found(jobs, owner) if not earlier.standing.is_over]
         yield {self.controls.states.followed: followed([*before, *entries]), question: ""}
+
+    def _submitted(self, asked: Sequence[Job], visitor: str, request: gr.Request | None) -> list[Entry]:
+        """Put jobs into the queue; where it takes some of them alone, the person is told. Raises UserError for none."""
+        entries: list[Entry] = []
+        for job in asked:
+            try:
+                entries.append(self.services.submitted(job, visitor, request))
+            except UserError as error:
+                if not entries:
+                    raise
+                told = f"The queue took {len(entries)} of these {len(asked)} videos. {error}"
+                gr.Warning(display.toast(told), duration=None)
+                break
+        return entries
 
     def start_anyway(
         self, model: str, visitor: str, jobs: list[str], request: gr.Request | None = None, **values: Any

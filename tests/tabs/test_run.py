@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import app
+from serving.estimates import Pace
 from serving.jobs import Done, Failed, Standing, Stored
 from serving.limits import Limits
 from serving.menu import ModelMenu
@@ -78,6 +80,43 @@ def test_prompts_and_seeds_make_a_job_each_and_seeds_that_are_given_count_on(run
 def test_more_than_the_queue_takes_is_refused_before_any_of_it_is_begun(run, given, sentence):
     with pytest.raises(UserError, match=sentence):
         run.batch("toyland", several(run, prompt="a fox", more_prompts="a cat", **given), room=9)
+
+
+def test_control_maps_are_one_job_however_many_prompts_and_seeds_stand_there(page):
+    run = replace(run_of(page, "edge"), maps_only=True)
+    (job,) = run.batch("toyland", several(run, clip="a.mp4", more_prompts="a cat\n" * 20, each=2), room=9)
+    assert job.maps_only
+
+
+class Overtaken(Pace):
+    """While the first job is judged, another window of the same visitor takes all places in the queue but one."""
+
+    def __init__(self):
+        super().__init__()
+        self.queues = []
+
+    def estimate(self, job, kind):
+        if self.queues:
+            queue = self.queues.pop()
+            while queue.room("") > 1:
+                queue.submit(build_job("text-to-video", {"prompt": "a horse"}))
+        return super().estimate(job, kind)
+
+
+def test_of_several_those_that_the_queue_takes_are_followed_and_the_others_are_told(tmp_path, monkeypatch):
+    warned, pace = [], Overtaken()
+    monkeypatch.setattr(gr, "Warning", lambda told, duration: warned.append((told, duration)))
+    runner = Processor(lambda: pytest.fail("no model is wanted"))
+    queue = JobQueue(runner, JobStore(tmp_path), pace, limits=Limits(waiting=3))
+    run = run_of(app.build_app(queue, ModelMenu("toyland", free=True)), "text-to-video")
+    pace.queues.append(queue)
+    (begun,) = run.start("toyland", "", [], **several(run, prompt="a fox", more_prompts="a cat", frames=2))
+    (fox,) = [entry for entry in queue.of("") if entry.job.request.prompt == "a fox"]
+    assert begun[run.controls.states.followed]["jobs"] == [fox.job.id]
+    ((told, duration),) = warned
+    assert told.startswith("The queue took 1 of these 2 videos. The queue takes no more")
+    assert duration is None
+    assert not any(entry.job.request.prompt == "a cat" for entry in queue.of(""))
 
 
 def test_the_plan_says_how_long_the_video_is_and_how_long_it_takes(run):
