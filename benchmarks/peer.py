@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 import imageio
 import torch
 from diffusers.pipelines.deprecated.text_to_video_synthesis.pipeline_text_to_video_zero import TextToVideoZeroPipeline
+from diffusers.pipelines.deprecated.text_to_video_synthesis.pipeline_text_to_video_zero_sdxl import (
+    TextToVideoZeroSDXLPipeline,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+Peer = TextToVideoZeroPipeline | TextToVideoZeroSDXLPipeline
 TOYLAND = Path(__file__).resolve().parents[1] / "assets" / "toyland"
 PROMPT = "a red panda dancing in the snow"
 
@@ -29,14 +33,13 @@ def parts_of_clip(frames: int, chunk_size: int) -> Iterator[list[int]]:
         yield [0, *range(begin, min(begin + chunk_size - 1, frames))]
 
 
-def sampled_by_peer(
-    pipeline: TextToVideoZeroPipeline, frames: int, steps: int, chunk_size: int, output_type: str = "latent"
-) -> list[Any]:
+def sampled_by_peer(pipeline: Peer, frames: int, steps: int, chunk_size: int, output_type: str = "latent") -> list[Any]:
     """The frames of a clip of T' = 881 and T = 941, by so many steps of DDIM.
 
     output_type: "latent" for latents (c, h, w), "np" for pictures (h, w, 3) in 0..1.
     """
     after, alone = motion_steps(steps)
+    processors = dict(pipeline.unet.attn_processors)
     made: list[Any] = []
     for some in parts_of_clip(frames, chunk_size):
         output: Any = pipeline(
@@ -51,6 +54,7 @@ def sampled_by_peer(
         )
         images = output.images
         made += list(images[1:] if made else images)
+        pipeline.unet.set_attn_processor(dict(processors))  # XL's leaves its own behind when it hands out latents
     return made
 
 

@@ -2,7 +2,8 @@
 
 Every round runs all rows, one side after the other, and rows are compared by their medians, so that a busy machine
 disturbs the ratios little; the ranges tell how much it did. With --variants it is the settings of this project that
-are compared with one another.
+are compared with one another. On a GPU, or with --shapes, it is models of random weights in the shapes of Stable
+Diffusion 1.5 and XL, with the floor that arithmetic sets; --model brings a real one back.
 """
 
 from __future__ import annotations
@@ -11,61 +12,31 @@ import argparse
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-import torch
-
-from benchmarks.peer import PROMPT, TextToVideoZeroPipeline, sampled_by_peer
+from benchmarks.at_size import print_table
+from benchmarks.clips import Run, measured, ours, paper_request, peer_of, told
+from benchmarks.peer import PROMPT, sampled_by_peer
+from benchmarks.shapes import SHAPES
 from model_manager import ModelManager
-from text2video_zero.generate import sample
+from text2video_zero.device.devices import chosen_device
 from text2video_zero.models.selection import find_checkpoint
-from text2video_zero.requests import TextToVideoRequest
-from text2video_zero.requests.presets import PAPER, PRESETS
+from text2video_zero.requests.presets import PAPER
 from text2video_zero.requests.video import REFERENCE_FRAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from text2video_zero.models.pipeline import Pipeline
-
-    Run = Callable[[], object]
 
 ROOT = Path(__file__).resolve().parents[1]
 # Frames, frames at a time, steps.
 CLIPS = (8, 8, 50), (8, 8, 10), (16, 8, 10), (8, 4, 10), (8, 2, 10)
 WHOLE_PROCESS = 8, 50
-
-
-def ours(pipeline: Pipeline, request: TextToVideoRequest) -> None:
-    """Latents of a clip by this project's sampler."""
-    with torch.inference_mode():
-        for _ in sample(request, pipeline):
-            pass
-
-
-def paper_request(frames: int, chunk_size: int, steps: int) -> TextToVideoRequest:
-    """What diffusers' pipeline does: the paper's settings, without smoothing."""
-    values = {"prompt": PROMPT, "seed": 0, "frames": frames, "chunk_size": chunk_size, "steps": steps}
-    return TextToVideoRequest.from_dict({**PRESETS[PAPER].values["text-to-video"], **values})
-
-
-def peer_of(pipeline: Pipeline) -> TextToVideoZeroPipeline:
-    """Diffusers' deprecated pipeline with the same networks."""
-    parts = pipeline.components
-    names = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
-    peer = TextToVideoZeroPipeline(
-        **{name: getattr(parts, name) for name in names},
-        safety_checker=cast("Any", None),  # diffusers takes None, but does not say so
-        feature_extractor=cast("Any", None),
-        requires_safety_checker=False,
-    )
-    peer.set_progress_bar_config(disable=True)
-    return peer
 
 
 def works_of(pipeline: Pipeline) -> dict[str, tuple[Run, Run]]:
@@ -106,33 +77,25 @@ def variants_of(pipeline: Pipeline) -> dict[str, tuple[Run, ...]]:
     return {name: (partial(ours, pipeline, request),) for name, request in requests.items()}
 
 
-def measured(works: Mapping[str, Sequence[Run]], rounds: int) -> dict[str, list[list[float]]]:
-    """Seconds by work and side, one for each round; every round runs all of them."""
-    times: dict[str, list[list[float]]] = {name: [[] for _ in sides] for name, sides in works.items()}
-    for _ in range(rounds):
-        for name, sides in works.items():
-            for run, seconds in zip(sides, times[name], strict=True):
-                began = time.perf_counter()
-                run()
-                seconds.append(time.perf_counter() - began)
-    return times
-
-
-def told(seconds: Sequence[float]) -> str:
-    """Median and range."""
-    return f"{median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="toyland")
+    parser.add_argument("--model", help="toyland, where nothing else is asked for")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, help="on a GPU sd15 and sdxl, if no model is named")
+    parser.add_argument("--steps", type=int, default=10, help="with --shapes")
+    parser.add_argument("--minutes", type=float, default=8, help="with --shapes; what they do not hold is left out")
     parser.add_argument("--device")
     parser.add_argument("--dtype")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", metavar="WORDS", help="rows whose names have these words in them")
     parser.add_argument("--variants", action="store_true", help="compare settings of this project instead")
     arguments = parser.parse_args(argv)
+    if arguments.shapes is None and not (arguments.model or arguments.variants or "cpu" in str(arguments.device)):
+        arguments.shapes = ["sd15", "sdxl"] if chosen_device(arguments.device).type == "cuda" else None
+    if arguments.shapes:
+        print_table(arguments)
+        return
+    arguments.model = arguments.model or "toyland"
     manager = ModelManager(arguments.device, dtype=arguments.dtype)
     with manager.lend(find_checkpoint(arguments.model)) as pipeline, tempfile.TemporaryDirectory() as folder:
         print(f"{arguments.model} on {manager.describe_device()}; seconds: median (range) of {arguments.rounds}\n")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.clips import measured, paper_request
 from benchmarks.peer import motion_steps, parts_of_clip
-from benchmarks.sampling import measured, paper_request, works_of
+from benchmarks.sampling import works_of
 from tests.sampling.test_denoising import EvaluationCount
 from text2video_zero.tasks.text_to_video import motion_plan
 
