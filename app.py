@@ -25,8 +25,9 @@ from serving.runners.ray_pool import RayRunner
 from serving.runners.spaces import VisitorsQueue, ZeroGPURunner, is_zero_gpu
 from serving.store import JobStore
 from text2video_zero.errors import UserError
+from text2video_zero.job import build_job
 from text2video_zero.media.files import program_s_folder
-from text2video_zero.models.selection import find_checkpoint
+from text2video_zero.requests.presets import BALANCED, DRAFT
 
 if TYPE_CHECKING:
     import argparse
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from model_manager import ModelManager
     from serving.jobs import Runner
+    from text2video_zero.models.checkpoints import Checkpoint
 
 LOOK_AGAIN_SECONDS = 0.1  # how often it is asked whether somebody has ended the program
 HOUR, DAY = 3600, 24 * 3600
@@ -75,7 +77,8 @@ def serve(options: argparse.Namespace) -> None:
     # Mistakes in these are told before anything is begun.
     limits, hosts, proxies = Limits.read(options.limit or ()), known_hosts(options), trusted_proxies(options)
     free = options.any_model or not shared
-    menu = ModelMenu(options.model, free=free, offer=None if free else offered_to_strangers(options))
+    offer = None if free else offered_to_strangers(options)
+    menu = ModelMenu(options.model, free=free, offer=offer, preset=first_preset())
     auth = credentials(options)
     if options.mcp:
         check_mcp(asks_password=auth is not None)
@@ -146,14 +149,24 @@ def open_runner(options: argparse.Namespace) -> Runner:
     opening = functools.partial(open_models, options)
     if options.workers:
         return RayRunner(options.workers, opening, gpus=options.device != "cpu")
-    return ZeroGPURunner(opening, find_checkpoint(options.model)) if is_zero_gpu() else LocalRunner(opening)
+    return ZeroGPURunner(opening, first_checkpoint(options.model)) if is_zero_gpu() else LocalRunner(opening)
+
+
+def first_preset() -> str:
+    """The settings that are chosen at first: on ZeroGPU a visitor's quota is a few minutes a day."""
+    return DRAFT if is_zero_gpu() else BALANCED
+
+
+def first_checkpoint(model: str) -> Checkpoint:
+    """What the first job will ask for, if its person changes nothing but the prompt."""
+    return build_job("text-to-video", {"prompt": model}, model=model, preset=first_preset()).checkpoint
 
 
 def make_ready(runner: Runner, model: str) -> None:
     """Load the model that the page begins with while whoever opens it still writes; never by a download."""
     from text2video_zero.models.hub import Hub
 
-    checkpoint = find_checkpoint(model)
+    checkpoint = first_checkpoint(model)
     if isinstance(runner, LocalRunner) and not lacking(checkpoint, Hub()):
         runner.make_ready(checkpoint)
 

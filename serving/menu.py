@@ -15,6 +15,7 @@ from text2video_zero.models.selection import checkpoint_for, family_of, find_che
 from text2video_zero.models.speeds import speeds_of
 from text2video_zero.models.vocabulary import Vocabulary
 from text2video_zero.requests import InstructPix2PixRequest
+from text2video_zero.requests.presets import BALANCED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -84,6 +85,7 @@ class ModelMenu:
     models: the known models that are offered by name.
     task: what they are offered for.
     offer: what of it strangers may have; None is all of it.
+    preset: the settings that are chosen at first.
     """
 
     default: str
@@ -91,6 +93,7 @@ class ModelMenu:
     models: tuple[KnownModel, ...] = tuple(KNOWN_MODELS.values())
     task: str = "text-to-video"
     offer: Offer | None = None
+    preset: str = BALANCED
 
     def __post_init__(self) -> None:
         # The record is frozen for everybody else.
@@ -110,7 +113,7 @@ class ModelMenu:
             kin = (model for model in models if model.family == known.family)
             stays = task != "dreambooth" and known in models  # who opens that tab wants a style
             default = known.name if stays else next(kin, models[0]).name
-        return ModelMenu(default, self.free, models, task, self.offer)
+        return ModelMenu(default, self.free, models, task, self.offer, self.preset)
 
     def names(self) -> list[str]:
         """Names to choose from, the default among them; on a free menu also those in models/."""

@@ -23,8 +23,9 @@ from tabs.parts.model_choice import build_model_choice
 from tabs.parts.presets import build_presets, build_setting_presets
 from tabs.parts.result import build_result
 from tabs.run import Run
-from text2video_zero.job import defaults_of
+from text2video_zero.job import defaults_of, preset_values
 from text2video_zero.requests.fields import BASICS
+from text2video_zero.requests.presets import BALANCED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,7 +66,7 @@ def build_tab(tab: Tab, services: Services, states: States) -> Run:
     """Render a tab and connect it. Call inside gr.Tabs."""
     task, request = tab.request.task, tab.request
     services = replace(services, menu=services.menu.of_task(task))
-    declared = _declared(request, services.menu.default)
+    declared = _declared(request, services.menu)
     first = required(request)
     with gr.Tab(request.title, id=task), gr.Row(elem_classes="columns"):
         left, right = gr.Column(elem_classes="left"), gr.Column(elem_classes="right")
@@ -111,9 +112,11 @@ def build_tab(tab: Tab, services: Services, states: States) -> Run:
     return run
 
 
-def _declared(request: type[Request], model: str) -> dict[str, tuple[Any, FieldSpec]]:
-    """Field -> its default with a model, and its declaration."""
-    defaults = defaults_of(request.task, model)
+def _declared(request: type[Request], menu: ModelMenu) -> dict[str, tuple[Any, FieldSpec]]:
+    """Field -> its default with the model and the preset that are chosen at first, and its declaration."""
+    defaults = defaults_of(request.task, menu.default)
+    if menu.preset != BALANCED:
+        defaults |= preset_values(request.task, menu.default, menu.preset)
     return {name: (defaults[name], spec) for name, _, spec in request.declarations()}
 
 
@@ -148,7 +151,7 @@ class _Settings:
         basics = groups.pop(BASICS)
         groups = {"Wording": [name for name in basics if name in WORDS], **groups}
         with left, gr.Column(elem_classes="settings"):
-            chips = (build_setting_presets(task),)
+            chips = (build_setting_presets(task, menu.preset),)
             if tab.presets:
                 defaults = {name: default for name, (default, _) in declared.items()}
                 chips += (build_presets(task, tab.presets, defaults),)

@@ -17,6 +17,7 @@ from serving.jobs import Refusal
 from serving.queue import JobQueue
 from text2video_zero.errors import UserError
 from text2video_zero.events import Progress
+from text2video_zero.models.selection import family_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 # Seconds for one frame through the UNet at the model's own size, before a job has been measured: an upper reckoning for
 # the half Blackwell card that is lent. Too much costs a visitor only the check beforehand, too little her video.
 GPU_SECONDS = {"toyland": 0.005, "sd1": 0.04, "sd2": 0.09, "sdxl": 0.25}
-BEGINNING_SECONDS = 12.0  # bringing weights to the GPU, encoding the prompt, sending the video back
+# For bringing weights to the GPU, encoding the prompt, sending the video back: by the model's family.
+BEGINNING_SECONDS = {"toyland": 8.0}
+BEGINNING_SECONDS_OF_OTHERS = 12.0
 MARGIN = 1.5
 
 # What a person is told for an error of the spaces package (0.51), by its title and by what its message holds.
@@ -123,7 +126,8 @@ class ZeroGPURunner:
 
     def seconds(self, job: Job) -> int:
         """How long a job may have the GPU: by its frames, steps and size, and by how long others took."""
-        return round(BEGINNING_SECONDS + MARGIN * (self.pace.estimate(job, self.kind) or 60.0))
+        beginning = BEGINNING_SECONDS.get(family_of(job.checkpoint), BEGINNING_SECONDS_OF_OTHERS)
+        return round(beginning + MARGIN * (self.pace.estimate(job, self.kind) or 60.0))
 
     def run(self, job: Job) -> Generator[Event]:
         """Download what is missing, then run the job on a GPU."""

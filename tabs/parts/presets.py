@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from text2video_zero.job import preset_values
-from text2video_zero.requests.presets import BALANCED, PRESETS, preset_fields
+from text2video_zero.requests.presets import PRESETS, preset_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,11 +63,11 @@ def build_presets(task: str, presets: Presets, defaults: Mapping[str, Any]) -> C
     return chips
 
 
-def build_setting_presets(task: str) -> Chips:
-    """Lay out the presets of a task that hang on the model: how good and how slow."""
+def build_setting_presets(task: str, first: str) -> Chips:
+    """Lay out the presets of a task that hang on the model: how good and how slow. first: the one that is chosen."""
     told = "; ".join(f"{preset.title}: {preset.help}" for preset in PRESETS.values())
     choices = [(preset.title, name) for name, preset in PRESETS.items()]
-    radio = _row(choices, BALANCED, "Settings", f"{told}.", f"{task}-setting-presets")
+    radio = _row(choices, first, "Settings", f"{told}.", f"{task}-setting-presets")
     return Chips(radio, tuple(PRESETS), preset_fields(task), lambda name, model: preset_values(task, model, name))
 
 

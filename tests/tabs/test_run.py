@@ -23,7 +23,7 @@ from tabs.after import CHANGES, AfterRun
 from tabs.run import at_the_field
 from tests.served import run_of
 from text2video_zero.errors import UserError
-from text2video_zero.job import build_job
+from text2video_zero.job import build_job, preset_values
 from text2video_zero.media.video import Video
 from text2video_zero.requests import REQUESTS, TextToVideoRequest
 
@@ -355,3 +355,12 @@ def test_another_of_a_visitor_s_videos_is_hers_and_counts_for_her_address(tmp_pa
     with pytest.raises(gr.Error, match="Frames is 32, but a shared page draws at most 20"):
         after.repeating("longer")([job.id], "ann", click)
     assert after.repeating("vary")([job.id], "bob", click) == gr.skip()
+
+
+def test_a_page_may_begin_with_another_preset_than_balanced(tmp_path):
+    store = JobStore(tmp_path)
+    queue = JobQueue(LocalRunner(lambda: pytest.fail("no model is wanted")), store)
+    first = run_of(app.build_app(queue, ModelMenu("toyland", free=True, preset="draft")), "text-to-video").controls
+    assert first.settings.radio.value == "draft"
+    wanted = preset_values("text-to-video", "toyland", "draft")
+    assert {name: first.fields[name].value for name in wanted} == wanted
