@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from serving.limits import Limits
 from serving.menu import ModelMenu, Offer, lacking
@@ -185,10 +185,24 @@ def build_app(queue: JobQueue, menu: ModelMenu, *, shared: bool = False) -> gr.B
 
     from tabs.page import build_page
 
+    refuse_downloads()
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(HOUR, DAY)) as demo:
         build_page(demo, queue, menu, header, shared=shared)
     # Not past the queue: what waits for a job would then hold a thread of the server.
     return demo.queue(max_size=QUEUE_LENGTH, api_open=False)
+
+
+def refuse_downloads() -> None:
+    """Have Gradio fetch nothing from the net: a file that is an address has no largest size, and no use here."""
+    import gradio as gr
+    from gradio import processing_utils
+
+    async def refused(url: str) -> NoReturn:
+        raise gr.Error(f"{url[:200]} is an address: download it, and choose the file.", print_exception=False)
+
+    if not hasattr(processing_utils, "async_ssrf_protected_get"):
+        raise RuntimeError("Gradio fetches files by another function now: refuse that one.")
+    processing_utils.async_ssrf_protected_get = refused
 
 
 def offered_to_strangers(options: argparse.Namespace) -> Offer:

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 UNUSED = re.compile(
-    r"(/gradio_api)?/(process_recording|proxy=|component_server|custom_component|(undo-)?vibe-|deep_link|dev/"
-    r"|monitoring|runs|run-history|profiling)",
+    r"(/gradio_api)?/(process_recording|proxy=|file[=/]https?:|component_server|custom_component|(undo-)?vibe-"
+    r"|deep_link|dev/|monitoring|runs|run-history|profiling)",
     re.IGNORECASE,
 )
 """Paths that begin like this answer nothing.
 
 With an .m3u8 or DASH file `process_recording` returned the pictures of any video of this machine whose path was known.
+A `file` that is an address of the net is fetched and handed on, however large.
 """
 
 
@@ -42,7 +43,7 @@ class Guard:
             await refusal(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
-        if UNUSED.match(scope["path"]):
+        if UNUSED.match(scope["path"].removeprefix(scope.get("root_path", ""))):
             return PlainTextResponse("There is nothing here.", 404)
         called = _called(scope)
         if self._hosts and called not in self._hosts:
