@@ -136,7 +136,6 @@ def launched(
             mcp_server=options.mcp,
             run_history=False,  # the strip below the tabs has what was made
             prevent_thread_lock=True,
-            max_file_size=LARGEST_UPLOAD if is_shared(options) else None,
             **others,
         )
     except OSError as error:
@@ -243,6 +242,7 @@ def launch_options(
         "css_paths": STYLE,
         "js": PAGE.read_text(encoding="utf-8"),
         "allowed_paths": [str(store.folder.resolve()), str(PICTURES.resolve())],
+        "max_file_size": LARGEST_UPLOAD if queue.limits else None,
         "footer_links": ["api", "settings"],
         "ssr_mode": False,
         "enable_monitoring": False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+import app
 from serving import uploads
 from serving.limits import Limits
 from tabs.tasks import CLIPS
@@ -23,6 +25,7 @@ def address(tmp_path_factory):
         folder = tmp_path_factory.mktemp("uploaded")
         patch.setenv("GRADIO_TEMP_DIR", str(folder / "gradio"))
         patch.setattr(uploads, "GRACE_SECONDS", 0.3)
+        patch.setattr(app, "LARGEST_UPLOAD", "100kb")
         with served("toyland", folder / "outputs", shared=True, limits=Limits()) as address:
             yield address
 
@@ -100,6 +103,17 @@ def test_examples_and_files_that_were_not_uploaded_stay(address, tmp_path):
             ask(address, "five", path)
     time.sleep(1)
     assert all(path.exists() for path in stays)
+
+
+def test_what_is_too_large_to_be_brought_is_refused_and_not_kept(address):
+    def kept():
+        return sorted(path for path in Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*") if path.is_file())
+
+    before = kept()
+    for size, status in ((100 * 1024, 200), (100 * 1024 + 1, 413)):
+        answer = httpx.post(f"{address}gradio_api/upload", files={"files": ("mine.mp4", bytes(size))})
+        assert answer.status_code == status
+    assert len(kept()) == len(before) + 1
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"session_hash": 1}', b'"text"', b'{"data": [{"path": 1}]}'])
