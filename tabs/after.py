@@ -51,12 +51,16 @@ class AfterRun:
 
     def connect(self) -> None:
         """Connect the buttons that the tab has."""
-        run, buttons = self.run, self.run.result.after.buttons
+        run, after = self.run, self.run.result.after
+        buttons = after.buttons
         states, editor = run.controls.states, self.editor.controls.states
         page = [states.jobs, run.services.visitor]
         buttons["use"].click(self.fill, page, [states.refill, states.brought], **IN_TURN)
         for name in CHANGES.keys() & buttons.keys():
-            buttons[name].click(self.repeating(name), page, states.followed, **IN_TURN)
+            told = [states.followed, after.question, states.asked]
+            buttons[name].click(self.repeating(name), page, told, **IN_TURN)
+        yes = [states.asked, run.services.visitor]
+        after.anyway.click(self.repeat_anyway, yes, [states.followed, after.question], **IN_TURN)
         if "edit" in buttons:
             buttons["edit"].click(self.send, page, [editor.refill, editor.brought], **IN_TURN)
 
@@ -73,18 +77,27 @@ class AfterRun:
 
         return repeated
 
-    def repeat(self, change: str, jobs: Any, visitor: str | None, click: gr.Request) -> Update:
-        """Another video of the same request, with one of CHANGES."""
+    def repeat(self, change: str, jobs: Any, visitor: str | None, click: gr.Request, *, sure: bool = False) -> Update:
+        """Another video of the same request, with one of CHANGES; ask first where it takes very long."""
         entry = self._shown(jobs, visitor)
         if entry is None:
             return gr.skip()
-        request = entry.job.request
-        changed = Job(dataclasses.replace(request, **CHANGES[change](request)), entry.job.checkpoint)
+        request, states, question = entry.job.request, self.run.controls.states, self.run.result.after.question
         try:
-            entry = self.run.services.submitted(changed, visitor, click)
-            return {self.run.controls.states.followed: followed([entry])}
+            changed = Job(dataclasses.replace(request, **CHANGES[change](request)), entry.job.checkpoint)
+            if not sure and (asked := self.run.question([changed])):
+                return {question: asked, states.asked: {"change": change, "job": entry.job.id}}
+            return {states.followed: followed([self.run.services.submitted(changed, visitor, click)]), question: ""}
         except UserError as error:
             raise gr.Error(display.toast(str(error)), print_exception=False) from error
+
+    def repeat_anyway(self, asked: Any, visitor: str | None, click: gr.Request) -> Update:
+        """What was asked about, for somebody who knows how long it takes.
+
+        asked: as the browser has kept it.
+        """
+        change, job = (str(asked.get(name)) if isinstance(asked, dict) else "" for name in ("change", "job"))
+        return self.repeat(change, [job], visitor, click, sure=True) if change in CHANGES else gr.skip()
 
     def send(self, jobs: Any, visitor: str | None) -> Update:
         """The video as the clip of the tab that changes clips by words."""

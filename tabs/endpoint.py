@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from serving.jobs import Failed, Queued, Running, explained
+from serving.jobs import Failed, Queued, Running, Stopped, explained
 from serving.store import PLAYABLE
 from tabs.form import optional
 from text2video_zero.job import fields_with_defaults
@@ -106,6 +106,8 @@ class Endpoint:
                     if not standing.is_over:
                         yield None, job.request.seed, {}
             stored = entry.standing.stored
+            if stored is None and isinstance(entry.standing.state, Stopped):  # on the page, by its owner
+                raise gr.Error("Stopped before the video was made.", print_exception=False)
             yield stored and str(stored.files[PLAYABLE]), job.request.seed, dict(stored.settings) if stored else {}
         finally:
             queue.stop(entry)  # of no effect on one that is over

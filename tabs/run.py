@@ -199,6 +199,11 @@ class Run:
         asked = [values | {"prompt": prompt, "seed": seed} for prompt in prompts for seed in seeds]
         return [self.job(model, one, remade(brought, one)) for one in asked]
 
+    def question(self, jobs: Sequence[Job]) -> str:
+        """What is asked before jobs that take very long are begun, as HTML; blank where they do not."""
+        seconds = sum(self.services.seconds(job) or 0 for job in jobs)
+        return display.question(seconds) if seconds > ASK_FIRST_SECONDS else ""
+
     def start(
         self,
         model: str,
@@ -213,9 +218,8 @@ class Run:
         question, owner = self.controls.buttons.question, self.services.owner(visitor)
         try:
             asked = self.batch(model, values, self.services.room(visitor, request))
-            seconds = sum(self.services.seconds(job) or 0 for job in asked)
-            if seconds > ASK_FIRST_SECONDS and not sure and not self.maps_only:
-                yield {question: display.question(seconds)}
+            if not sure and not self.maps_only and (first := self.question(asked)):
+                yield {question: first}
                 return
             entries = self._submitted(asked, visitor, request)
         except UserError as error:

@@ -33,8 +33,14 @@ def outputs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def address(tiny_checkpoint, outputs):
-    with served(tiny_checkpoint, outputs) as url:
+def queues():
+    """What takes the queue of the page."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def address(tiny_checkpoint, outputs, queues):
+    with served(tiny_checkpoint, outputs, queues=queues) as url:
         yield url
 
 
@@ -151,6 +157,20 @@ def test_a_cancelled_run_stops_within_a_step_and_the_next_one_works(client, outp
     assert video
     assert time.monotonic() - began < 20
     assert len(list(outputs.rglob("*.mp4"))) == kept + 1
+
+
+def test_a_job_that_the_page_s_owner_stops_or_takes_out_of_the_queue_is_no_answer_without_a_video(client, queues):
+    (queue,) = queues
+    stopped = client.submit(prompt="a fox", frames=8, steps=MOST_STEPS, api_name=ENDPOINT)
+    next(iter(stopped))
+    waits = client.submit(prompt="a cat", api_name=ENDPOINT)
+    while not queue.waiting(""):
+        time.sleep(0.05)
+    queue.empty("")
+    queue.stop(next(entry for entry in queue.of("") if not entry.standing.is_over))
+    for job in (stopped, waits):
+        with pytest.raises(AppError, match=re.escape("Stopped before the video was made.")):
+            job.result(timeout=60)
 
 
 def test_the_page_is_up_before_diffusers_is_imported(tmp_path):

@@ -12,6 +12,7 @@ import gradio as gr
 
 from tabs.form import IN_TURN, Update, path_of, shown
 from tabs.look import display
+from tabs.parts.question import build_question
 from text2video_zero.job import NO_SETTINGS, Settings
 from text2video_zero.models.adapters import written
 from text2video_zero.models.catalogue import origin_of
@@ -39,7 +40,7 @@ class Buttons:
     """What stands below the form's first fields.
 
     plan: what the form asks for, in a line.  show_maps: makes the control maps alone, None for tasks without.
-    question: asks before a run that takes very long; while it is blank, the answers are not seen.  anyway: yes.
+    question: asks before a run that takes very long.  anyway: says yes.
     """
 
     run: gr.Button
@@ -58,12 +59,14 @@ class States:
     refill: values that the form is to have, and since when; whether its tab is to be opened.
     brought: the files that the form is to have, how the video was made that fills it (`made_of`), and since when; on
         the server, as no browser may name a path.
+    asked: of a video that is asked about first, which one it is made of, and by which change.
     """
 
     followed: gr.State
     jobs: gr.BrowserState
     refill: gr.JSON
     brought: gr.State
+    asked: gr.JSON
 
 
 @dataclass(frozen=True)
@@ -218,13 +221,7 @@ def build_buttons(request: type[Request]) -> Buttons:
             )
         stop = gr.Button("Stop", variant="stop", interactive=False, elem_id=f"{task}-stop", scale=1, min_width=60)
     plan = gr.HTML(elem_id=f"{task}-plan", elem_classes="plan-slot")
-    with gr.Column(elem_id=f"{task}-confirmation", elem_classes="confirmation"):
-        question = gr.HTML()
-        with gr.Row():
-            anyway = gr.Button("Make it anyway", variant="primary", size="sm", elem_id=f"{task}-anyway")
-            not_now = gr.Button("Not now", size="sm")
-    not_now.click(None, None, question, js="() => ''", api_visibility="private")
-    return Buttons(run, show_maps, stop, plan, question, anyway)
+    return Buttons(run, show_maps, stop, plan, *build_question(task))
 
 
 def build_batch(task: str) -> dict[str, gr.Textbox | gr.Slider]:
@@ -271,4 +268,4 @@ def prompts_in(upload: Any) -> str:
 def build_states(task: str) -> States:
     """What the page follows, in this session and in this browser, and what fills the form."""
     jobs = gr.BrowserState([], storage_key=f"text2video-zero-{task}", secret=STORAGE_SECRET)
-    return States(gr.State(None), jobs, gr.JSON(None, visible=False), gr.State(None))
+    return States(gr.State(None), jobs, gr.JSON(None, visible=False), gr.State(None), gr.JSON(None, visible=False))

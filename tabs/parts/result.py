@@ -10,6 +10,7 @@ import gradio as gr
 from serving.jobs import Done, Failed, Interrupted, Queued, Running, Stopped, Stopping
 from serving.store import FORMS, PLAYABLE
 from tabs.look import display
+from tabs.parts.question import build_question
 from text2video_zero.media.settings import read_settings
 from text2video_zero.models.catalogue import ASSETS
 from text2video_zero.requests import ControlledRequest, InstructPix2PixRequest, TextToVideoRequest
@@ -53,10 +54,15 @@ def find_example(task: str, folder: Path = RESULTS) -> ExampleVideo | None:
 
 @dataclass(frozen=True)
 class After:
-    """What can be done with a video, seen when there is one; of "loop" and "edit" a tab has what fits it."""
+    """What can be done with a video, seen when there is one; of "loop" and "edit" a tab has what fits it.
 
-    row: gr.Row
+    question: asks before what takes very long.  anyway: says yes.
+    """
+
+    column: gr.Column
     buttons: dict[str, gr.Button]
+    question: gr.HTML
+    anyway: gr.Button
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,8 @@ class Result:
             self.notes,
             *self.downloads.values(),
             self.guide_download,
-            self.after.row,
+            self.after.column,
+            self.after.question,
             self.seed,
             self.settings,
         ]
@@ -112,7 +119,8 @@ class Result:
             self.video: gr.update(visible=False),
             self.guide: gr.update(visible=False) if guide is None else gr.update(value=guide, visible=True),
             self.guide_download: gr.update(value=guide, visible=guide is not None, interactive=guide is not None),
-            self.after.row: gr.update(visible=standing.is_over and stored is not None),
+            self.after.column: gr.update(visible=standing.is_over and stored is not None),
+            self.after.question: "",
             **dict.fromkeys(self.downloads.values(), gr.update(interactive=False)),
         }
         if stored is not None:
@@ -206,12 +214,14 @@ def _build_after(request: type[Request]) -> After:
     if not issubclass(request, InstructPix2PixRequest):
         labels["edit"] = "Change it by words"
     labels["use"] = "Use these settings"
-    with gr.Row(visible=False, elem_classes="after") as row:
-        buttons = {
-            name: gr.Button(label, size="sm", min_width=60, elem_id=f"{request.task}-{name}")
-            for name, label in labels.items()
-        }
-    return After(row, buttons)
+    with gr.Column(visible=False) as column:
+        with gr.Row(elem_classes="after"):
+            buttons = {
+                name: gr.Button(label, size="sm", min_width=60, elem_id=f"{request.task}-{name}")
+                for name, label in labels.items()
+            }
+        question, anyway = build_question(f"{request.task}-after")
+    return After(column, buttons, question, anyway)
 
 
 def _player(label: str, elem_id: str, value: Path | None) -> gr.Video:

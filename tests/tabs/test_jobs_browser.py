@@ -8,6 +8,7 @@ import time
 import pytest
 from PIL import Image
 
+from serving.estimates import Pace
 from serving.jobs import Queued, Running, Stopped
 from serving.limits import Limits
 from tests.browsing import NEEDS_CHROMIUM, keep, opened, playing, sync_api
@@ -171,6 +172,31 @@ def test_a_run_that_takes_very_long_asks_first(browser, address):
         page.get_by_role("button", name="Not now").click()
         sync_api.expect(page.locator(f"{TASK}-confirmation")).to_be_hidden()
         assert page.locator(f"{STRIP} li").count() == 0
+
+
+def test_another_of_a_video_that_takes_very_long_asks_below_it(browser, tiny_checkpoint, tmp_path):
+    queues = []
+    with (
+        served(tiny_checkpoint, tmp_path, queues=queues) as address,
+        opened(browser, address, width=1280, height=900) as page,
+    ):
+        ask(page, "a fox")
+        tell(page, "Done in")
+        queues[0].pace = Pace({"sd1": 1e4})
+        question = page.locator(f"{TASK}-after-confirmation")
+        page.locator(f"{TASK}-vary").click()
+        question.get_by_text("This takes about").wait_for()
+        sync_api.expect(page.locator(f"{TASK}-confirmation")).to_be_hidden()
+        keep(page, "confirmation-after")
+        question.get_by_role("button", name="Not now").click()
+        sync_api.expect(question).to_be_hidden()
+        page.locator(f"{TASK}-longer").click()
+        question.get_by_role("button", name="Make it anyway").click()
+        sync_api.expect(page.locator(f"{STRIP} li")).to_have_count(2)
+        tell(page, "Done in")
+        sync_api.expect(question).to_be_hidden()
+        assert [entry.job.request.frames for entry in queues[0].of("")] == [4, 2]
+        assert page.errors == []
 
 
 def test_visitors_who_do_not_know_one_another_see_their_own_alone(browser, tmp_path):

@@ -349,12 +349,23 @@ def test_another_of_a_visitor_s_videos_is_hers_and_counts_for_her_address(tmp_pa
     job = build_job("text-to-video", {"prompt": "a fox", "frames": 16}, model="toyland")
     entry = run.services.submitted(job, "ann", click)
     entry.standing = Standing(Done(1.0), stored=Stored({".mp4": "a.mp4"}, {}))
-    (followed,) = after.repeating("vary")([job.id], "ann", click).values()
-    again = queue.find(followed["jobs"][0], run.services.owner("ann"))
+    states, question = run.controls.states, run.result.after.question
+    begun = after.repeating("vary")([job.id], "ann", click)
+    assert begun[question] == ""
+    again = queue.find(begun[states.followed]["jobs"][0], run.services.owner("ann"))
     assert (again.address, again.job.request.frames) == ("198.51.100.7", 16)
     with pytest.raises(gr.Error, match="Frames is 32, but a shared page draws at most 20"):
         after.repeating("longer")([job.id], "ann", click)
     assert after.repeating("vary")([job.id], "bob", click) == gr.skip()
+    queue.pace = Pace({"toyland": 1e4})
+    asked = after.repeating("vary")([job.id], "ann", click)
+    assert "This takes about" in asked[question]
+    assert len(queue.of(run.services.owner("ann"))) == 2
+    for wrong in (None, "vary", {}, {"change": [], "job": job.id}, {"change": "vary", "job": "no such job"}):
+        assert after.repeat_anyway(wrong, "ann", click) == gr.skip()
+    assert after.repeat_anyway(asked[states.asked], "bob", click) == gr.skip()
+    sure = after.repeat_anyway(asked[states.asked], "ann", click)
+    assert queue.find(sure[states.followed]["jobs"][0], run.services.owner("ann")).job.request.frames == 16
 
 
 def test_a_page_may_begin_with_another_preset_than_balanced(tmp_path):
