@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -28,11 +29,12 @@ A `file` that is an address of the net is fetched and handed on, however large.
 class Guard:
     """ASGI middleware; a request that passes is Gradio's.
 
-    hosts: names by which the page may be called; any, where there are none.
+    hosts: names, addresses and networks ("10.0.0.0/8") by which the page may be called; any, where there are none.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] = ()) -> None:
         self._app, self._hosts = app, {host.lower() for host in hosts}
+        self._networks = [ipaddress.ip_network(host) for host in self._hosts if "/" in host]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what is refused, hand on the rest."""
@@ -46,10 +48,16 @@ class Guard:
         if UNUSED.match(scope["path"].removeprefix(scope.get("root_path", ""))):
             return PlainTextResponse("There is nothing here.", 404)
         called = _called(scope)
-        if self._hosts and called not in self._hosts:
+        if self._hosts and called not in self._hosts and not self._is_known_address(called):
             told = f"This page is not served as {called[:80]!r}. If that is its name, start it with --allow-host."
             return PlainTextResponse(told, 403)
         return None
+
+    def _is_known_address(self, called: str) -> bool:
+        try:
+            return any(ipaddress.ip_address(called) in network for network in self._networks)
+        except ValueError:
+            return False
 
 
 def _called(scope: Scope) -> str:

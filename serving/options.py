@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
+import socket
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ PREFIX = "TEXT2VIDEO_"
 # Gradio's own names for two of them go on to count.
 GRADIO_NAMES = {"host": "GRADIO_SERVER_NAME", "port": "GRADIO_SERVER_PORT"}
 PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+ANY_ADDRESS = ("0.0.0.0/0", "::/0")
 YES, NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
@@ -70,7 +72,8 @@ def _add_flags_for_others(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--private",
         action="store_true",
-        help="nobody but you reaches the page, whatever its host: a container whose port you publish to yourself",
+        help="nobody but you reaches the page, whatever its host: a container whose port you publish to yourself; by "
+        "this machine's name, an address or --allow-host",
     )
     parser.add_argument(
         "--allow-host",
@@ -115,16 +118,23 @@ def wants_check(options: argparse.Namespace) -> bool:
 
 
 def known_hosts(options: argparse.Namespace) -> tuple[str, ...]:
-    """Names by which the page may be called; none where others reach it, by whatever name, and none was given.
+    """Names and networks by which the page may be called; none where others reach it by any name, and none was given.
 
-    A page for this machine alone is read by no other name: else a web site whose name comes to mean 127.0.0.1 while
-    it is open could read it through its visitor's browser (DNS rebinding).
+    A page for one person alone is read by no other name: else a web site whose name comes to mean 127.0.0.1 while it
+    is open could read it through its visitor's browser (DNS rebinding). An address in place of a name is no web site's:
+    a private page that listens on more than this machine's own may be called by any. Raises UserError for what is none.
     """
     given = options.allow_host or ()
     if options.share and given:
         raise UserError("--allow-host goes without --share, whose link has a name of its own: leave one of them out.")
-    others_come = is_shared(options) or not _is_loopback(options.host)
-    return () if others_come and not given else ("localhost", "127.0.0.1", "::1", options.host, *given)
+    for name in given:
+        if "/" in name:
+            raise UserError(f"--allow-host {name!r} is more than a name: write for example lab.example.")
+    if is_shared(options) and not given:
+        return ()
+    own = ("localhost", "127.0.0.1", "::1", options.host, *given)
+    is_wide = not (is_shared(options) or _is_loopback(options.host))
+    return (*own, socket.gethostname(), *ANY_ADDRESS) if is_wide else own
 
 
 def trusted_proxies(options: argparse.Namespace) -> tuple[str, ...]:

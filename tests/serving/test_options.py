@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
 
 import app
+from serving.guard import Guard
 from serving.options import build_parser, is_shared, known_hosts, read_options
 from text2video_zero.errors import UserError
 
@@ -85,4 +89,33 @@ def test_a_page_for_this_machine_is_called_by_its_names_alone():
     assert {"lab.example", "127.0.0.1"} < set(known_hosts(public))
     with pytest.raises(UserError, match="leave one of them out"):
         known_hosts(read_options(["--share", "--allow-host", "lab.example"]))
-    assert known_hosts(read_options(["--host", "0.0.0.0", "--private"])) == ()  # noqa: S104
+    with pytest.raises(UserError, match="is more than a name: write for example"):
+        known_hosts(read_options(["--allow-host", "https://lab.example"]))
+
+
+@pytest.mark.parametrize(
+    ("flags", "called", "passes"),
+    [
+        ([], "localhost", True),
+        ([], "192.168.1.5", True),
+        ([], "[fd00::5]:7860", True),
+        ([], socket.gethostname().upper(), True),
+        ([], "evil.example", False),
+        ([], "127.0.0.1.evil.example:7860", False),
+        ([], "1.2.3", False),
+        ([], "", False),
+        (["--allow-host", "lab.example"], "lab.example", True),
+        (["--allow-host", "lab.example"], "evil.example", False),
+    ],
+)
+def test_a_private_page_answers_to_addresses_and_to_no_web_site_s_name(flags, called, passes):
+    hosts = known_hosts(read_options(["--host", "0.0.0.0", "--private", *flags]))  # noqa: S104
+    page = TestClient(Guard(PlainTextResponse("the page"), hosts))
+    answer = page.get("/", headers={"Host": called})
+    assert (answer.status_code, answer.text == "the page") == ((200, True) if passes else (403, False))
+    assert passes or "start it with --allow-host" in answer.text
+
+
+def test_by_an_address_comes_who_is_told_so_alone():
+    for flags in ([], ["--private"], ["--host", "0.0.0.0", "--allow-host", "lab.example"]):  # noqa: S104
+        assert "0.0.0.0/0" not in known_hosts(read_options(flags))
