@@ -23,6 +23,7 @@ from tests.fake_hub import FakeHub
 from tests.tiny_models import write_lora
 from tests.tiny_single_files import write_single_file
 from text2video_zero.device.memory import Holding, to_send_away, weight_bytes
+from text2video_zero.device.self_check import self_check
 from text2video_zero.errors import UserError
 from text2video_zero.models.catalogue import DREAMBOOTH_STYLES
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
@@ -412,13 +413,27 @@ def test_the_self_check_says_what_there_is(tmp_path, monkeypatch):
         "text2video_zero.device.self_check.local_models", lambda: {"my-model": Checkpoint("models/my-model")}
     )
     lines = ModelManager("cpu", hub=Hub("http://127.0.0.1:9", tmp_path / "cache")).self_check()
-    assert lines[0] == "Device: CPU (cpu), float32"
+    assert lines[0].startswith("Device: CPU (cpu), float32")
     assert "Model toyland-sunset: here" in lines
     assert re.fullmatch(r"Memory: [\d.]+ of [\d.]+ GB free, up to [\d.]+ GB for models", lines[1])
     assert f"torch {torch.__version__.split('+')[0]}" in lines[2]
     assert "Model sd-1.5: would be downloaded" in lines
     assert "Model my-model: here, in models/" in lines
     assert "Detector depth: would be downloaded" in lines
+
+
+@pytest.mark.parametrize(
+    ("cpu_has_bfloat16", "dtype", "offer"),
+    [
+        (False, torch.float32, ""),
+        (True, torch.float32, "; this CPU computes in bfloat16 as well (--dtype bfloat16)"),
+        (True, torch.bfloat16, ""),
+    ],
+)
+def test_a_cpu_that_computes_in_bfloat16_is_told(tmp_path, cpu_has_bfloat16, dtype, offer):
+    hub = Hub("http://127.0.0.1:9", tmp_path / "cache")
+    line = self_check(torch.device("cpu"), dtype, 0, hub, cpu_has_bfloat16=cpu_has_bfloat16)[0]
+    assert line == f"Device: CPU (cpu), {str(dtype).removeprefix('torch.')}{offer}"
 
 
 def test_the_self_check_misses_each_part_of_a_model(tmp_path, monkeypatch):

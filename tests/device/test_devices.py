@@ -14,7 +14,7 @@ from tests.runs import sampled
 from tests.sampling.test_denoising import order
 from text2video_zero.__main__ import main
 from text2video_zero.device import devices
-from text2video_zero.device.devices import chosen_device, chosen_type, memory_format
+from text2video_zero.device.devices import chosen_device, chosen_type, computes_in_bfloat16, memory_format
 from text2video_zero.errors import UserError
 from text2video_zero.generate import generate
 from text2video_zero.models.checkpoints import Checkpoint
@@ -28,6 +28,14 @@ def test_numbers_and_order_suit_the_device():
     assert [memory_format(device) for device in (CPU, CUDA)] == [torch.contiguous_format, torch.channels_last]
     with pytest.raises(UserError, match="'half' are not known: choose one of float16, bfloat16, float32"):
         chosen_type("half", CPU)
+
+
+def test_a_cpu_is_asked_for_bfloat16_and_takes_float32_all_the_same():
+    assert [computes_in_bfloat16(CPU, cpu_does=answer) for answer in (True, False)] == [True, False]
+    assert computes_in_bfloat16(CPU) == torch.cpu._is_avx512_bf16_supported()
+    assert computes_in_bfloat16(CUDA, cpu_does=False)
+    assert chosen_type(None, CPU) is torch.float32
+    assert chosen_type("bfloat16", CPU) is torch.bfloat16
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device would do its work")

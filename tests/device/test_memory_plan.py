@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.memory import SD_VAE, UNETS, decoder_peak, unet_peak
+from model_manager import ModelManager
 from text2video_zero.attention.branches import Branches
 from text2video_zero.attention.cross_frame import cross_frame_attention
 from text2video_zero.device.memory_plan import (
@@ -31,6 +32,7 @@ from text2video_zero.device.offload import OFFLOADS
 from text2video_zero.events import Notice
 from text2video_zero.generate import generate
 from text2video_zero.models.catalogue import TOYLAND
+from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import Size, TextToVideoRequest
 
 GB = 10**9
@@ -136,6 +138,16 @@ class TestRuns:
         assert isinstance(first, Notice)
         assert "fp32 on CPU, " in first.text
         assert first.text.endswith(" GB free: 3 frames at a time")
+
+    @pytest.mark.parametrize(
+        ("cpu_has_bfloat16", "numbers"),
+        [(False, "bf16 (imitated by this CPU: float32 is faster)"), (True, "bf16")],
+    )
+    def test_the_sentence_says_that_a_cpu_only_imitates_bfloat16(self, tiny_checkpoint, cpu_has_bfloat16, numbers):
+        plan = MemoryPlan(4, "none", tiled=False)
+        with ModelManager("cpu", dtype="bfloat16").lend(Checkpoint(str(tiny_checkpoint))) as lent:
+            told = sentence(plan, lent, GB, GB, cpu_has_bfloat16=cpu_has_bfloat16)
+        assert f" {numbers} on CPU, 1.0 of 1.0 GB free: 4 frames at a time" in told
 
     def test_the_sentence_names_offload_and_tiles(self, pipeline):
         told = sentence(MemoryPlan(1, "group", tiled=True), pipeline, 61 * GB // 10, 8 * GB)

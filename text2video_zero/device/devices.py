@@ -36,14 +36,25 @@ def chosen_type(name: str | None, device: torch.device) -> torch.dtype:
     """The numbers of that name; without a name those that suit the device.
 
     That is float16 on CUDA: the checkpoints are published in it, it takes half the memory, and it has three bits
-    more than bfloat16, which is for cards or models whose float16 overflows. Elsewhere it is float32. Raises
-    UserError for other names.
+    more than bfloat16, which is for cards or models whose float16 overflows. Elsewhere it is float32, also on CPUs
+    that compute in bfloat16: the same seed would be another picture from one machine to the next. Raises UserError
+    for other names.
     """
     if name is None:
         return torch.float16 if device.type == "cuda" else torch.float32
     if name not in NUMBERS:
         raise UserError(f"The numbers {name!r} are not known: choose one of {', '.join(NUMBERS)}.")
     return NUMBERS[name]
+
+
+def computes_in_bfloat16(device: torch.device, *, cpu_does: bool | None = None) -> bool:
+    """Whether the device does, and does not only imitate it, which takes a CPU longer than float32.
+
+    cpu_does: whether this CPU does; None asks it for AVX-512's instructions, which those with AMX have as well.
+    """
+    if cpu_does is None:
+        cpu_does = torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001 - no public question
+    return cpu_does or device.type != "cpu"
 
 
 def memory_format(device: torch.device) -> torch.memory_format:

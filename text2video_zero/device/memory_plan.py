@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from text2video_zero.attention.processors import is_self_attention, layer_of
+from text2video_zero.device.devices import computes_in_bfloat16
 from text2video_zero.device.memory import has_own_memory, memory_of, weight_bytes
 from text2video_zero.device.offload import GROUP_OFFLOAD, MODEL_OFFLOAD, NO_OFFLOAD, Placement
 from text2video_zero.events import Event, Notice
@@ -198,9 +199,17 @@ def weights_here(pipeline: Pipeline) -> int:
     return weight_bytes(network for network in pipeline.networks if next(network.parameters()).device.type == kind)
 
 
-def sentence(plan: MemoryPlan, pipeline: Pipeline, free: int, total: int) -> str:
-    """The plan in one line: "SD 1.5 fp16 on CUDA, 6.1 of 8.0 GB free: 4 frames at a time"."""
-    dtype = SHORT_NAMES[pipeline.components.unet.dtype]
+def sentence(
+    plan: MemoryPlan, pipeline: Pipeline, free: int, total: int, *, cpu_has_bfloat16: bool | None = None
+) -> str:
+    """The plan in one line: "SD 1.5 fp16 on CUDA, 6.1 of 8.0 GB free: 4 frames at a time".
+
+    cpu_has_bfloat16: see `computes_in_bfloat16`.
+    """
+    numbers = pipeline.components.unet.dtype
+    dtype = SHORT_NAMES[numbers]
+    if numbers == torch.bfloat16 and not computes_in_bfloat16(pipeline.device, cpu_does=cpu_has_bfloat16):
+        dtype += " (imitated by this CPU: float32 is faster)"
     frames = f"{plan.chunk_size} frames at a time" if plan.chunk_size > 1 else "1 frame at a time"
     tiles = ", decoded in tiles" if plan.tiled else ""
     return (

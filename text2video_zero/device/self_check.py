@@ -7,7 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from text2video_zero.device.devices import device_name
+import torch
+
+from text2video_zero.device.devices import computes_in_bfloat16, device_name
 from text2video_zero.device.memory import memory_of
 from text2video_zero.models.additions.textual_inversion import local_inversions
 from text2video_zero.models.catalogue import (
@@ -24,8 +26,6 @@ from text2video_zero.models.selection import local_models
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import torch
-
     from text2video_zero.models.checkpoints import Checkpoint
     from text2video_zero.models.hub import Hub
 
@@ -33,16 +33,22 @@ GIB = 2**30
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "gradio")
 
 
-def self_check(device: torch.device, dtype: torch.dtype, budget: int, hub: Hub) -> list[str]:
+def self_check(
+    device: torch.device, dtype: torch.dtype, budget: int, hub: Hub, *, cpu_has_bfloat16: bool | None = None
+) -> list[str]:
     """A line each: device, memory, versions, and which models need no network.
 
     dtype: of the networks that sample.  budget: bytes that weights may fill on the device.
+    cpu_has_bfloat16: see `computes_in_bfloat16`.
     """
     free, total = (amount / GIB for amount in memory_of(device))
     models = (*KNOWN_MODELS.values(), *DREAMBOOTH_STYLES.values())
+    offered = device.type == "cpu" and dtype == torch.float32
+    can = offered and computes_in_bfloat16(device, cpu_does=cpu_has_bfloat16)
+    offer = "; this CPU computes in bfloat16 as well (--dtype bfloat16)" if can else ""
     versions = (f"{package} {version(package)}" for package in PACKAGES)
     return [
-        f"Device: {device_name(device)} ({device}), {str(dtype).removeprefix('torch.')}",
+        f"Device: {device_name(device)} ({device}), {str(dtype).removeprefix('torch.')}{offer}",
         f"Memory: {free:.1f} of {total:.1f} GB free, up to {budget / GIB:.1f} GB for models",
         f"Versions: Python {platform.python_version()}, {', '.join(versions)}",
         *(f"Model {known.name}: {_model(known.checkpoint, hub)}" for known in models),

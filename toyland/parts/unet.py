@@ -17,9 +17,9 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from torch.nn import functional
 
+from text2video_zero.device.devices import computes_in_bfloat16
 from toyland.training.loop import train
 from toyland.training.noising import build_scheduler, noise_loss, noised
-from toyland.training.precision import computes_in_bfloat16
 from toyland.training.texts import TEXT_HEADS, decoration
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def build_unet(
 
 def attend_plainly(model: UNet2DConditionModel | ControlNetModel, device: str) -> None:
     """On the CPU the fused attention's backward pass is slower than plain products in bfloat16, and faster else."""
-    if device == "cpu" and computes_in_bfloat16(device):
+    if device == "cpu" and computes_in_bfloat16(torch.device(device)):
         model.set_attn_processor(AttnProcessor())
 
 
