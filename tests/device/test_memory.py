@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 
 import imageio_ffmpeg
 import numpy as np
+import psutil
 import pytest
 import torch
 from diffusers.hooks.group_offloading import _is_group_offload_enabled
 
+from tests.device.test_container import group
 from tests.runs import sampled
-from text2video_zero.device.memory import shortage_in_one_sentence
+from text2video_zero.device.container import container_memory
+from text2video_zero.device.memory import KEPT_SHARE, memory_of, shortage_in_one_sentence, weight_budget
 from text2video_zero.device.offload import Placement
 from text2video_zero.errors import UserError, ran_out_of_memory
 from text2video_zero.generate import generate
@@ -228,3 +232,20 @@ def test_numbers_that_are_not_finite_are_told_at_once(pipeline):
             sampled(order(motion=False, chunk_size=3, guidance_scale=1.0), pipeline)
     finally:
         handle.remove()
+
+
+class TestMemoryOfTheCpu:
+    """What a plan and the budgets reckon with in a container."""
+
+    @pytest.mark.parametrize("share", [0.5, 2.0])
+    def test_it_is_the_container_s_where_that_is_less_than_the_machine_s(self, tmp_path, monkeypatch, share):
+        machine = psutil.virtual_memory().total
+        limit, used = int(share * machine), 2**20
+        group(tmp_path, limit, used)
+        own = tmp_path / "cgroup"
+        own.write_text("0::/\n")
+        monkeypatch.setattr("text2video_zero.device.memory.container_memory", partial(container_memory, tmp_path, own))
+        free, total = memory_of(torch.device("cpu"))
+        assert total == min(limit, machine)
+        assert 0 < free <= min(limit - used, machine)
+        assert weight_budget(torch.device("cpu")) == int(KEPT_SHARE * total)
