@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def serve(options: argparse.Namespace) -> None:
     """Put the page up, then import what is slow, then wait until the server is stopped."""
-    shared = is_shared(options)
+    shared, told = is_shared(options), told_to_end()
     # Mistakes in these are told before anything is begun.
     limits, hosts, proxies = Limits.read(options.limit or ()), known_hosts(options), trusted_proxies(options)
     free = options.any_model or not shared
@@ -89,7 +89,6 @@ def serve(options: argparse.Namespace) -> None:
         demo = build_app(queue, menu, shared=shared)
         url = launched(demo, options, auth, launch_options(queue, store, hosts, proxies))
         print(f"{TITLE} is ready at {url}", flush=True)
-        told = told_to_end()
         try:
             runner.open()
             queue.open()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -233,6 +234,20 @@ def test_an_end_that_python_drops_is_heard_all_the_same(ending, monkeypatch):
     assert told.is_set()
     with pytest.raises(KeyboardInterrupt):
         handlers[ending](ending, None)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_a_program_that_is_ended_while_it_imports_gradio_ends_at_once(tmp_path, ending):
+    """As the first process of a container it would hear no signal that it has no handler for."""
+    (tmp_path / "gradio.py").write_text("import pathlib, time\npathlib.Path('begun').touch()\ntime.sleep(60)\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(app.__file__).parent}"}
+    command = [sys.executable, app.__file__, "--output-dir", "kept"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment) as process:
+        while not (tmp_path / "begun").exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(ending)
+        assert process.wait(20) == 0
 
 
 class Thing:
