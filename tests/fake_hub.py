@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+PIECE = 2**20  # bytes of a file between two pauses
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -20,6 +22,7 @@ class FakeHub:
     served: paths of the files that were handed out.  ranges: what of each was asked for, None for all of it.
     break_after: bytes of a file after which the connection is cut, as often as `breaks` says, `break_step` bytes
         further with every cut.
+    pause: seconds before an answer's first line, and before each piece of a file's content.
     knows_ranges: whether it can begin in the middle of a file.  fails: whether it answers all with its own failure.
     """
 
@@ -31,6 +34,7 @@ class FakeHub:
         self.break_after: int | None = None
         self.breaks = 1
         self.break_step = 0
+        self.pause = 0.0
         self.knows_ranges = True
         self.fails = False
         self.endpoint = ""
@@ -76,6 +80,7 @@ class Answer(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self):
+        time.sleep(self.hub.pause)
         parts = unquote(urlsplit(self.path).path).strip("/").split("/")
         if self.hub.fails:
             self.refuse(500, "InternalError")
@@ -128,7 +133,9 @@ class Answer(BaseHTTPRequestHandler):
     def send(self, content, begin):
         cut = self.hub.break_after
         if cut is None or len(content) <= cut or not self.hub.breaks:
-            self.wfile.write(content[begin:])
+            for start in range(begin, len(content), PIECE):
+                time.sleep(self.hub.pause)
+                self.wfile.write(content[start : start + PIECE])
             return
         self.hub.breaks -= 1
         self.hub.break_after = cut + self.hub.break_step

@@ -196,6 +196,21 @@ class TestDownload:
         fake_hub.breaks = 0
         assert (hub.folder("owner/big") / "model.safetensors").read_bytes() == big
 
+    @pytest.mark.usefixtures("big")
+    @pytest.mark.parametrize("when", ["before it answers", "between pieces"])
+    def test_a_hub_that_is_silent_for_too_long_is_one_sentence(self, hub, fake_hub, monkeypatch, when):
+        monkeypatch.setattr(download, "PAUSE_SECONDS", 0)
+        silence = (client, "TIMEOUT") if when == "before it answers" else (download, "SILENCE_SECONDS")
+        monkeypatch.setattr(*silence, 0.2)
+        fake_hub.pause = 0.6
+        began = time.monotonic()
+        with pytest.raises(
+            UserError, match="'owner/big' is not on this machine, and the Hub cannot be reached"
+        ) as told:
+            hub.folder("owner/big")
+        assert time.monotonic() - began < 30
+        assert str(told.value).count(". ") == 0
+
     def test_of_two_programs_one_downloads(self, hub, fake_hub, big, monkeypatch):
         monkeypatch.setattr(client, "TELL_SECONDS", 0)
         first = hub.fetch("owner/big")

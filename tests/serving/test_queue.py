@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model_manager import ModelManager
 from serving import queue as queue_module
 from serving.jobs import Done, Failed, Interrupted, Queued, Running, Stopped, Stopping
 from serving.limits import Limits
 from serving.queue import PROGRESS_SECONDS, JobQueue
 from serving.runners.local import LocalRunner
 from serving.store import STATE, JobStore
+from tests.fake_hub import FakeHub
 from tests.media.clip_files import CASES, hung_decoder
 from text2video_zero.errors import UserError
 from text2video_zero.events import Notice, Progress
@@ -29,6 +31,7 @@ from text2video_zero.job import Job
 from text2video_zero.media.settings import read_settings
 from text2video_zero.media.video import probe_encoder
 from text2video_zero.models.checkpoints import Checkpoint
+from text2video_zero.models.hub import Hub
 from text2video_zero.requests import EdgeRequest, TextToVideoRequest
 
 SHORT = TextToVideoRequest(prompt="a fox", frames=2, steps=4, seed=3)
@@ -105,6 +108,36 @@ def unwatched(entry):
     while not entry.standing.is_over:
         assert time.monotonic() < until
         time.sleep(0.01)
+
+
+def test_stop_is_heard_while_a_slow_hub_hands_out_and_the_next_job_goes_on_there(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("text2video_zero.models.hub.client.TELL_SECONDS", 0)
+    content = bytes(16 * 2**20)
+    (tmp_path / "big").mkdir()
+    (tmp_path / "big" / "model.safetensors").write_bytes(content)
+    with FakeHub({"owner/big": tmp_path / "big"}).running() as hub:
+        hub.pause = 0.3
+        models = ModelManager("cpu", hub=Hub(hub.endpoint, tmp_path / "cache"))
+        queue = JobQueue(LocalRunner(lambda: models), store)
+        queue.open()
+        entry = queue.submit(Job(SHORT, Checkpoint("owner/big")))
+
+        async def stopped():
+            async for standing, _ in queue.watched(entry):
+                if isinstance(standing.state, Running) and standing.state.progress.stage.startswith("Downloading"):
+                    queue.stop(entry)
+                    return time.monotonic()
+            raise AssertionError("it was over before it could be stopped")
+
+        began = asyncio.run(stopped())
+        watch(queue, entry, Stopped)
+        assert time.monotonic() - began < 2  # of the five seconds that the download takes
+        hub.pause = 0
+        kept = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*.incomplete"))
+        assert 0 < kept < len(content)
+        watch(queue, queue.submit(Job(SHORT, Checkpoint("owner/big"))), Failed)  # for it is no model
+        assert hub.ranges == [None, f"bytes={kept}-"]
+        queue.close()
 
 
 @pytest.mark.parametrize("maps_only", [True, False])
