@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 PREVIEW_FRAMES = 24
 """Frames of a preview at most: it is drawn many times in a run and nobody studies it frame by frame."""
 
-READY = '<div class="status" role="status"></div>'
+READY = '<div class="status"><p><span role="status"></span></p></div>'
+"""Every status has the role at the same place: Gradio patches the element there, and a screen reader says what is new."""
 
 
 def empty(text: str = "Your video appears here.", kind: str = "") -> str:
@@ -70,9 +71,9 @@ def plan(request: VideoRequest, seconds: float | None, tokens: TokenCount | None
 
 
 def question(seconds: float) -> str:
-    """What asks before a run that takes very long."""
+    """What asks before a run that takes very long; a screen reader says it at once."""
     faster = "Smaller, shorter or fewer steps are faster."
-    return f"<p>This takes about <b>{duration(seconds)}</b> on this machine. {faster}</p>"
+    return f'<p role="alert">This takes about <b>{duration(seconds)}</b> on this machine. {faster}</p>'
 
 
 def notes(sentences: Sequence[str]) -> str:
@@ -110,20 +111,25 @@ def stopping() -> str:
 
 
 def progress(event: Progress, kind: str = "running") -> str:
-    """One line and a bar: what is going on, how far it is, and how long it will take."""
-    countable = event.of > 1
+    """One line and a bar: what is going on, how far it is, and how long it will take.
+
+    A screen reader says the first of it by itself, once; it can be asked for the rest, which changes all the time.
+    """
+    countable, stage = event.of > 1, html.escape(event.stage)
     count = f"<span>{event.count}</span>" if countable else ""
     left = "" if event.seconds_left is None else f'<span class="left">about {duration(event.seconds_left)} left</span>'
     bar = f'<i style="width:{100 * event.step / event.of:.1f}%"></i>' if countable else '<i class="unmeasured"></i>'
+    far = f' aria-valuenow="{event.step}"' if countable else ""
+    role = f'role="progressbar" aria-label="{stage}" aria-valuemin="0" aria-valuemax="{event.of}"{far}'
     return (
-        f'<div class="status {kind}" role="status"><p><strong>{html.escape(event.stage)}</strong>{count}{left}</p>'
-        f'<div class="bar">{bar}</div></div>'
+        f'<div class="status {kind}"><p><span role="status"><strong>{stage}</strong></span>{count}{left}</p>'
+        f'<div class="bar" {role}>{bar}</div></div>'
     )
 
 
 def line(text: str, kind: str) -> str:
     """A status in one sentence; kind is "done", "stopped" or "failed"."""
-    return f'<div class="status {kind}" role="status"><p>{html.escape(text)}</p></div>'
+    return f'<div class="status {kind}"><p><span role="status">{html.escape(text)}</span></p></div>'
 
 
 def toast(text: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+
 import pytest
 
-from tests.browsing import NEEDS_CHROMIUM, PATIENCE, keep, opened
+from tests.browsing import NEEDS_CHROMIUM, PATIENCE, keep, opened, sync_api
 from text2video_zero.requests import REQUESTS
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is needed")
@@ -66,6 +69,31 @@ def test_nothing_plays_by_itself_for_those_who_want_no_motion(browser, address):
         timeout=PATIENCE,
     )
     context.close()
+
+
+def test_a_screen_reader_is_told_what_goes_on_once_and_can_ask_how_far_it_is(browser, address):
+    with opened(browser, address, width=1280, height=900) as page:
+        page.evaluate(
+            """() => {
+                window.heard = [];
+                const status = document.querySelector("#text-to-video-status");
+                new MutationObserver((news) => {
+                    const told = status.querySelector("[role=status]");
+                    if (news.some(({ target }) => told.contains(target))) window.heard.push(told.textContent);
+                }).observe(status, { childList: true, characterData: true, attributes: true, subtree: true });
+            }"""
+        )
+        page.locator("#text-to-video-prompt textarea").fill("a fox")
+        page.locator("#text-to-video-run").click()
+        far = page.get_by_role("progressbar", name="Denoising")
+        sync_api.expect(far).to_have_attribute("aria-valuenow", re.compile(r"[1-9]"))
+        assert int(far.get_attribute("aria-valuemax")) > 1
+        assert violations(page) == []
+        page.locator("#text-to-video-status [role=status]").get_by_text("Done in").wait_for()
+        heard = page.evaluate("() => window.heard")
+        assert "Denoising" in heard
+        assert heard[-1].startswith("Done in")
+        assert all(before != after for before, after in itertools.pairwise(heard))
 
 
 def test_the_keyboard_alone_starts_a_run_and_the_focus_can_be_seen(browser, address):

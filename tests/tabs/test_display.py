@@ -53,7 +53,10 @@ def test_progress_says_stage_count_share_and_time_left():
     line = display.progress(Progress("Denoising", 12, 48, 31.4))
     assert all(part in line for part in ("Denoising", "12 of 48", "width:25.0%", "about 31 s left"))
     assert "left" not in display.progress(Progress("Denoising", 1, 48))
-    assert "unmeasured" in display.progress(Progress("Loading", 0, 1))
+    assert 'aria-valuemax="48" aria-valuenow="12"' in line
+    unmeasured = display.progress(Progress("Loading", 0, 1))
+    assert "unmeasured" in unmeasured
+    assert "aria-valuenow" not in unmeasured
 
 
 def test_messages_cannot_bring_html_into_the_page():

@@ -167,7 +167,7 @@ def test_a_run_that_takes_very_long_asks_first(browser, address):
         page.locator(f"{TASK}-size input").fill("2048x2048")
         page.keyboard.press("Enter")
         ask(page, "a fox", steps=900, frames=100)
-        page.locator(f"{TASK}-confirmation").get_by_text("This takes about").wait_for()
+        page.locator(f"{TASK}-confirmation").get_by_role("alert").get_by_text("This takes about").wait_for()
         keep(page, "confirmation")
         page.get_by_role("button", name="Not now").click()
         sync_api.expect(page.locator(f"{TASK}-confirmation")).to_be_hidden()
