@@ -31,7 +31,7 @@ from text2video_zero.requests.presets import BALANCED, DRAFT
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import gradio as gr
 
@@ -83,6 +83,7 @@ def serve(options: argparse.Namespace) -> None:
     if options.mcp:
         check_mcp(asks_password=auth is not None)
     store = open_store(options.output_dir, shared=shared, keep_settings=not (shared or options.no_history))
+    remove_uploads = own_upload_folder() if shared else None
     try:
         runner = open_runner(options)
         queue = open_queue(runner, store, limits if shared else None)
@@ -102,6 +103,20 @@ def serve(options: argparse.Namespace) -> None:
     finally:
         if shared and options.output_dir is None:  # strangers' videos, which nobody finds again
             shutil.rmtree(store.folder, ignore_errors=True)
+        if remove_uploads is not None:
+            remove_uploads()
+
+
+def own_upload_folder() -> Callable[[], None] | None:
+    """Have Gradio keep strangers' uploads in a folder that goes with the program; returns what removes it.
+
+    Of one that is killed it goes at the next start. None where the owner has chosen a folder.
+    """
+    if "GRADIO_TEMP_DIR" in os.environ:
+        return None
+    folder, remove = program_s_folder("text2video-zero-uploads-")
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    return remove
 
 
 def told_to_end() -> threading.Event:
@@ -224,6 +239,7 @@ def launch_options(
     hosts: names by which the page may be called; any, where there are none.
     proxies: addresses and networks whose X-Forwarded-For tells where a request comes from.
     """
+    import gradio as gr
     from starlette.middleware import Middleware
     from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -235,6 +251,8 @@ def launch_options(
     from tabs.look.theme import LOGIN, PAGE, STYLE, build_theme
     from tabs.tasks import CLIPS
 
+    # From where they are: a copy in Gradio's cache would be served after the video is deleted.
+    gr.set_static_paths(store.folder.resolve())
     examples = [path.name for path in CLIPS.rglob("*")]
     return {
         "theme": build_theme(),

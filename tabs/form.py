@@ -185,10 +185,14 @@ def path_typed(path: str | None) -> str:
 
 
 def path_of(upload: Any) -> Any:
-    """The path of an uploaded file as widgets pass it unprocessed; blank while there is none."""
+    """The path of an uploaded file as widgets pass it unprocessed; blank while there is none.
+
+    It is blank for a folder, too, which nobody uploads: a program may name the one where all videos are kept.
+    """
     if upload is None:
         return ""
-    return upload.get("path", "") if isinstance(upload, dict) else getattr(upload, "path", upload)
+    path = upload.get("path", "") if isinstance(upload, dict) else getattr(upload, "path", upload)
+    return "" if isinstance(path, str) and os.path.isdir(path) else path  # noqa: PTH112 - Path fails for some texts
 
 
 def sections(request: type[Request], leave_out: Iterable[str] = ()) -> dict[str, list[str]]:

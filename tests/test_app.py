@@ -10,6 +10,7 @@ import time
 import weakref
 from pathlib import Path
 
+import httpx
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
@@ -260,6 +261,8 @@ def test_a_program_that_is_ended_in_mid_job_ends_cleanly_and_leaves_no_stranger_
     with program(tmp_path, SPACE_ID="someone/space") as (process, address):
         predict(Client(address, verbose=False, download_files=str(tmp_path / "downloads")))
         made = list(tmp_path.glob("text2video-zero-*/**/*.mp4"))
+        (upload,) = httpx.post(f"{address}gradio_api/upload", files={"files": ("mine.mp4", b"a clip")}).json()
+        assert next(tmp_path.glob("text2video-zero-uploads-*")) in Path(upload).parents
         begun(address, tmp_path)
         process.send_signal(ending)
         assert process.wait(30) == 0

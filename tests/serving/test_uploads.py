@@ -6,13 +6,17 @@ import os
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from gradio_client import Client
+from PIL import Image
 
 import app
 from serving import uploads
 from serving.limits import Limits
+from tabs.services import Services
 from tabs.tasks import CLIPS
 from tests.served import served
 
@@ -20,13 +24,18 @@ CLIP = b"a clip, as far as a server is concerned"
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
+def queues():
+    return []
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory, queues):
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("uploaded")
         patch.setenv("GRADIO_TEMP_DIR", str(folder / "gradio"))
         patch.setattr(uploads, "GRACE_SECONDS", 0.3)
         patch.setattr(app, "LARGEST_UPLOAD", "100kb")
-        with served("toyland", folder / "outputs", shared=True, limits=Limits()) as address:
+        with served("toyland", folder / "outputs", shared=True, limits=Limits(), queues=queues) as address:
             yield address
 
 
@@ -103,6 +112,33 @@ def test_examples_and_files_that_were_not_uploaded_stay(address, tmp_path):
             ask(address, "five", path)
     time.sleep(1)
     assert all(path.exists() for path in stays)
+
+
+def test_a_video_is_served_from_its_folder_alone_and_no_more_once_it_is_deleted(address, queues):
+    client = Client(address, verbose=False, download_files=False)
+    before = [*Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*.mp4")]
+    video, _, _ = client.predict(prompt="a fox", frames=1, steps=4, api_name="/text-to-video")
+    (entry,) = queues[0].of(Services.owner(SimpleNamespace(shared=True), client.session_hash))
+    shown = video.get("video", video)
+    assert Path(shown["path"]) == entry.standing.stored.files[".mp4"].resolve()
+    assert [*Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*.mp4")] == before
+    assert httpx.get(shown["url"]).content == Path(shown["path"]).read_bytes()
+    queues[0].remove(entry)
+    assert httpx.get(shown["url"]).status_code == 403
+
+
+def test_no_visitor_names_the_folder_of_all_videos_as_a_clip(address, queues):
+    folder = queues[0]._store.folder.resolve()
+    Image.new("RGB", (64, 64), "red").save(folder / "of the owner.png")
+    parameters = httpx.get(f"{address}gradio_api/info").json()["named_endpoints"]["/edge"]["parameters"]
+    clip = {"path": str(folder), "meta": {"_type": "gradio.FileData"}}
+    asked = {"prompt": "a fox", "frames": 1, "model": "toyland", "clip": clip}
+    data = [asked.get(one["parameter_name"], one.get("parameter_default")) for one in parameters]
+    asking = f"{address}gradio_api/call/edge"
+    event = httpx.post(asking, json={"data": data}).json()["event_id"]
+    told = httpx.get(f"{asking}/{event}", timeout=60).text
+    assert "event: error" in told
+    assert "Clip is empty: choose a file." in told
 
 
 def test_what_is_too_large_to_be_brought_is_refused_and_not_kept(address):
