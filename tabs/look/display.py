@@ -24,7 +24,7 @@ PREVIEW_FRAMES = 24
 """Frames of a preview at most: it is drawn many times in a run and nobody studies it frame by frame."""
 
 READY = '<div class="status"><p><span role="status"></span></p></div>'
-"""Every status has the role at the same place: Gradio patches the element there, and a screen reader says what is new."""
+"""Every status has the role at the same place: Gradio patches the element there, and screen readers say what is new."""
 
 
 def empty(text: str = "Your video appears here.", kind: str = "") -> str:
