@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 UNUSED = re.compile(
     r"(/gradio_api)?/(process_recording|proxy=|file[=/]https?:|component_server|custom_component|(undo-)?vibe-"
@@ -24,6 +24,10 @@ UNUSED = re.compile(
 With an .m3u8 or DASH file `process_recording` returned the pictures of any video of this machine whose path was known.
 A `file` that is an address of the net is fetched and handed on, however large.
 """
+
+
+MEDIA = re.compile(rb"audio/|video/|image/(?!svg)")
+"""Kinds of files that have no scripts in them."""
 
 
 class Guard:
@@ -40,7 +44,7 @@ class Guard:
         """Answer what is refused, hand on the rest."""
         refusal = self._refusal(scope) if scope["type"] in {"http", "websocket"} else None
         if refusal is None:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, _without_scripts(send) if "/file=" in scope.get("path", "") else send)
         else:
             await refusal(scope, receive, send)
 
@@ -58,6 +62,22 @@ class Guard:
             return any(ipaddress.ip_address(called) in network for network in self._networks)
         except ValueError:
             return False
+
+
+def _without_scripts(send: Send) -> Send:
+    """Let a file that is shown run no scripts: a clip that somebody brings is kept by its name, and may be a page.
+
+    Gradio hands out what is in the folder of videos to be opened in the browser, whatever it is.
+    """
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            kind = dict(message["headers"]).get(b"content-type", b"")
+            if not MEDIA.match(kind):
+                message["headers"] = [*message["headers"], (b"content-security-policy", b"sandbox")]
+        await send(message)
+
+    return sent
 
 
 def _called(scope: Scope) -> str:

@@ -16,8 +16,13 @@ from tests.served import served
 
 
 @pytest.fixture(scope="module")
-def address(tiny_checkpoint, tmp_path_factory):
-    with served(tiny_checkpoint, tmp_path_factory.mktemp("outputs")) as url:
+def outputs(tmp_path_factory):
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="module")
+def address(tiny_checkpoint, outputs):
+    with served(tiny_checkpoint, outputs) as url:
         yield url
 
 
@@ -50,6 +55,16 @@ def test_the_page_answers_to_no_name_but_its_own(address, name):
     answer = httpx.get(address, headers={"Host": name})
     assert answer.status_code == 403
     assert "start it with --allow-host" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("name", "is_open"), [("a.html", False), ("a.svg", False), ("a.js", False), ("a.mp4", True), ("a.gif", True)]
+)
+def test_a_page_that_somebody_brings_as_a_clip_runs_no_scripts(address, outputs, name, is_open):
+    (outputs / name).write_text("<script>alert(localStorage)</script>")
+    answer = httpx.get(f"{address}gradio_api/file={(outputs / name).resolve()}")
+    assert answer.status_code == 200
+    assert answer.headers.get("content-security-policy") == (None if is_open else "sandbox")
 
 
 def test_it_answers_to_its_own(address):
