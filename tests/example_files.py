@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from text2video_zero.media.ffmpeg import run_ffmpeg
 from text2video_zero.media.video import Video
 
 FRAMES = 10
@@ -37,3 +38,11 @@ def write_clip(folder: Path, form: str) -> Path:
             Image.fromarray(frame).save(picture, "PNG")
             archive.writestr(f"{number}.png", picture.getvalue())
     return path
+
+
+def with_a_tone(clip: Path, folder: Path) -> Path:
+    """An MP4 of a clip's pictures that sounds for 1.25 seconds."""
+    loud = folder / "loud.mp4"
+    tone = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1.25"]
+    run_ffmpeg(["-i", str(clip), *tone, "-pix_fmt", "yuv420p", "-c:a", "aac", "-shortest", str(loud)])
+    return loud

@@ -48,10 +48,16 @@ def requests() -> st.SearchStrategy:
     fields = {name: valid_values(spec) for name, _, spec in TextToVideoRequest.declarations()}
     fields["camera_keys"] = st.sampled_from(["", "8: right 0.2 zoom 1.5; 9: hold"])
     fields["storyboard"] = st.just("")
-    steps = st.tuples(st.integers(1, 998), st.integers(2, 999)).filter(lambda pair: pair[0] < pair[1])
+    timesteps = st.tuples(st.integers(1, 998), st.integers(2, 999)).filter(lambda pair: pair[0] < pair[1])
+    rates = st.tuples(fields.pop("fps"), fields.pop("play_fps")).filter(lambda pair: not 0 < pair[1] < pair[0])
     return st.builds(
-        lambda pair, **values: TextToVideoRequest(**values | {"motion_from": pair[0], "motion_to": pair[1]}),
-        steps,
+        lambda timesteps, rates, **values: TextToVideoRequest(
+            **values
+            | dict(zip(("motion_from", "motion_to"), timesteps, strict=True))
+            | dict(zip(("fps", "play_fps"), rates, strict=True))
+        ),
+        timesteps,
+        rates,
         **fields,
     )
 
@@ -233,6 +239,13 @@ class TestSizes:
         ({"size": "512"}, "The size '512' is not of the form WIDTHxHEIGHT: write for example 512x512."),
         ({"size": "500x512"}, "Size is 500x512, but sides must be multiples of 8: use 496x512."),
         ({"size": "32x512"}, "Size is 32x512, but each side must lie between 64 and 2048 pixels."),
+        (
+            {"play_fps": 4},
+            (
+                "Play at is 4, below the 8 frames per second that are drawn: lower Frames per second instead, or set "
+                "it to 0."
+            ),
+        ),
         (
             {"motion_from": 950},
             (

@@ -29,6 +29,7 @@ from serving.runners.local import LocalRunner
 from serving.runners.ray_pool import RayRunner, with_own_sound
 from serving.runners.worker import Ended, Worker
 from serving.store import JobStore
+from tests.example_files import with_a_tone
 from tests.served import free_port
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, Notice, Preview, Progress
@@ -102,6 +103,7 @@ class TestWithoutACluster:
     def test_the_sound_of_a_worker_s_video_is_that_of_the_clip_here(self, orders, tmp_path, monkeypatch):
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
         checkpoint, request = orders["pose"]
+        request = dataclasses.replace(request, clip=str(with_a_tone(Path(request.clip), tmp_path)))
         asked = Job(dataclasses.replace(request, keep_sound=True), checkpoint)
         leased = Worker(OPEN_MODELS)
         leased.open()

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.example_files import with_a_tone
 from text2video_zero.__main__ import main
 from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps, Finished, Notice
 from text2video_zero.generate import generate, sample, settings
 from text2video_zero.generators import result_of
 from text2video_zero.media.clips import probe
-from text2video_zero.media.ffmpeg import run_ffmpeg
 from text2video_zero.media.settings import read_settings
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import (
@@ -215,13 +215,6 @@ class TestCommandLine:
         arguments = f"instruct-pix2pix --clip nowhere.mp4 --model {tiny_editor} --device cpu --prompt snow"
         assert main(arguments.split()) == 2
         assert capsys.readouterr().err.strip().splitlines()[-1].startswith("There is no file nowhere.mp4")
-
-
-def with_a_tone(clip, folder):
-    loud = folder / "loud.mp4"
-    tone = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1.25"]
-    run_ffmpeg(["-i", str(clip), *tone, "-c:v", "copy", "-c:a", "aac", "-shortest", str(loud)])
-    return loud
 
 
 class TestSound:
