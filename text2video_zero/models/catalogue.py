@@ -127,7 +127,8 @@ TOYLAND_STYLES = (
         "toyland-blueprint",
         replace(
             TOYLAND.checkpoint,
-            adapters=(Adapter(str(TOYLAND_FOLDER / "style-blueprint" / "pytorch_lora_weights.safetensors")),),
+            # At full weight the lines of a clip are lost in those of the style.
+            adapters=(Adapter(str(TOYLAND_FOLDER / "style-blueprint" / "pytorch_lora_weights.safetensors"), 0.85),),
         ),
         "embedded style, a LoRA: light lines on blue paper",
         "blueprint style",

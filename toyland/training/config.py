@@ -119,7 +119,7 @@ class Recipe:
     reader_channels: tuple[int, ...] = (16, 32, 64, 96)
     table_prompts: int = 480
     table_pictures: int = 96
-    lora_rank: int = 8
+    lora_rank: int = 32
     student_rank: int = 32
 
     def teaches(self, scene: Scene) -> bool:
@@ -143,7 +143,7 @@ PRESETS: dict[str, Recipe] = {
             "controlnet-edge": _CPU_TASK, "controlnet-depth": _CPU_TASK,
             "controlnet-pose": replace(_CPU_TASK, steps=3_000, minutes=36),
             "style-sunset": Plan(steps=600, batch=12, rate=4e-4, warmup=20),
-            "style-blueprint": Plan(steps=600, batch=12, rate=2e-3, warmup=20),
+            "style-blueprint": Plan(steps=800, minutes=14, batch=12, rate=1e-3, warmup=20),
             "look-judge": Plan(steps=3_000, minutes=16, batch=48, rate=2e-3),
             "reader": Plan(steps=2_000, minutes=8, batch=24, rate=2e-3, ema=0.99),
             "defect-judge": Plan(steps=1_200, minutes=12, batch=64, rate=2e-3, ema=0.99),
