@@ -17,13 +17,11 @@ from text2video_zero.device.memory_plan import tiled_where_short
 from text2video_zero.device.offload import bring
 from text2video_zero.events import Event, Finished, Notice, Progress
 from text2video_zero.media.video import Video, probe_encoder
-from text2video_zero.models.adapters import written
 from text2video_zero.models.catalogue import known_name, origin_of
 from text2video_zero.models.checkpoints import short_name
 from text2video_zero.models.files.fingerprints import stamp_of
-from text2video_zero.models.speeds import is_of_speed
-from text2video_zero.prompts.loras import parted, prompts_of, what_was_left_out
-from text2video_zero.requests import ControlledRequest, FewStepRequest, InstructPix2PixRequest, TextToVideoRequest
+from text2video_zero.prompts.loras import named_loras, prompts_of, what_was_left_out
+from text2video_zero.requests import ControlledRequest, InstructPix2PixRequest, TextToVideoRequest
 from text2video_zero.requests.camera import BEGINNING
 from text2video_zero.requests.fields import FILES
 from text2video_zero.sampling.decoding import decoded_frames
@@ -200,11 +198,9 @@ def settings(request: VideoRequest, pipeline: Pipeline, picture: str = "") -> di
 
     picture: short hash of the start picture.
     """
-    model, added = origin_of(pipeline.checkpoint)
-    speed = request.speed if isinstance(request, FewStepRequest) else ""
-    chosen = [adapter for adapter in added if not is_of_speed(adapter, speed)]
-    given, tagged = parted(chosen, prompts_of(request))
     checkpoint = pipeline.checkpoint
+    model, _ = origin_of(checkpoint)
+    loras, prompt_loras = named_loras(checkpoint, request)
     controlnet, at = checkpoint.controlnet, checkpoint.controlnet_revision
     made_by: dict[str, object] = {"app": "text2video-zero", "version": __version__, "task": request.task}
     told = {
@@ -212,8 +208,8 @@ def settings(request: VideoRequest, pipeline: Pipeline, picture: str = "") -> di
         "revision": checkpoint.revision,
         "weights": pipeline.weights,
         "controlnet": controlnet and short_name(controlnet) + (f"@{at}" if at else ""),
-        "loras": [written(adapter) for adapter in given],
-        "prompt_loras": [written(adapter) for adapter in tagged],  # the prompt brings them again, and may be changed
+        "loras": loras,
+        "prompt_loras": prompt_loras,  # the prompt brings them again, and may be changed
         "picture": picture,
     }
     made_by |= {name: value for name, value in told.items() if value}

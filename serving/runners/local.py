@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from text2video_zero.errors import UserError
 from text2video_zero.events import Progress
 from text2video_zero.models.catalogue import known_name
 
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from text2video_zero.events import Event
     from text2video_zero.job import Job
     from text2video_zero.models.checkpoints import Checkpoint
+
+LOG = logging.getLogger(__name__)
 
 WAITING = "Waiting for the video before this one"
 
@@ -57,12 +58,17 @@ class LocalRunner:
             self._manager()
 
     def make_ready(self, checkpoint: Checkpoint) -> None:
-        """Load a model that is here before a job asks for it; where it cannot be loaded, the job will tell why."""
+        """Load a model that is here before a job asks for it.
+
+        Where it cannot be loaded, for whatever reason, the page goes on: a job that asks for it tells why.
+        """
         with self._lock:
             self._busy = f"Loading {known_name(checkpoint.source)}"
             try:
-                with suppress(UserError), self._manager().lend(checkpoint):
+                with self._manager().lend(checkpoint):
                     pass
+            except Exception:
+                LOG.warning("%s could not be made ready", known_name(checkpoint.source), exc_info=True)
             finally:
                 self._busy = WAITING
 

@@ -14,11 +14,9 @@ from tabs.form import IN_TURN, Update, path_of, shown
 from tabs.look import display
 from tabs.parts.question import build_question
 from text2video_zero.job import NO_SETTINGS, Settings
-from text2video_zero.models.adapters import written
 from text2video_zero.models.catalogue import origin_of
-from text2video_zero.models.speeds import is_of_speed
-from text2video_zero.prompts.loras import parted, prompts_of
-from text2video_zero.requests import ControlledRequest, FewStepRequest
+from text2video_zero.prompts.loras import named_loras
+from text2video_zero.requests import ControlledRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -115,10 +113,8 @@ class Controls:
 
     def filled_by(self, job: Job) -> Update:
         """Ask for the form as it is for an earlier job."""
-        model, added = origin_of(job.checkpoint)
-        speed = job.request.speed if isinstance(job.request, FewStepRequest) else ""
-        given, _ = parted([one for one in added if not is_of_speed(one, speed)], prompts_of(job.request))
-        loras = [written(adapter) for adapter in given]
+        model, _ = origin_of(job.checkpoint)
+        loras, _ = named_loras(job.checkpoint, job.request)
         files = {name: job.request.files.get(name, NO_FILE) for name in self.files}
         made = Settings(job.request.to_dict(), model, weights=job.weights, picture=job.picture)
         return self.filled(made.values, model, loras, files, made=made, show=True)

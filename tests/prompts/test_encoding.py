@@ -221,8 +221,8 @@ class TestLoras:
         notes = [note for note in notes_of(sample(request, pipeline)) if "left out" in note]
         (note,) = notes
         assert note == (
-            "Of the prompt was left out: <lora:ink:0.8>, <lora:bad:1> (a LoRA is named in the prompt, and lies in "
-            "models/); [cat|dog], <hypernet:x:1> (not known here; of a choice the first counts)."
+            "Of the prompt was left out: <lora:ink:0.8>, <lora:bad:1> (no LoRA of that name in models/, or not named "
+            "in the prompt itself); [cat|dog], <hypernet:x:1> (not known here; of a choice the first counts)."
         )
         assert not [note for note in notes_of(sample(ORDER, pipeline)) if "left out" in note]
         assert what_was_left_out(["<lora:ink:1>"], [Adapter("/models/ink.safetensors")]) == ""

@@ -53,8 +53,9 @@ def test_a_job_that_comes_meanwhile_is_told_that_it_is_loading(manager, tiny_che
     loading.join()
 
 
-def test_one_that_cannot_be_loaded_is_left_to_the_job(manager, tmp_path):
+def test_one_that_cannot_be_loaded_is_left_to_the_job(manager, tmp_path, caplog):
     LocalRunner(lambda: manager).make_ready(Checkpoint(str(tmp_path)))
+    assert f"{tmp_path.name} could not be made ready" in caplog.text
 
 
 def test_what_would_be_downloaded_is_not_made_ready(tmp_path, monkeypatch):

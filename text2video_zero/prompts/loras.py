@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from text2video_zero.models.adapters import local_loras, read_adapter
-from text2video_zero.models.catalogue import MODELS_FOLDER
+from text2video_zero.models.adapters import local_loras, read_adapter, written
+from text2video_zero.models.catalogue import MODELS_FOLDER, origin_of
 from text2video_zero.models.checkpoints import short_name
+from text2video_zero.models.speeds import is_of_speed
 from text2video_zero.prompts.syntax import read_prompt
-from text2video_zero.requests import ControlledRequest, TextToVideoRequest
+from text2video_zero.requests import ControlledRequest, FewStepRequest, TextToVideoRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from text2video_zero.models.checkpoints import Adapter
+    from text2video_zero.models.checkpoints import Adapter, Checkpoint
     from text2video_zero.prompts.syntax import LoraTag
     from text2video_zero.requests import VideoRequest
 
@@ -46,12 +47,19 @@ def tagged_adapters(
     return tuple(adapter for adapter in named if adapter.source not in known)
 
 
-def parted(adapters: Sequence[Adapter], prompts: Iterable[str]) -> tuple[list[Adapter], list[Adapter]]:
-    """The LoRAs of a run: those that were given, and those that its prompts name with the same weight."""
-    tags = {(_name(tag), _weight(tag)) for prompt in prompts for tag in read_prompt(prompt).loras}
-    given, tagged = [], []
-    for adapter in adapters:
-        (tagged if (short_name(adapter.source), adapter.weight) in tags else given).append(adapter)
+def named_loras(checkpoint: Checkpoint, request: VideoRequest) -> tuple[list[str], list[str]]:
+    """The LoRAs that a run adds to its model, as settings name them: those given, and those that its prompts name.
+
+    Those of its speed are in neither: the speed brings them.
+    """
+    tags = {(_name(tag), _weight(tag)) for prompt in prompts_of(request) for tag in read_prompt(prompt).loras}
+    speed = request.speed if isinstance(request, FewStepRequest) else ""
+    given: list[str] = []
+    tagged: list[str] = []
+    _, added = origin_of(checkpoint)
+    for adapter in added:
+        if not is_of_speed(adapter, speed):
+            (tagged if (short_name(adapter.source), adapter.weight) in tags else given).append(written(adapter))
     return given, tagged
 
 
@@ -81,7 +89,7 @@ def what_was_left_out(prompts: Iterable[str], adapters: Iterable[Adapter]) -> st
     told = [
         sentence
         for left_out, sentence in (
-            (missing, f"{', '.join(missing)} (a LoRA is named in the prompt, and lies in models/)"),
+            (missing, f"{', '.join(missing)} (no LoRA of that name in models/, or not named in the prompt itself)"),
             (other, ", ".join(other)),
             (unknown, f"{', '.join(unknown)} (not known here; of a choice the first counts)"),
         )
