@@ -44,8 +44,12 @@ def chromium() -> Iterator[Any]:
 
 
 @contextmanager
-def opened(browser: Any, address: str, *, width: int, height: int) -> Iterator[Any]:
-    """The page in a window of its own; `page.requested` lists what it asked for, `page.errors` what broke."""
+def opened(browser: Any, address: str, *, width: int, height: int, planned: bool = True) -> Iterator[Any]:
+    """The page in a window of its own; `page.requested` lists what it asked for, `page.errors` what broke.
+
+    planned: wait for the plan, which comes when the device is known, by an event that takes away what was told at the
+        prompt.
+    """
     context = browser.new_context(viewport={"width": width, "height": height}, locale="en-US", accept_downloads=True)
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
@@ -55,6 +59,8 @@ def opened(browser: Any, address: str, *, width: int, height: int) -> Iterator[A
     try:
         page.goto(address)
         page.locator("#text-to-video-run").wait_for()
+        if planned:
+            sync_api.expect(page.locator("#text-to-video-plan .plan")).not_to_be_empty()
         yield page
     finally:  # a page that is left open goes on to play its videos
         context.close()

@@ -79,7 +79,7 @@ def test_a_prompt_typed_before_the_device_is_known_is_counted_as_soon_as_it_is(b
     runner = SlowlyImported(on_the_cpu)
     with (
         served("toyland", tmp_path, runner=runner) as address,
-        opened(browser, address, width=1280, height=900) as page,
+        opened(browser, address, width=1280, height=900, planned=False) as page,
     ):
         page.locator("#text-to-video-prompt textarea").fill("a red panda")
         plan = page.locator("#text-to-video-plan")
