@@ -92,12 +92,12 @@ def evaluations(job: Job) -> float:
 
 def _passes(request: VideoRequest) -> float:
     """Passes of each frame through the UNet."""
-    if isinstance(request, InstructPix2PixRequest):
-        return 3 * request.steps  # with words and picture, with the picture alone, with neither
     steps = float(request.steps)
+    if isinstance(request, InstructPix2PixRequest):  # with words and picture; with the picture alone; with neither
+        return (1 + 2 * request.guidance_end) * steps
     if isinstance(request, StartPictureRequest) and request.start_picture:
         steps *= request.start_strength
-    passes = (2 if request.guidance_scale > 1 else 1) * steps
+    passes = (1 + request.guidance_end if request.guidance_scale > 1 else 1) * steps
     if isinstance(request, TextToVideoRequest) and request.smooth_background:
         return 2 * passes
     return passes * (1 + CONTROL_SHARE) if isinstance(request, ControlledRequest) else passes

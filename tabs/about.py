@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import gradio as gr
 
@@ -43,7 +44,7 @@ class Part:
     def as_html(self) -> str:
         """The part as a figure; its video is loaded when it is seen."""
         where = f'<a href="{PAPER}" target="_blank" rel="noopener">Paper, {self.section}</a>' if self.section else ""
-        address = f"gradio_api/file={(PICTURES / self.picture).resolve()}.mp4"
+        address = f"gradio_api/file={quote(str((PICTURES / self.picture).resolve()))}.mp4"
         captions = "".join(f"<span>{caption}</span>" for caption in self.captions)
         return (
             f"<figure><h2>{self.title}</h2><p>{self.told} {where}</p>"

@@ -16,7 +16,7 @@ from tabs.look import display
 from tabs.parts.controls import NO_FILE
 from tabs.run import followed
 from text2video_zero.errors import UserError
-from text2video_zero.job import Job, Settings
+from text2video_zero.job import Settings, changed_job
 from text2video_zero.media.settings import read_settings
 from text2video_zero.models.selection import checkpoint_for
 from text2video_zero.requests import ControlledRequest
@@ -34,9 +34,17 @@ if TYPE_CHECKING:
 # What a button changes in a request to make another video of it.
 CHANGES: dict[str, Callable[[VideoRequest], dict[str, Any]]] = {
     "vary": lambda _: {"seed": secrets.randbelow(SEED_LIMIT)},
-    "longer": lambda request: {"frames": min(2 * request.frames, MOST_FRAMES)},
+    "longer": lambda request: {"frames": _twice(request.frames)},
     "loop": lambda _: {"loop": True},
 }
+
+
+def _twice(frames: int) -> int:
+    if frames >= MOST_FRAMES:
+        raise UserError(
+            f"The video has {frames} frames, and none has more: fewer frames per second make it last longer."
+        )
+    return min(2 * frames, MOST_FRAMES)
 
 
 @dataclass(frozen=True)
@@ -82,9 +90,9 @@ class AfterRun:
         entry = self._shown(jobs, visitor)
         if entry is None:
             return gr.skip()
-        request, states, question = entry.job.request, self.run.controls.states, self.run.result.after.question
+        states, question = self.run.controls.states, self.run.result.after.question
         try:
-            changed = Job(dataclasses.replace(request, **CHANGES[change](request)), entry.job.checkpoint)
+            changed = changed_job(entry.job, **CHANGES[change](entry.job.request))
             if not sure and (asked := self.run.question([changed])):
                 return {question: asked, states.asked: {"change": change, "job": entry.job.id}}
             return {states.followed: followed([self.run.services.submitted(changed, visitor, click)]), question: ""}
@@ -120,14 +128,15 @@ def connect_loader(loader: gr.UploadButton, runs: Mapping[str, Run]) -> None:
             task, settings = _settings_in(Path(path_of(upload)), runs)
         except UserError as error:
             raise gr.Error(display.toast(str(error)), print_exception=False) from error
-        model, emptied = _model_of(settings, runs[task]), {"start_picture": NO_FILE}
+        model, controls = _model_of(settings, runs[task]), runs[task].controls
         for sentence in _left_out(settings, runs[task], model):
             gr.Warning(display.toast(sentence))
-        if picture := settings.values.get("start_picture"):
-            told = f"The video began with the picture {Path(str(picture)).name}: choose it as the start picture again."
-            gr.Warning(display.toast(told))
-        made = dataclasses.replace(settings, model=model)
-        return runs[task].controls.filled(settings.values, model, settings.loras, emptied, made=made, show=True)
+        for name, _, spec in runs[task].request.declarations():
+            if name in controls.files and (path := settings.values.get(name)):
+                told = f"The video was made from {Path(str(path)).name}: choose it again as the {spec.label.lower()}."
+                gr.Warning(display.toast(told))
+        made, emptied = dataclasses.replace(settings, model=model), dict.fromkeys(controls.files, NO_FILE)
+        return controls.filled(settings.values, model, settings.loras, emptied, made=made, show=True)
 
     forms = [state for run in runs.values() for state in (run.controls.states.refill, run.controls.states.brought)]
     loader.upload(fill, loader, forms, preprocess=False, **IN_TURN)

@@ -22,7 +22,7 @@ from tabs.look import display
 from tabs.parts.controls import MOST_OF_EACH, remade
 from text2video_zero.errors import UserError
 from text2video_zero.job import NO_SETTINGS, build_job, fields_with_defaults
-from text2video_zero.requests.fields import BASICS, FILES
+from text2video_zero.requests.fields import BASICS, FILES, SEED_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -53,6 +53,8 @@ PLANNED = (
     "size",
     "steps",
     "guidance_scale",
+    "cache_interval",
+    "guidance_end",
     "smooth_background",
 )
 """What decides how long a video is and how long it takes; the rest of the form is not asked at each key."""
@@ -101,7 +103,7 @@ class Run:
         states = controls.states
         states.followed.change(
             self.follow,
-            [states.followed, self.services.visitor, self.result.video],
+            [states.followed, self.services.visitor, self.result.video, self.result.settings],
             [*self.result.outputs, controls.buttons.stop, states.jobs, self.services.strip.made],
             preprocess=False,
             trigger_mode="multiple",
@@ -195,7 +197,7 @@ class Run:
         if len(prompts) * each > room > 0:  # where there is none at all, the queue says why
             raise UserError(f"These are {len(prompts) * each} videos, and the queue takes {room} now: ask for fewer.")
         seed = values["seed"]
-        seeds = [seed + number if isinstance(seed, int) and seed >= 0 else seed for number in range(each)]
+        seeds = [(seed + n) % SEED_LIMIT if isinstance(seed, int) and seed >= 0 else seed for n in range(each)]
         asked = [values | {"prompt": prompt, "seed": seed} for prompt in prompts for seed in seeds]
         return [self.job(model, one, remade(brought, one)) for one in asked]
 
@@ -256,10 +258,12 @@ class Run:
             return ""
         return display.plan(job.request, self.services.seconds(job), self.services.tokens(model, prompt or ""))
 
-    async def follow(self, followed: Any, visitor: str, video: Any, request: gr.Request) -> AsyncIterator[Update]:
+    async def follow(
+        self, followed: Any, visitor: str, video: Any, settings: Any, request: gr.Request
+    ) -> AsyncIterator[Update]:
         """Fill the page with how jobs stand, one after the other, until the last is over or somebody else follows.
 
-        followed: as `start` hands it on.  video: what is shown now.
+        followed: as `start` hands it on.  video, settings: what is shown now; an example's video has no settings.
         """
         owner, token = self.services.owner(visitor), object()
         entries = self.found(followed["jobs"] if followed else [], owner)
@@ -270,7 +274,7 @@ class Run:
         listening = self.services.listening(request)
         strip, shown = self.services.strip, Update({self.controls.states.jobs: [entry.job.id for entry in entries]})
         yield dict(shown)
-        listed, had_video = None, video is not None
+        listed, had_video, had_files = None, video is not None, settings is not None
 
         def wanted() -> bool:
             return listening() and self.following.get((owner, request.session_hash)) is token
@@ -279,8 +283,11 @@ class Run:
             async for entry, standing, place, picture in self._news(entries, wanted):
                 if not wanted():
                     return
-                page = self.result.showing(entry.job, standing, place, picture, had_video=had_video)
+                page = self.result.showing(
+                    entry.job, standing, place, picture, had_video=had_video, had_files=had_files
+                )
                 had_video |= standing.stored is not None
+                had_files |= standing.stored is not None and standing.is_over
                 page[self.controls.buttons.stop] = gr.update(interactive=not standing.is_over)
                 if (kind := (entry, type(standing.state))) != listed:
                     page[strip.made], listed = strip.listed(owner), kind

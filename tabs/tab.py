@@ -248,6 +248,5 @@ def _connect_form(services: Services, controls: Controls, task: str) -> None:
     outputs, states = list(widgets.values()), controls.states
     fill = f"(asked) => forms.fill({key}, {names}, {tab}, asked)"
     states.refill.change(None, states.refill, outputs, js=fill, api_visibility="private")
-    files = [controls.fields[name] for name in controls.files]
-    states.brought.change(controls.bring, states.brought, files, **QUIETLY)
+    states.brought.change(controls.bring, states.brought, controls.brought_widgets, **QUIETLY)
     services.page.load(None, None, outputs, js=f"() => forms.kept({key}, {names})", api_visibility="private")

@@ -17,6 +17,7 @@ from text2video_zero.models.catalogue import (
     TOYLAND,
     known_model,
     name_of,
+    origin_of,
 )
 from text2video_zero.models.checkpoints import HUB_ID, at_revision, checked_name, short_name
 from text2video_zero.models.selection import checkpoint_for, edited_instead, find_checkpoint
@@ -186,6 +187,13 @@ def build_job(
         checkpoint = replace(checkpoint, controlnet=source, controlnet_revision=revision)
     weights = settings.weights if same_model else ""
     return Job(request, checkpoint, maps_only, weights, settings.picture, remarks=_remarks(request, model))
+
+
+def changed_job(job: Job, **changes: Any) -> Job:
+    """A job of its own on the same model, with other values of some fields; raises UserError where one is amiss."""
+    request = replace(job.request, **changes)
+    model, _ = origin_of(job.checkpoint)
+    return Job(request, job.checkpoint, remarks=_remarks(request, model))
 
 
 def _remarks(request: VideoRequest, model: str) -> str:

@@ -17,7 +17,7 @@ from tabs.form import QUIETLY, file_widget, path_of, path_typed
 from tabs.look import display
 from text2video_zero.errors import UserError
 from text2video_zero.media.clips import reading
-from text2video_zero.requests import Size
+from text2video_zero.requests import ClipRequest, Size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 USED_PART = ("first_frame", "frames", "fps")
 """The fields of a request that decide which part of a clip is used."""
+_SPECS = {name: spec for name, _, spec in ClipRequest.declarations() if name in USED_PART}
 
 PREVIEW_SIZE = Size(256, 256)
 WEBCAM = {"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}}
@@ -167,22 +168,20 @@ def showing_used_part(
     Before it come the numbers of frames that are read, several times a second; closing stops the reading.
     """
     clip_path = path_of(file) or path_typed(path)
-    if not clip_path or first_frame is None or frames is None or fps is None:
+    part = {"first_frame": first_frame, "frames": frames, "fps": fps}
+    try:
+        part = {name: _SPECS[name].checked(value) for name, value in part.items()}
+    except UserError:  # which is told where the number stands
+        clip_path = ""
+    if not clip_path:
         yield ""
         return
     try:
-        clip = yield from reading(
-            Path(clip_path),
-            first_frame=int(first_frame),
-            frames=int(frames),
-            fps=fps,
-            size=None,
-            native=PREVIEW_SIZE,
-        )
+        clip = yield from reading(Path(clip_path), **part, size=None, native=PREVIEW_SIZE)
     except UserError as error:
         yield f'<p class="note">{html.escape(str(error))}</p>'
         return
-    yield display.clip(clip.frames, clip.fps, used_part(clip, int(first_frame)), describe(clip.source))
+    yield display.clip(clip.frames, clip.fps, used_part(clip, part["first_frame"]), describe(clip.source))
 
 
 def used_part(clip: Clip, first_frame: int) -> str:

@@ -100,6 +100,12 @@ class Controls:
         return [name for name, widget in self.fields.items() if isinstance(widget, gr.File)]
 
     @property
+    def brought_widgets(self) -> list[Any]:
+        """What `bring` fills."""
+        typed = self.clip_source and self.clip_source.folder
+        return [*(self.fields[name] for name in self.files), *([] if typed is None else [typed])]
+
+    @property
     def inputs(self) -> dict[str, Any]:
         """Every value of a run by its name."""
         loras = {} if self.loras is None else {"loras": self.loras}
@@ -161,9 +167,15 @@ class Controls:
         return asked
 
     def bring(self, brought: Mapping[str, Any] | None) -> Update:
-        """The files that the form was asked to have."""
-        files = brought["files"] if brought else {}  # of a new page, None
-        return {self.fields[name]: gr.update(value=path or None) for name, path in files.items()} or gr.skip()
+        """The files that the form was asked to have; a clip that is a folder goes where folders are typed."""
+        page: Update = {}
+        typed = self.clip_source and self.clip_source.folder
+        for name, path in (brought["files"] if brought else {}).items():  # of a new page, None
+            is_folder = path != NO_FILE and Path(path).is_dir()
+            page[self.fields[name]] = gr.update(value=None if is_folder else path or None)
+            if name == "clip" and typed is not None:
+                page[typed] = path if is_folder else ""
+        return page or gr.skip()
 
     def shown_tab(self) -> Update:
         """Ask for the tab to be opened, with the form as it is."""
@@ -254,7 +266,8 @@ def prompts_in(upload: Any) -> str:
     name = display.toast(path.name)
     try:
         if path.stat().st_size > LARGEST_PROMPTS:
-            raise gr.Error(f"{name} is larger than {LARGEST_PROMPTS // 1000} kB: it is no list of prompts.")
+            told = f"{name} is larger than {LARGEST_PROMPTS // 1000} kB: it is no list of prompts."
+            raise gr.Error(told, print_exception=False)
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise gr.Error(f"{name} cannot be read: save it as plain text (UTF-8).", print_exception=False) from error

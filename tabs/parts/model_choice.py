@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from tabs.form import QUIETLY, Update, sizes
+from text2video_zero.errors import UserError
 from text2video_zero.job import defaults_of
 from text2video_zero.models.catalogue import MODELS_FOLDER
 from text2video_zero.models.speeds import FULL_QUALITY, SPEED_FIELDS
@@ -62,17 +63,24 @@ class ModelChoice:
         )
 
     def _connect_description(self, fields: Mapping[str, Field]) -> None:
-        """Show what hangs on the model: its note, its words, its speeds and its sizes."""
+        """Show what hangs on the model: its note, its words, its speeds and its sizes.
+
+        Of what is typed and is no model, here and below, nothing is shown; the run says what is wrong with it.
+        """
         menu, model, speed = self.menu, self.model, fields.get("speed")
 
         def describe(name: str) -> Update:
-            known, (accordion, words) = word_list(menu, name), self.words
-            choice = {speed: gr.update(visible=len(menu.speeds(name)) > 1)} if speed else {}
+            try:
+                known, speeds, side = word_list(menu, name), menu.speeds(name), menu.native_side(name)
+            except UserError:
+                return gr.skip()
+            accordion, words = self.words
+            choice = {speed: gr.update(visible=len(speeds) > 1)} if speed else {}
             return {
                 model: gr.update(info=info_of(menu, name)),
                 accordion: gr.update(visible=bool(known)),
                 words: known,
-                fields["size"]: gr.update(choices=sizes(menu.native_side(name))),
+                fields["size"]: gr.update(choices=sizes(side)),
                 **choice,
             }
 
@@ -94,7 +102,10 @@ class ModelChoice:
             if preset is not None:  # the same preset, for the other model
                 values = {**defaults(by_model, model, FULL_QUALITY), **settings.values(preset, model or "")}
             else:
-                kept = chosen if chosen in menu.speeds(model) else FULL_QUALITY
+                try:
+                    kept = chosen if chosen in menu.speeds(model) else FULL_QUALITY
+                except UserError:
+                    return gr.skip()
                 names = list(dict.fromkeys(by_model + (by_speed if chosen != kept else [])))
                 values = defaults(names, model, kept) | ({"speed": kept} if speed else {})
             return controls.filled(values, model)
@@ -180,7 +191,10 @@ def info_of(menu: ModelMenu, model: str) -> str:
 
 def unknown_words_note(menu: ModelMenu, model: str | None, prompt: str | None) -> str:
     """One sentence that names the words the model has never seen, blank if there are none."""
-    vocabulary = menu.vocabulary(model)
+    try:
+        vocabulary = menu.vocabulary(model)
+    except UserError:
+        return ""
     unknown = vocabulary.unknown_words(read_prompt(prompt or "").text) if vocabulary else []
     if not unknown:
         return ""

@@ -67,7 +67,7 @@ def build_setting_presets(task: str, first: str) -> Chips:
     """Lay out the presets of a task that hang on the model: how good and how slow. first: the one that is chosen."""
     told = "; ".join(f"{preset.title}: {preset.help}" for preset in PRESETS.values())
     choices = [(preset.title, name) for name, preset in PRESETS.items()]
-    radio = _row(choices, first, "Settings", f"{told}.", f"{task}-setting-presets")
+    radio = _row(choices, first, "Preset", f"{told}.", f"{task}-setting-presets")
     return Chips(radio, tuple(PRESETS), preset_fields(task), lambda name, model: preset_values(task, model, name))
 
 

@@ -102,19 +102,20 @@ class Result:
             self.settings,
         ]
 
-    def showing(self, job: Job, standing: Standing, place: int | None, picture: str, *, had_video: bool) -> Update:
+    def showing(
+        self, job: Job, standing: Standing, place: int | None, picture: str, *, had_video: bool, had_files: bool
+    ) -> Update:
         """Everything on the right as it is while a job stands like this.
 
         place: how many jobs come before it; None while it is paused.
         picture: its latest preview as HTML, or what stands for it.
-        had_video: whether an earlier video is here, to come back after a failure.
+        had_video: whether an earlier video is here, to come back after a failure.  had_files: whether a run made it.
         """
         stored = standing.stored
         guide = None if standing.guide is None else str(standing.guide.path)
         page: Update = {
             self.status: display.line(*sentence(job, standing.state)) if standing.is_over else waiting(standing, place),
             self.notes: display.notes(standing.notes),
-            self.seed: job.request.seed,
             self.display: gr.update(value=picture, visible=True),
             self.video: gr.update(visible=False),
             self.guide: gr.update(visible=False) if guide is None else gr.update(value=guide, visible=True),
@@ -127,6 +128,7 @@ class Result:
             page |= {
                 self.display: gr.update(visible=False),
                 self.video: gr.update(value=str(stored.files[PLAYABLE]), visible=True),
+                self.seed: job.request.seed,
                 self.settings: stored.settings,
             }
             if standing.is_over:
@@ -138,19 +140,19 @@ class Result:
         elif job.maps_only and isinstance(standing.state, Done):
             page[self.display] = gr.update(visible=False)
         elif isinstance(standing.state, Failed):
-            page |= self._after_failure(had_video=had_video)
+            page |= self._after_failure(had_video=had_video, had_files=had_files)
         elif isinstance(standing.state, Stopped | Interrupted) and standing.preview is None:
             page[self.display] = gr.update(value=display.empty(), visible=True)
         return page
 
-    def _after_failure(self, *, had_video: bool) -> Update:
-        """A failed run takes nothing away: an earlier video comes back with its downloads."""
+    def _after_failure(self, *, had_video: bool, had_files: bool) -> Update:
+        """A failed run takes no video away: the earlier one comes back, with the downloads that it had."""
         if not had_video:
             return {self.display: gr.update(value=display.empty(), visible=True)}
         return {
             self.display: gr.update(visible=False),
             self.video: gr.update(visible=True),
-            **dict.fromkeys(self.downloads.values(), gr.update(interactive=True)),
+            **dict.fromkeys(self.downloads.values(), gr.update(interactive=had_files)),
         }
 
 
@@ -213,7 +215,7 @@ def _build_after(request: type[Request]) -> After:
         labels["loop"] = "Make it loop"
     if not issubclass(request, InstructPix2PixRequest):
         labels["edit"] = "Change it by words"
-    labels["use"] = "Use these settings"
+    labels["use"] = "Use again"
     with gr.Column(visible=False) as column:
         with gr.Row(elem_classes="after"):
             buttons = {

@@ -6,6 +6,7 @@ import html
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import gradio as gr
 
@@ -79,7 +80,8 @@ class Strip:
         shown = "".join(card(entry, is_next=entry in waiting[:1]) for entry in entries[:MOST_SHOWN])
         found = "".join(card(entry, "earlier") for entry in entries[MOST_SHOWN:MOST_LISTED])
         more = len(entries) - MOST_SHOWN
-        told = f"<p>{more} earlier ones are found by the filter, or in the folder.</p>" if more > 0 else ""
+        folder = "" if self.queue.limits else ", or in the folder"
+        told = f"<p>{more} earlier ones are found by the filter{folder}.</p>" if more > 0 else ""
         return f'<section class="strip" aria-label="{TITLE}">{line}<ul>{shown}{found}</ul>{told}</section>'
 
 
@@ -112,7 +114,7 @@ def card(entry: Entry, kind: str = "", *, is_next: bool = False) -> str:
     """
     request, prompt = entry.job.request, html.escape(entry.job.request.prompt)
     poster = entry.folder.poster
-    picture = f'<img src="gradio_api/file={html.escape(str(poster.resolve()))}" alt="" loading="lazy">'
+    picture = f'<img src="gradio_api/file={quote(str(poster.resolve()))}" alt="" loading="lazy">'
     shown = picture if poster.is_file() else f'<span class="no-poster">{request.title}</span>'
     model, _ = origin_of(entry.job.checkpoint)
     told = f"{state_in_words(entry.standing.state)}{html.escape(model)} · {request.title} · {ago(entry.folder.began)}"

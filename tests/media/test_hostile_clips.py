@@ -4,6 +4,8 @@ import io
 import lzma
 import os
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -161,6 +163,26 @@ class TestLimits:
         waiting._process.wait()
         clip_reader.IDLE.put(waiting)
         assert numbers(read(path).frames) == list(range(12))
+
+    def test_one_that_says_nonsense_and_stays_is_ended(self, monkeypatch, tmp_path):
+        path = written(tmp_path / "clip.mp4", counting(12), 10, *LOSSLESS)
+        while not clip_reader.IDLE.empty():
+            clip_reader.IDLE.get_nowait().close()
+        begin = subprocess.Popen
+        taken_over = [sys.executable, "-c", "import time; print('hm', flush=True); time.sleep(600)"]
+        monkeypatch.setattr(clip_reader.subprocess, "Popen", lambda _, **how: begin(taken_over, **how))
+        with ClipReader(path) as reader:
+            with pytest.raises(UserError, match=r"clip\.mp4 cannot be read \(its decoder broke down"):
+                result_of(reader.opening())
+            assert reader._decoder._process.poll() is not None
+
+    def test_it_is_found_by_a_python_that_was_given_no_file(self, tmp_path):
+        """Which has the current folder among its places by no name: a notebook, or what comes on standard input."""
+        path = written(tmp_path / "clip.mp4", counting(12), 10, *LOSSLESS)
+        code = f"import pathlib, text2video_zero.media.clips as c\nprint(c.probe(pathlib.Path({str(path)!r})).fps)"
+        root = Path(__file__).parents[2]
+        done = subprocess.run([sys.executable], check=False, input=code, cwd=root, capture_output=True, text=True)
+        assert (done.returncode, done.stdout.strip()) == (0, "10.0"), done.stderr
 
     def test_half_a_picture_is_none(self):
         """A process that ends within one."""

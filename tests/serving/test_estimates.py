@@ -34,6 +34,10 @@ def test_guidance_doubles_the_work_of_denoising_and_no_size_is_the_model_s_own()
     assert evaluations(job(size="512x512")) == evaluations(job())
 
 
+def test_guidance_that_ends_early_takes_less_time():
+    assert evaluations(job()) > evaluations(job(guidance_end=0.5)) > evaluations(job(guidance_scale=1.0))
+
+
 def test_reused_deep_features_take_less_time_the_rarer_whole_passes_are():
     times = [evaluations(job(cache_interval=every)) for every in (1, 2, 3, 8)]
     assert times == sorted(times, reverse=True)

@@ -83,7 +83,8 @@ def test_what_is_done_to_a_clip_and_left_out_is_told_beside_it(tmp_path):
 
 def test_nothing_is_shown_before_there_is_a_clip_or_while_a_number_is_being_typed(tmp_path):
     assert show_used_part(0, 8, 8, None) == ""
-    assert show_used_part(0, None, 8, {"path": str(write_clip(tmp_path, "mp4"))}) == ""
+    clip = {"path": str(write_clip(tmp_path, "mp4"))}
+    assert [show_used_part(0, None, 8, clip), show_used_part(0, 0, 8, clip), show_used_part(-1, 8, 8, clip)] == [""] * 3
 
 
 def asked(part, file, session="a page"):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import app
-from serving.estimates import Pace
+from serving.estimates import Pace, evaluations
 from serving.jobs import Done, Failed, Standing, Stored
 from serving.limits import Limits
 from serving.menu import ModelMenu
@@ -20,12 +20,17 @@ from serving.queue import JobQueue
 from serving.runners.local import LocalRunner
 from serving.store import FORMS, JobStore
 from tabs.after import CHANGES, AfterRun
-from tabs.run import at_the_field
+from tabs.parts.model_choice import unknown_words_note
+from tabs.run import PLANNED, at_the_field
+from tabs.tasks import TABS
 from tests.served import run_of
 from text2video_zero.errors import UserError
-from text2video_zero.job import build_job, preset_values
+from text2video_zero.job import build_job, changed_job, preset_values
 from text2video_zero.media.video import Video
 from text2video_zero.requests import REQUESTS, TextToVideoRequest
+from text2video_zero.requests.fields import SEED_LIMIT
+from text2video_zero.requests.presets import PRESETS
+from text2video_zero.requests.video import MOST_FRAMES
 
 LOADER = "connect_loader.<locals>.fill"
 
@@ -57,6 +62,11 @@ def several(run, more_prompts="", each=1, **given):
 @pytest.fixture
 def run(page):
     return run_of(page, "text-to-video")
+
+
+def test_seeds_that_count_on_begin_again_after_the_last(run):
+    jobs = run.batch("toyland", several(run, prompt="a fox", each=2, seed=SEED_LIMIT - 1), room=9)
+    assert [job.request.seed for job in jobs] == [SEED_LIMIT - 1, 0]
 
 
 def test_prompts_and_seeds_make_a_job_each_and_seeds_that_are_given_count_on(run):
@@ -209,7 +219,7 @@ def test_settings_of_a_file_fill_in_no_picture_of_this_machine_and_ask_for_it(pa
     values = asked[run.controls.states.refill]["values"]
     assert values["start_strength"] == 0.4
     assert "start_picture" not in values
-    assert warned == ["The video began with the picture hostname.png: choose it as the start picture again."]
+    assert warned == ["The video was made from hostname.png: choose it again as the start picture."]
 
 
 def test_what_the_form_cannot_ask_for_of_a_file_s_settings_is_told(page, tmp_path, monkeypatch):
@@ -226,6 +236,35 @@ def test_what_the_form_cannot_ask_for_of_a_file_s_settings_is_told(page, tmp_pat
     loaded(shared, tmp_path, settings)
     (told,) = warned
     assert told.startswith("The video was made with LoRAs (mine:0.5, ann/style), which are not offered here:")
+
+
+def test_settings_of_a_file_ask_for_the_clip_again_and_take_another_one_away(page, tmp_path, monkeypatch):
+    warned = []
+    monkeypatch.setattr(gr, "Warning", warned.append)
+    run = run_of(page, "instruct-pix2pix")
+    request = {"prompt": "make it blue", "clip": "/home/ann/dance.mp4"}
+    asked = loaded(page, tmp_path, {"task": "instruct-pix2pix", "request": request})
+    brought = run.controls.bring(asked[run.controls.states.brought])
+    assert brought[run.controls.fields["clip"]]["value"] is None
+    assert brought[run.controls.clip_source.folder] == ""
+    assert warned == ["The video was made from dance.mp4: choose it again as the clip."]
+
+
+def test_a_clip_that_is_a_folder_comes_back_where_folders_are_typed(page, tmp_path):
+    run = run_of(page, "edge")
+    job = build_job("edge", {"prompt": "a fox", "clip": str(tmp_path), "seed": 7})
+    filled = run.controls.bring(run.controls.filled_by(job)[run.controls.states.brought])
+    assert filled[run.controls.fields["clip"]]["value"] is None
+    assert filled[run.controls.clip_source.folder] == str(tmp_path)
+    assert list(filled) == [widget for widget in run.controls.brought_widgets if widget in filled]
+
+
+def test_what_is_typed_and_no_model_changes_nothing_of_the_form(page):
+    menu, name = ModelMenu("toyland", free=True), "x" * 300
+    assert unknown_words_note(menu, name, "a fox") == ""
+    typed = [function.fn for function in page.fns.values() if getattr(function.fn, "__name__", "") == "describe"]
+    assert len(typed) == len(TABS)
+    assert all("visible" not in describe(name) for describe in typed)
 
 
 def test_a_form_that_a_file_has_filled_tells_other_weights_and_another_picture_as_the_command_line_does(page, tmp_path):
@@ -263,6 +302,28 @@ def test_a_form_that_is_filled_marks_the_presets_that_it_has(run):
     assert marks({"prompt": "a fox", "seed": 3}) == {}
 
 
+def test_a_video_of_most_frames_is_made_no_longer():
+    with pytest.raises(UserError, match="The video has 512 frames, and none has more"):
+        CHANGES["longer"](TextToVideoRequest(prompt="a fox", seed=3, frames=MOST_FRAMES))
+
+
+def test_another_of_a_video_is_told_what_of_its_settings_does_nothing():
+    job = changed_job(build_job("text-to-video", {"prompt": "a fox", "motion": False, "pan_x": 0.07}), seed=4)
+    assert job.request.seed == 4
+    assert "Pan right" in job.remarks
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("task", REQUESTS)
+def test_the_plan_takes_as_long_as_the_run_will(page, task, preset):
+    run = run_of(page, task)
+    chosen = run.controls.settings.values(preset, "toyland")
+    clip = {} if task == "text-to-video" else {"clip": "a.mp4"}
+    whole = form(run, prompt="a fox", **(chosen | clip))
+    planned = {name: value for name, value in whole.items() if name in PLANNED}
+    assert evaluations(run.job("toyland", planned)) == evaluations(run.job("toyland", whole))
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_can_be_made_of_a_video_is_a_valid_request_that_differs(change):
     request = TextToVideoRequest(prompt="a fox", seed=3)
@@ -270,33 +331,41 @@ def test_what_can_be_made_of_a_video_is_a_valid_request_that_differs(change):
     assert TextToVideoRequest.from_dict(request.to_dict() | changed) != request
 
 
-def standings(run, *, had_video):
+def standings(run, **earlier):
     """What the page shows of a job that failed, and of one that is done."""
     job = build_job("text-to-video", {"prompt": "a fox", "seed": 3})
-    failed = run.result.showing(job, Standing(Failed("No room.")), 0, "", had_video=had_video)
+    failed = run.result.showing(job, Standing(Failed("No room.")), 0, "", **earlier)
     stored = Stored({form: f"a{form}" for form in FORMS}, {"seed": 3})
-    return failed, run.result.showing(job, Standing(Done(61.4), stored=stored), 0, "", had_video=had_video)
+    return failed, run.result.showing(job, Standing(Done(61.4), stored=stored), 0, "", **earlier)
 
 
 def test_a_failure_takes_no_earlier_video_away_and_a_success_brings_all_downloads_at_once(run):
-    failed, done = standings(run, had_video=True)
+    failed, done = standings(run, had_video=True, had_files=True)
     assert "No room." in failed[run.result.status]
     assert failed[run.result.video]["visible"]
     assert all(failed[button]["interactive"] for button in run.result.downloads.values())
     assert "Done in 61 s with seed 3." in done[run.result.status]
     assert [done[button]["value"] for button in run.result.downloads.values()] == [f"a{form}" for form in FORMS]
-    failed, _ = standings(run, had_video=False)
+    assert run.result.seed not in failed  # it is the video's, as the settings are
+    assert done[run.result.seed] == 3
+    failed, _ = standings(run, had_video=False, had_files=False)
     assert not failed[run.result.video]["visible"]
+
+
+def test_a_failure_brings_the_example_back_which_has_no_downloads(run):
+    failed, _ = standings(run, had_video=True, had_files=False)
+    assert failed[run.result.video]["visible"]
+    assert not any(failed[button]["interactive"] for button in run.result.downloads.values())
 
 
 def test_whoever_follows_last_is_the_one_who_fills_the_page(run):
     async def follow():
         request = SimpleNamespace(session_hash="a session")
         (begun,) = run.start("toyland", "", [], **several(run, prompt="a fox"))
-        first = run.follow(begun[run.controls.states.followed], "", None, request)
+        first = run.follow(begun[run.controls.states.followed], "", None, None, request)
         await anext(first)
         await anext(first)
-        second = run.follow(begun[run.controls.states.followed], "", None, request)
+        second = run.follow(begun[run.controls.states.followed], "", None, None, request)
         await anext(second)
         (entry,) = run.services.queue.of("")
         run.services.queue.stop(entry)
@@ -312,7 +381,7 @@ def test_whoever_follows_several_waits_for_each_and_keeps_the_first_s_video_when
     async def follow():
         (begun,) = run.start("toyland", "", [], **several(run, prompt="a fox", each=2))
         second, first = run.services.queue.of("")
-        following = run.follow(begun[run.controls.states.followed], "", None, SimpleNamespace(session_hash="c"))
+        following = run.follow(begun[run.controls.states.followed], "", None, None, SimpleNamespace(session_hash="c"))
         await anext(following)
         await anext(following)
         assert second.watchers == 1
@@ -330,7 +399,7 @@ def test_whoever_follows_several_waits_for_each_and_keeps_the_first_s_video_when
 
 def test_a_page_that_follows_nothing_is_left_as_it_is(run):
     async def follow(jobs):
-        return [page async for page in run.follow(jobs, "", None, SimpleNamespace(session_hash="b"))]
+        return [page async for page in run.follow(jobs, "", None, None, SimpleNamespace(session_hash="b"))]
 
     for unknown in (None, {"jobs": []}, {"jobs": ["no such job"]}):
         assert asyncio.run(follow(unknown)) == [{run.controls.states.jobs: []}]

@@ -17,6 +17,7 @@ import threading
 import time
 import weakref
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 from text2video_zero.errors import UserError
@@ -25,14 +26,16 @@ from text2video_zero.requests.fields import Size
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
-    from pathlib import Path
 
     import numpy as np
 
     Picture = np.ndarray[Any, np.dtype[np.uint8]]  # (h, w, 3) RGB
 
 LIMITS = Limits()
+_HOME = Path(__file__).parents[2]
 REPLACED_AFTER = 50  # clips; what libraries leave lying about counts against the limit of memory
+GOING_SECONDS = 3.0
+"""How long a process may take to end by itself."""
 LOOK_AGAIN_SECONDS = 0.1
 """How often whoever waits for a picture may stop waiting."""
 
@@ -124,8 +127,9 @@ class Decoder:
     def __init__(self) -> None:
         self.owes, self.served = False, 0
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        # -P: what lies in the current folder is not taken for a module. Few arenas: their address space counts.
-        places = os.pathsep.join(place for place in sys.path if place)
+        # -P: what lies in the current folder is not taken for a module, but for this package, which may have been found
+        # there. Few arenas: their address space counts.
+        places = os.pathsep.join((str(_HOME), *filter(None, sys.path)))
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "text2video_zero.media.decoding"],
             stdin=subprocess.PIPE,
@@ -162,8 +166,15 @@ class Decoder:
         return answer, pixels
 
     def last_words(self) -> str:
-        """What a process that is gone has left. Raises RuntimeError where it never began, which is a bug."""
-        status = self._process.wait()
+        """What a process that is going has left; one that does not go, and so may have been taken over, is ended.
+
+        Raises RuntimeError where it never began, which is a bug.
+        """
+        try:
+            status = self._process.wait(GOING_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
         self._complaints.seek(0)
         told = f"status {status}: {self._complaints.read().decode(errors='replace')}"
         if status == 1:

@@ -113,7 +113,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         BALANCED: Preset("Balanced", "what suits the model"),
         BEST: Preset(
             "Best",
-            "twice the steps, and motion that flows",
+            "twice the steps, the whole network at each, and in text to video motion that flows",
             MappingProxyType(
                 {
                     "text-to-video": _BEST_TEXT_TO_VIDEO,
