@@ -227,6 +227,8 @@ class ModelManager:
 
     def _preview_decoder(self, checkpoint: Checkpoint, components: _Components) -> PreviewDecoder:
         linear = LatentRGB.fit(components.vae)
+        if self._is_checked(checkpoint):  # nobody looks at previews: they are to show no more than colours
+            return linear
         if tiny := self._reader.tiny_autoencoder(family_of(checkpoint, self._sources.hub)):
             torch.nn.Module.to(tiny, self.device)
         return TinyDecoder(tiny, linear) if tiny else linear

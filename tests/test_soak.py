@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import re
 import statistics
 import tempfile
 import threading
@@ -161,9 +160,7 @@ def test_two_hundred_requests_leave_nothing_behind(orders, expected, tmp_path, m
     assert late < 1.05 * warm
     assert threading.active_count() == threads
     assert [path.name.startswith("text2video-zero-maps-") for path in temporary.iterdir()] == [True]
-    # What played beside a video stays on the page, and on disk, also where the run came to nothing.
-    left = [path.name for path in (tmp_path / "videos").iterdir()]
-    assert all(re.match(r"[a-z0-9-]+-(clip|control-map)-\d", name) for name in left), left
+    assert list((tmp_path / "videos").iterdir()) == []  # each was deleted once it had been seen
     for module in modules_of(manager, orders):
         assert not module._forward_pre_hooks
         assert not module._forward_hooks

@@ -41,9 +41,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Preview:
-    """The clip as it looks now, from the latents, at latent resolution.
+    """The clip as it looks now, from the latents.
 
-    frames: (f, h, w, 3) uint8 RGB, h and w the size of the latents (an eighth of the video's).
+    frames: (f, h, w, 3) uint8 RGB, of the size that the pipeline's `PreviewDecoder` makes them.
     """
 
     frames: np.ndarray

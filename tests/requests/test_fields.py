@@ -163,9 +163,8 @@ class TestRequests:
     def test_half_characters_become_question_marks(self):
         assert TextToVideoRequest(prompt="a panda \ud83d").prompt == "a panda ?"
 
-    @given(st.lists(st.just("a panda"), min_size=1, max_size=2))
-    def test_a_drawn_seed_is_concrete_and_repeatable(self, prompts):
-        drawn = TextToVideoRequest(prompt=prompts[0]).with_concrete_seed()
+    def test_a_drawn_seed_is_concrete_and_repeatable(self):
+        drawn = TextToVideoRequest(prompt="a panda").with_concrete_seed()
         assert 0 <= drawn.seed < SEED_LIMIT
         assert drawn.with_concrete_seed() is drawn
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
 
 from text2video_zero.errors import UserError
+from text2video_zero.sampling import decoding
 from text2video_zero.sampling.decoding import decoded_frames
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
@@ -17,6 +20,12 @@ pytestmark = pytest.mark.usefixtures("no_gradients")
 def no_gradients():
     with torch.inference_mode():
         yield
+
+
+@pytest.fixture
+def as_on_a_card(monkeypatch):
+    """Half precision is computed in it, as where a device is quick with it."""
+    monkeypatch.setattr(decoding, "not_imitated", lambda _: nullcontext())
 
 
 @pytest.fixture
@@ -65,6 +74,7 @@ def test_frames_come_one_by_one(vae, latents):
     hook.remove()
 
 
+@pytest.mark.usefixtures("as_on_a_card")
 def test_an_overflow_is_decoded_again_in_float32(vae, latents):
     vae = overflowing(vae)
     weights = {name: weight.clone() for name, weight in vae.state_dict().items()}
@@ -76,14 +86,24 @@ def test_an_overflow_is_decoded_again_in_float32(vae, latents):
     assert all(torch.equal(weight, weights[name]) for name, weight in vae.state_dict().items())
 
 
-def test_what_half_precision_can_do_is_done_once(vae, latents):
-    vae = vae.half()
+def types_decoded_in(vae, latents):
     calls = []
     vae.decoder.register_forward_hook(lambda *_: calls.append(vae.dtype))
     list(decoded_frames(vae, latents))
-    assert calls == [torch.float16] * 3
+    return calls
 
 
+@pytest.mark.usefixtures("as_on_a_card")
+def test_what_half_precision_can_do_is_done_once(vae, latents):
+    assert types_decoded_in(vae.half(), latents) == [torch.float16] * 3
+
+
+def test_half_precision_that_waits_on_the_cpu_is_decoded_in_float32_which_that_is_quick_with(vae, latents):
+    assert types_decoded_in(vae.half(), latents) == [torch.float32] * 3
+    assert vae.dtype == torch.float16
+
+
+@pytest.mark.usefixtures("as_on_a_card")
 @pytest.mark.parametrize("number", [0, 2])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
@@ -98,6 +118,7 @@ def test_a_frame_beyond_help_is_named_and_nothing_is_left_behind(vae, latents, n
     assert vae.dtype == dtype
 
 
+@pytest.mark.usefixtures("as_on_a_card")
 def test_the_type_is_restored_when_float32_does_not_fit(vae, latents):
     vae = overflowing(vae)
 

@@ -137,19 +137,27 @@ class TestTinyDecoder:
         assert np.array_equal(decoder.frames(long), linear.frames(long))
 
     @torch.inference_mode()
-    def test_a_preview_never_ends_a_run(self, tiny, pipeline):
+    @pytest.mark.parametrize(
+        "shortage", [torch.OutOfMemoryError("injected"), RuntimeError("MPS backend out of memory")], ids=["cuda", "mps"]
+    )
+    def test_a_preview_never_ends_a_run(self, tiny, pipeline, shortage):
         linear = LatentRGB.fit(pipeline.components.vae)
         latents = torch.randn(2, 4, 8, 8)
         latents[0, 0, 0, 0] = float("nan")
         assert TinyDecoder(tiny, linear).frames(latents).shape == (2, 64, 64, 3)
 
         def fail(*_):
-            raise torch.OutOfMemoryError("injected")
+            raise shortage
 
         handle = tiny.decoder.register_forward_pre_hook(fail)
         shown = TinyDecoder(tiny, linear).frames(latents)
         handle.remove()
         assert np.array_equal(shown, linear.frames(latents))
+
+    def test_is_not_used_where_finished_frames_are_checked(self, at_hand, tiny_checkpoint):
+        manager = ModelManager("cpu", hub=Hub("http://127.0.0.1:9", at_hand), check_safety=True)
+        components, _ = manager._reader.base(Checkpoint(str(tiny_checkpoint)), {})
+        assert isinstance(manager._preview_decoder(Checkpoint(str(tiny_checkpoint)), components), LatentRGB)
 
     def test_is_used_where_it_is_at_hand_and_never_downloaded(self, at_hand, tiny_checkpoint, tmp_path):
         for cache, kind in ((at_hand, TinyDecoder), (tmp_path, LatentRGB)):

@@ -13,7 +13,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from model_manager import ModelManager
@@ -450,4 +449,3 @@ def test_notes_stay_and_a_new_standing_replaces_the_old(queue, job):
     after = before.after(Notice("one")).after(Notice("two"))
     assert (before.notes, after.notes) == ((), ("one", "two"))
     assert isinstance(before.state, Queued)
-    assert np.array_equal(before.notes, ())

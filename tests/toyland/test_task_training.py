@@ -191,8 +191,9 @@ def test_models_stand_in_one_table_with_their_students(models, tmp_path, capsys)
 def test_complete_task_models_are_not_trained_again(models):
     stamps = {part: (models.work / part / "checkpoint.pt").stat().st_mtime_ns for part in ("decoder", "reader")}
     again = TaskModels(TINY, models.work, models.out, "cpu")
+    again.train_decoder()
     again.train_reader()
-    assert stamps["reader"] == (models.work / "reader" / "checkpoint.pt").stat().st_mtime_ns
+    assert stamps == {part: (models.work / part / "checkpoint.pt").stat().st_mtime_ns for part in stamps}
 
 
 def test_the_look_judge_and_the_reader_answer_for_each_picture(models, pictures):

@@ -73,7 +73,10 @@ def device_name(device: torch.device) -> str:
 
 
 def _best_device() -> str:
-    """The fastest device that computes; of a CUDA device that is there but does not, the log tells why."""
+    """CUDA where it computes, else Apple's GPU where there is one, else the CPU.
+
+    Of a CUDA device that is there but does not compute, the log tells why.
+    """
     with warnings.catch_warnings(record=True) as complaints:  # a driver that is too old is a warning of torch's
         warnings.simplefilter("always")
         cuda = torch.cuda.is_available()

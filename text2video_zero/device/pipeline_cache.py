@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import torch
-
 from text2video_zero.device.copies import TUNED
-from text2video_zero.device.memory import Holding, to_send_away, weight_bytes
+from text2video_zero.device.memory import Holding, free_unused, has_own_memory, to_send_away, weight_bytes
 from text2video_zero.device.offload import bring
+from text2video_zero.errors import ran_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    import torch
     from diffusers import ControlNetModel
 
     from text2video_zero.models.checkpoints import Checkpoint
@@ -49,7 +49,7 @@ class PipelineCache:
 
     device_budget: bytes that weights may fill on the device. When a new pipeline would exceed them, those that
         nobody uses leave, the least recently used first: from a GPU to the CPU's memory, from there for good.
-    cpu_budget: the same for weights that wait in the CPU's memory; of no meaning where the device is the CPU.
+    cpu_budget: the same for weights that wait in the CPU's memory; of no meaning where that is the device's, too.
     stamp_of: tells the state of a checkpoint's files; what was read from others is read anew.
     loading: held while something is read, so that nothing is read twice; taken by other readers too.
     """
@@ -152,7 +152,8 @@ class PipelineCache:
 
     @property
     def _pipelines(self) -> list[Pipeline]:
-        return [entry.pipeline for entry in self._entries.values()]
+        with self._lock:
+            return [entry.pipeline for entry in self._entries.values()]
 
     def _is_on_device(self, module: torch.nn.Module) -> bool:
         return next(module.parameters()).device.type == self.device.type
@@ -185,7 +186,9 @@ class PipelineCache:
         try:
             for module in missing:
                 module.to(self.device)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not ran_out_of_memory(error):
+                raise
             # The budget knows nothing of other programs on the same GPU: try once more with nothing else there.
             self._make_room(wanted, 0)
             bring(missing, self.device)
@@ -196,7 +199,7 @@ class PipelineCache:
             others = {checkpoint: entry for checkpoint, entry in self._entries.items() if entry is not wanted}
             holdings = [entry.holding(self._is_on_device) for entry in others.values()]
             leaving = to_send_away(holdings, wanted.holding(), budget)
-            if self.device.type == "cpu":
+            if not has_own_memory(self.device):
                 self._drop(others, leaving)
             else:
                 staying = [entry for number, entry in enumerate(others.values()) if number not in leaving]
@@ -216,5 +219,4 @@ class PipelineCache:
     def free_unused(self) -> None:
         """Hand the memory back that nothing refers to any more."""
         gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        free_unused(self.device)

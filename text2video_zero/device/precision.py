@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers.models.attention_processor import Attention
 
+from text2video_zero.device.devices import computes_in_bfloat16
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from contextlib import AbstractContextManager
@@ -41,6 +43,18 @@ def in_float32(*networks: torch.nn.Module) -> Generator[None]:
         yield
     finally:
         _cast(narrow)
+
+
+def not_imitated(network: torch.nn.Module) -> AbstractContextManager[None]:
+    """In float32, where a network is on a CPU that only imitates its type, which takes it a hundred times as long.
+
+    A network that waits in the CPU's memory for want of room has the type that its device is quick with.
+    """
+    weight = next(network.parameters())
+    imitated = weight.device.type == "cpu" and (
+        weight.dtype == torch.float16 or (weight.dtype == torch.bfloat16 and not computes_in_bfloat16(weight.device))
+    )
+    return in_float32(network) if imitated else nullcontext()
 
 
 @contextmanager

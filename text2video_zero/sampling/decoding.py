@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from text2video_zero.device.offload import bring, send_away
-from text2video_zero.device.precision import in_float32
+from text2video_zero.device.precision import in_float32, not_imitated
 from text2video_zero.errors import UserError, ran_out_of_memory
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def _computed(
     vae: AutoencoderKL, compute: Callable[[], torch.Tensor], others: Sequence[torch.nn.Module]
 ) -> torch.Tensor:
     """What a function makes with the VAE, in float32 if the VAE's own type overflows."""
-    made = _fitting(vae, compute, others)
+    with not_imitated(vae):
+        made = _fitting(vae, compute, others)
     if made.isfinite().all():
         return made
     with in_float32(vae):

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from text2video_zero.device.precision import in_float32
+from text2video_zero.errors import ran_out_of_memory
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, AutoencoderTiny
@@ -79,7 +80,9 @@ class TinyDecoder:
             return self.linear.frames(latents)
         try:
             return np.stack([self._picture(latent[None]) for latent in latents])
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not ran_out_of_memory(error):
+                raise
             return self.linear.frames(latents)
 
     def _picture(self, latent: torch.Tensor) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 It is Stable Diffusion's own, a CLIP vision model that compares each frame with seventeen unwanted concepts; it errs
 on either side. A clip of which it blocks a frame is withheld as a whole and said to be: a black or a blurred frame
-among the others would be a worse clip and no less of a hint. Previews, from the latents at an eighth of the size,
-are not looked at.
+among the others would be a worse clip and no less of a hint. Previews are not looked at: where frames are, they are
+the colours of the latents alone, at an eighth of the size.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from text2video_zero.device.precision import not_imitated
 from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,9 +38,10 @@ class SafetyChecker:
     def blocks(self, frames: Sequence[np.ndarray]) -> list[bool]:
         """Whether each of the frames (height, width, 3) uint8 RGB is blocked."""
         prepared = self.processor(list(frames), return_tensors="pt").pixel_values
-        prepared = prepared.to(self.network.device, self.network.dtype)
-        # The vectorised form of its rule, which says nothing of black pictures; those it blackens are a stand-in.
-        _, blocked = self.network.forward_onnx(prepared, torch.ones(len(frames), device=prepared.device))
+        with not_imitated(self.network):
+            prepared = prepared.to(self.network.device, self.network.dtype)
+            # The vectorised form of its rule, which says nothing of black pictures; those it blackens are a stand-in.
+            _, blocked = self.network.forward_onnx(prepared, torch.ones(len(frames), device=prepared.device))
         return blocked.tolist()
 
     def passed(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
