@@ -36,7 +36,8 @@ help:
 	@echo "make test        all tests but the slow ones, those in a browser and those that need a GPU"
 	@echo "make test-browser   those of the page in Chromium"
 	@echo "make test-slow   the slow ones        make test-gpu   those that need a CUDA device"
-	@echo "make lint        ruff and pyright     make bench      measure the speed of sampling (ARGS=\"--device cuda\")"
+	@echo "make lint        ruff, pyright, hadolint, shellcheck"
+	@echo "make bench       measure the speed of sampling (ARGS=\"--device cuda\")"
 	@echo "make bench-memory   measure what runs fill, by task, frames, and frames at a time"
 	@echo "make toyland     train the embedded model anew on this CPU (hours)"
 	@echo "make examples    render the example clips, what the page shows first, and the pictures of its About"
@@ -82,6 +83,8 @@ lint: $(DEV_READY)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(RUN) -m pyright  # the variable keeps it from asking for newer versions
+	$(VENV)/bin/hadolint --failure-threshold style Dockerfile
+	$(VENV)/bin/shellcheck .ci/run
 
 bench: $(APP_READY)
 	$(RUN) -m benchmarks.sampling $(ARGS)

@@ -98,36 +98,6 @@ class TestCompose:
         assert re.search(rf"docker compose .*up --build{'' if service == 'cpu' else f' {service}'}\b", PAGE)
 
 
-class TestDockerfile:
-    """Rules of hadolint that concern this file, by their numbers."""
-
-    def test_the_base_has_a_version(self):  # DL3006, DL3007
-        assert all(re.fullmatch(r"[\w./-]+:[\w.-]*\d[\w.-]*", base) for base in given_to("FROM"))
-
-    def test_nothing_is_fetched_or_run_as_another(self):  # DL3004, DL3020
-        assert not given_to("ADD")
-        assert not any(re.search(r"\bsudo\b|\bcurl\b|\bwget\b", run) for run in given_to("RUN"))
-
-    def test_pip_keeps_no_cache(self):  # DL3042
-        installs = [part for run in given_to("RUN") for part in re.split(r"&&|;", run) if "pip install" in part]
-        assert installs
-        assert all("--no-cache-dir" in part for part in installs)
-
-    def test_folders_are_absolute(self):  # DL3000
-        assert all(folder.startswith("/") for folder in given_to("WORKDIR"))
-
-    def test_the_last_user_is_not_root(self):  # DL3002
-        assert given_to("USER")[-1] == "1000"
-        assert any("--uid 1000" in run for run in given_to("RUN"))
-
-    def test_what_runs_is_written_as_a_list_and_once(self):  # DL3025, DL4003, DL4004
-        (entry,) = given_to("ENTRYPOINT")
-        assert isinstance(json.loads(entry), list)
-        assert len(given_to("CMD")) <= 1
-        (check,) = given_to("HEALTHCHECK")
-        assert json.loads(check.partition("CMD")[2])
-
-
 class TestAudit:
     """A pip-audit that answers in every way there is."""
 
