@@ -26,9 +26,10 @@ RUN if [ -n "$TORCH_INDEX" ]; then \
     && pip install --no-cache-dir --constraint requirements.lock -r requirements.txt
 
 COPY --chown=1000:1000 . ./
-# A volume takes over the owner of the folder that it covers, so the folders must exist as the user's.
+# A volume takes over the owner of the folder that it covers, so the folders must exist as the user's. COPY leaves the folder
+# that it fills root's; -R would lay every file of it into the image once more.
 RUN mkdir -p /data/outputs /data/models /data/huggingface \
-    && ln -s /data/outputs outputs && ln -s /data/models models && chown -R 1000:1000 /data /home/app
+    && ln -s /data/outputs outputs && ln -s /data/models models && chown -R 1000:1000 /data && chown 1000:1000 .
 
 USER 1000
 ENV DEVICE=$DEVICE \
