@@ -23,14 +23,14 @@ def asked() -> list[dict[str, Any]]:
     if shutil.which("uvx"):
         return _answer(["uvx", "pip-audit"])
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=SECONDS)  # noqa: S603
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=SECONDS)
         pip = [f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "pip-audit"]
-        subprocess.run(pip, check=True, timeout=SECONDS)  # noqa: S603
+        subprocess.run(pip, check=True, timeout=SECONDS)
         return _answer([f"{folder}/bin/pip-audit"])
 
 
 def _answer(command: list[str]) -> list[dict[str, Any]]:
-    told = subprocess.run([*command, *ASKING], capture_output=True, timeout=SECONDS, check=False)  # noqa: S603
+    told = subprocess.run([*command, *ASKING], capture_output=True, timeout=SECONDS, check=False)
     return json.loads(told.stdout)["dependencies"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from dataclasses import fields
@@ -21,17 +22,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "DEPLOY.md").read_text(encoding="utf-8")
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
 SECURITY = (ROOT / "docs" / "SECURITY.md").read_text(encoding="utf-8")
-
-
-def dockerfile():
-    """The Dockerfile's instructions, each on one line."""
-    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    lines = re.sub(r"\\\n\s*", " ", text).splitlines()
-    return [tuple(line.split(None, 1)) for line in lines if line.strip()]
+STEPS = runpy.run_path(str(ROOT / ".ci" / "docker_steps.py"))
 
 
 def given_to(instruction):
-    return [rest for name, rest in dockerfile() if name == instruction]
+    return [rest for name, rest in STEPS["read_dockerfile"]() if name == instruction]
 
 
 class TestPage:
@@ -96,6 +91,30 @@ class TestCompose:
 
     def test_the_page_names_how_it_is_started(self, service):
         assert re.search(rf"docker compose .*up --build{'' if service == 'cpu' else f' {service}'}\b", PAGE)
+
+
+class TestDockerSteps:
+    @pytest.mark.parametrize(
+        ("pattern", "out", "kept"),
+        [
+            ("outputs", "outputs", "tabs/outputs"),
+            ("**/__pycache__", "tabs/look/__pycache__", "tabs/look"),
+            ("**/*.pyc", "app.pyc", "app.py"),
+            ("docs/*.md", "docs/DEPLOY.md", "docs/more/DEPLOY.md"),
+            (".env", ".env", "xenv"),
+        ],
+    )
+    def test_what_is_kept_out_of_the_build_is_docker_s_choice(self, pattern, out, kept):
+        assert STEPS["ignored"]([pattern]).fullmatch(out)
+        assert not STEPS["ignored"]([pattern]).fullmatch(kept)
+
+    @pytest.mark.slow
+    def test_they_make_what_runs_and_ends_as_a_container_does(self):
+        command = [sys.executable, ".ci/docker_steps.py", "--installed"]
+        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if ran.returncode == STEPS["SKIPPED"]:
+            pytest.skip(ran.stdout.strip())
+        assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 class TestAudit:
