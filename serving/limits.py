@@ -20,6 +20,10 @@ from starlette.responses import JSONResponse, PlainTextResponse
 
 from serving.estimates import pixels
 from text2video_zero.errors import UserError
+from text2video_zero.events import Progress
+from text2video_zero.generators import told
+from text2video_zero.media.clips import frames_at, probing
+from text2video_zero.requests import ClipRequest
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -45,6 +49,7 @@ class Limits:
     waiting: jobs of one visitor in the queue.  minute: jobs that a visitor asks for within a minute.
     neighbours: visitors who may share an address, a school's say: it has the limits of so many together.
     events: of one address that wait at once for their turn on the page: looks at clips, say.
+    clip: seconds of a clip that are used.  decoded: frames of the clip that lie in them.
     frames: of a video, that are drawn.  played: frames of a video, those in between counted.
     pixels: of a frame.  steps: of denoising.  seconds: that a job computes.
     """
@@ -53,6 +58,8 @@ class Limits:
     minute: int = 24
     neighbours: int = 3
     events: int = 16
+    clip: int = 60
+    decoded: int = 60 * 120
     frames: int = 128
     played: int = 960
     pixels: int = 1024 * 1024
@@ -89,6 +96,34 @@ class Limits:
             raise UserError(f"Size is {size}, but a shared page draws at most {side}x{side} or as many pixels.")
         if request.steps > self.steps:
             raise UserError(f"Steps is {request.steps}, but a shared page takes at most {self.steps}: ask for fewer.")
+
+    def checking_clip(self, job: Job) -> Generator[Progress]:
+        """Look how long the part of a clip is that a job uses, as `checking_part` does."""
+        if isinstance(request := job.request, ClipRequest):
+            part = self.checking_part(Path(request.clip), request.first_frame, request.frames, request.fps)
+            yield from told(part, lambda _: Progress("Opening the clip", 0, 1))
+
+    def checking_part(self, path: Path, first_frame: int, frames: int, fps: float) -> Generator[None]:
+        """Look how long a part of a clip is, before its frames are decoded, which all are that lie in it.
+
+        first_frame, frames: the part, at `fps` frames per second.  Pictures without times are never more than the
+        frames of the video, which `check` counts.
+        Yields now and then. Raises UserError where the part is longer than a visitor may have it, and for a clip that
+        cannot be read.
+        """
+        info = yield from probing(path)
+        seconds = 0 if info.timeless else min(frames, frames_at(info, fps) - first_frame) / fps
+        decoded = round(seconds * info.fps)
+        if seconds > self.clip:
+            amiss = f"lasts {seconds:.3g} seconds, but a shared page reads at most {self.clip}"
+        elif decoded > self.decoded:
+            amiss = f"has {decoded} frames, but a shared page decodes at most {self.decoded}"
+        else:
+            return
+        raise UserError(
+            f"The part of the clip that is used {amiss}: ask for fewer Frames or more Frames per second, or cut the "
+            "clip."
+        )
 
 
 class Asked:

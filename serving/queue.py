@@ -46,13 +46,15 @@ long ago, over the video of the next one.
 
 
 def complete(
-    job: Job, runner: Runner, folder: JobFolder, forms: tuple[str, ...] = tuple(FORMS)
+    job: Job, runner: Runner, folder: JobFolder, forms: tuple[str, ...] = tuple(FORMS), limits: Limits | None = None
 ) -> Generator[Event | Guide | Stored]:
     """Run a job and keep what it makes, and its steps until then: one that was cut off goes on where it was.
 
     The runner is free for the next job before the video's files are written.
     """
     folder.check_room()
+    if limits:
+        yield from limits.checking_clip(job)
     video = None
     with closing(runner.run(dataclasses.replace(job, kept_in=folder.steps))) as events:
         for event in events:
@@ -347,7 +349,7 @@ class JobQueue:
     def _run(self, entry: Entry) -> bool:
         """Run a job; returns whether it came to its end. A video that is there is kept, even if Stop was pressed."""
         computing_since, goes_on = None, entry.folder.steps.exists()
-        with closing(complete(entry.job, self.runner, entry.folder, entry.forms)) as events:
+        with closing(complete(entry.job, self.runner, entry.folder, entry.forms, self.limits)) as events:
             for event in events:
                 if computing_since is None and isinstance(event, Progress) and event.of > 1 and event.unit == "steps":
                     computing_since = time.monotonic()

@@ -101,7 +101,7 @@ def build_tab(tab: Tab, services: Services, states: States) -> Run:
         run = Run(request, services, controls, result)
         run.connect()
         if source is not None:
-            source.connect(fields)
+            source.connect(fields, services.queue.limits)
         connect_examples(examples, tab.examples, controls)
         choice.connect(request, controls, note)
         _connect_seed(fields["seed"], settings.seed_buttons, result.seed)

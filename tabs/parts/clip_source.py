@@ -16,12 +16,14 @@ import gradio as gr
 from tabs.form import QUIETLY, file_widget, path_of, path_typed
 from tabs.look import display
 from text2video_zero.errors import UserError
+from text2video_zero.generators import told
 from text2video_zero.media.clips import reading
 from text2video_zero.requests import ClipRequest, Size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from serving.limits import Limits
     from tabs.form import Field
     from text2video_zero.media.clips import Clip, ClipInfo
     from text2video_zero.requests import FieldSpec
@@ -53,8 +55,11 @@ class ClipSource:
     folder: gr.Textbox | None
     preview: gr.HTML
 
-    def connect(self, fields: Mapping[str, Field]) -> None:
-        """Keep the sources apart, so that one of them holds the clip, and show what it holds."""
+    def connect(self, fields: Mapping[str, Field], limits: Limits | None = None) -> None:
+        """Keep the sources apart, so that one of them holds the clip, and show what it holds.
+
+        limits: of a visitor; None where the page is one's own.
+        """
         self.webcam.stop_recording(_recorded, self.webcam, [self.file, self.sources], preprocess=False, **QUIETLY)
         if self.folder is not None:
             self.file.change(
@@ -67,7 +72,7 @@ class ClipSource:
         part = [fields[name] for name in USED_PART]
         gr.on(
             [*(source.change for source in chosen), *(field.change for field in part)],
-            UsedPart().shown,
+            UsedPart(limits).shown,
             [*part, *chosen],
             self.preview,
             preprocess=False,
@@ -128,9 +133,12 @@ class UsedPart:
     """Shows on each page what of its clip a run would use: the last that was asked, which ends what was asked before.
 
     A clip that takes long is read no longer when another one is chosen, when it is taken out, or the page is left.
+
+    limits: of a visitor, who sees no more of a clip than a run would use; None where there are none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits
         self._asked: dict[str | None, object] = {}  # session of a page -> its last question
 
     async def shown(
@@ -146,7 +154,7 @@ class UsedPart:
         asked = self._asked[request.session_hash] = object()
         told = time.monotonic()
         try:
-            with _left(showing_used_part(first_frame, frames, fps, file, path)) as run:
+            with _left(showing_used_part(first_frame, frames, fps, file, path, self._limits)) as run:
                 while not isinstance(made := await asyncio.to_thread(run.__next__), str):
                     if self._asked.get(request.session_hash) is not asked:
                         yield gr.skip()  # a generator without a word would empty the page
@@ -161,7 +169,12 @@ class UsedPart:
 
 
 def showing_used_part(
-    first_frame: float | None, frames: float | None, fps: float | None, file: Any, path: str | None = ""
+    first_frame: float | None,
+    frames: float | None,
+    fps: float | None,
+    file: Any,
+    path: str | None = "",
+    limits: Limits | None = None,
 ) -> Generator[int | str, None, None]:
     """The part of a clip that a run would use, as HTML, or what is wrong with it; blank while there is no clip.
 
@@ -177,6 +190,8 @@ def showing_used_part(
         yield ""
         return
     try:
+        if limits:
+            yield from told(limits.checking_part(Path(clip_path), **part), lambda _: 0)
         clip = yield from reading(Path(clip_path), **part, size=None, native=PREVIEW_SIZE)
     except UserError as error:
         yield f'<p class="note">{html.escape(str(error))}</p>'

@@ -9,6 +9,7 @@ import threading
 import time
 
 import httpx
+import numpy as np
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
@@ -19,15 +20,17 @@ from serving.limits import Door, Limits, Listeners, network_of, without_folders
 from serving.queue import JobQueue
 from serving.runners.local import LocalRunner
 from serving.store import JobStore
-from tabs.parts.clip_source import LOOKS_AT_ONCE
+from tabs.parts.clip_source import LOOKS_AT_ONCE, showing_used_part
 from tests.example_files import write_clip
+from tests.media.clip_files import counting, written
 from tests.served import served
 from text2video_zero.errors import UserError
 from text2video_zero.job import Job
 from text2video_zero.models.checkpoints import Checkpoint
-from text2video_zero.requests import TextToVideoRequest
+from text2video_zero.requests import EdgeRequest, TextToVideoRequest
 
 SOME_MODEL = Checkpoint("owner/name")
+LIMITS = Limits()
 SHORT = TextToVideoRequest(prompt="a fox", frames=2, steps=4, seed=3)
 ENDPOINT = "/text-to-video"
 
@@ -62,9 +65,57 @@ class TestOfAJob:
         assert Limits.read(["frames=8", "steps=20"]) == dataclasses.replace(Limits(), frames=8, steps=20)
         for wrong in ("frames", "frames=", "frames=0", "frames=-1", "frames=many", "__class__=1", "words=3"):
             with pytest.raises(
-                UserError, match=r"The limit '.*' is none: give one of events, frames, minute, neighbours"
+                UserError,
+                match=r"The limit '.*' is none: give one of clip, decoded, events, frames, minute, neighbours",
             ):
                 Limits.read([wrong])
+
+
+class TestOfAClip:
+    """A clip is opened, and what a run would use of it is measured; ten pictures of ten seconds each here."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def clip(cls, tmp_path_factory):
+        return written(tmp_path_factory.mktemp("clips") / "long.mp4", counting(10), "1/10")
+
+    def look(self, clip, limits=LIMITS, **changes):
+        request = EdgeRequest(**{"prompt": "a fox", "clip": str(clip), "frames": 128, "fps": 1} | changes)
+        return list(limits.checking_clip(Job(request, SOME_MODEL)))
+
+    def test_a_part_that_is_too_long_is_told_with_its_length_and_the_most(self, clip):
+        with pytest.raises(UserError) as told:
+            self.look(clip)
+        assert str(told.value) == (
+            "The part of the clip that is used lasts 100 seconds, but a shared page reads at most 60: "
+            "ask for fewer Frames or more Frames per second, or cut the clip."
+        )
+
+    @pytest.mark.parametrize(
+        "part", [{"frames": 60}, {"fps": 8}, {"first_frame": 40}, {"first_frame": 720, "fps": 8}, {"first_frame": 500}]
+    )
+    def test_of_a_long_clip_what_is_used_counts_alone(self, clip, part):
+        self.look(clip, **part)
+
+    def test_frames_that_lie_between_those_that_are_used_count(self, tmp_path):
+        clip = written(tmp_path / "quick.mp4", np.zeros((90, 48, 64, 3), np.uint8), 60)
+        with pytest.raises(UserError, match=r"that is used has 60 frames, but a shared page decodes at most 59:"):
+            self.look(clip, Limits(decoded=59), frames=8, fps=8)
+        self.look(clip, Limits(decoded=60), frames=8, fps=8)
+
+    def test_pictures_without_times_are_as_many_as_are_asked_for(self, tmp_path):
+        self.look(write_clip(tmp_path, "zip"), Limits(clip=1, decoded=1))
+
+    def test_it_is_refused_before_a_model_is_loaded_and_the_page_says_so_at_once(self, clip, tmp_path):
+        queue = JobQueue(LocalRunner(pytest.fail), JobStore(tmp_path / "jobs"), limits=LIMITS)
+        entry = queue.submit(Job(EdgeRequest(prompt="a fox", clip=str(clip), frames=128, fps=1, steps=4), SOME_MODEL))
+        assert queue._next() is entry
+        with pytest.raises(UserError, match="lasts 100 seconds"):
+            queue._run(entry)
+        *_, shown = showing_used_part(0, 128, 1, {"path": str(clip)}, limits=LIMITS)
+        assert "lasts 100 seconds, but a shared page reads at most 60" in shown
+        *_, shown = showing_used_part(0, 128, 1, {"path": str(clip)})
+        assert "Frames 0 to 99 are used" in shown
 
 
 @pytest.fixture

@@ -69,8 +69,13 @@ def probe(path: Path) -> ClipInfo:
     path: a video, an animated or still picture, a folder of pictures, or a zip of them.
     Raises UserError, one sentence, for whatever cannot be read.
     """
+    return result_of(probing(path))
+
+
+def probing(path: Path) -> Generator[None, None, ClipInfo]:
+    """What a clip holds, as `probe` returns it; yields now and then, and closing it stops."""
     with _opened(Path(path)) as reader:
-        return result_of(reader.opening())
+        return (yield from reader.opening())
 
 
 def read_clip(path: Path, *, first_frame: int, frames: int, fps: float | None, size: Size | None, native: Size) -> Clip:
@@ -99,7 +104,7 @@ def reading(
         info = yield from told(reader.opening(), lambda _: 0)
         target = size or fitted_size(*info.size, native)
         rate = fps or info.fps
-        available = info.frames if info.timeless else max(1, math.ceil((info.duration - LENIENCE) * rate))
+        available = frames_at(info, rate)
         if first_frame >= available:
             raise UserError(
                 f"First frame is {first_frame}, but the clip has only {available} frames at {rate:.3g} frames per "
@@ -157,6 +162,11 @@ def fitted_size(width: int, height: int, native: Size) -> Size:
     area = native.width * native.height
     scale = math.sqrt(area / (width * height))
     return Size(*(_rounded_side(side * scale) for side in (width, height)))
+
+
+def frames_at(info: ClipInfo, rate: float) -> int:
+    """How many frames a clip has at so many per second; pictures without times are always as many as they are."""
+    return info.frames if info.timeless else max(1, math.ceil((info.duration - LENIENCE) * rate))
 
 
 def _covering(shown: Size, target: Size) -> Size:
