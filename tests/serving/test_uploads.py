@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ def address(tmp_path_factory, queues):
         folder = tmp_path_factory.mktemp("uploaded")
         patch.setenv("GRADIO_TEMP_DIR", str(folder / "gradio"))
         patch.setattr(uploads, "GRACE_SECONDS", 0.3)
+        patch.setattr(uploads, "SWEEP_SECONDS", 0.1)
         patch.setattr(app, "LARGEST_UPLOAD", "100kb")
         with served("toyland", folder / "outputs", shared=True, limits=Limits(), queues=queues) as address:
             yield address
@@ -100,6 +102,40 @@ def test_a_session_that_is_back_in_a_moment_keeps_what_it_brought(address):
         ask(address, "four", path)
     with session(address, "four"):
         assert not goes(path, within=1)
+    assert goes(path)
+
+
+def test_what_no_page_ever_names_goes_after_a_while_and_what_one_names_does_not(address, monkeypatch):
+    never, by_nobody, by_somebody = (uploaded(address, content) for content in (b"one", b"two", b"three"))
+    ask(address, "was never there", by_nobody)
+    with session(address, "seven"):
+        ask(address, "seven", by_somebody)
+        assert not goes(never, within=1)
+        monkeypatch.setattr(uploads, "UNNAMED_SECONDS", 0)
+        assert goes(never)
+        assert goes(by_nobody)
+        assert not goes(by_somebody, within=1)
+    assert goes(by_somebody)
+
+
+def test_an_upload_that_is_cut_off_goes_after_a_while(address, monkeypatch):
+    """Gradio leaves what has come of it."""
+
+    def kept():
+        return {path for path in Path(os.environ["GRADIO_TEMP_DIR"]).iterdir() if path.is_file()}
+
+    before, host = kept(), httpx.URL(address)
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="mine.mp4"\r\n\r\n' + bytes(50_000)
+    asked = f"POST /gradio_api/upload HTTP/1.1\r\nHost: {host.netloc.decode()}\r\nContent-Length: 100000\r\n"
+    with socket.create_connection((host.host, host.port)) as connection:
+        connection.sendall(f"{asked}Content-Type: multipart/form-data; boundary=x\r\n\r\n".encode() + head)
+        deadline = time.monotonic() + 10
+        while kept() == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        (path,) = kept() - before
+    assert not goes(path, within=1)
+    monkeypatch.setattr(uploads, "UNNAMED_SECONDS", 0)
     assert goes(path)
 
 
