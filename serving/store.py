@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import json
+import logging
 import os
 import re
 import shutil
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
     from serving.jobs import State
     from text2video_zero.events import ClipFrames
+
+LOG = logging.getLogger(__name__)
 
 LAST_FRAME = ".png"
 FORMS = {".mp4": "MP4", ".gif": "GIF", ".webm": "WebM", ".zip": "PNG frames", LAST_FRAME: "Last frame"}
@@ -162,13 +165,18 @@ class JobFolder:
         return _read_json(path) if path.is_file() else {}
 
     def claim(self) -> int | None:
-        """Lock the job against other programs; None where one has it. The lock goes with the descriptor."""
+        """Lock the job against other programs; None where one has it. The lock goes with the descriptor.
+
+        Where the file system has no locks the job is taken all the same, as `JobStore` has told.
+        """
         descriptor = os.open(self.path / REQUEST, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             return None
+        except OSError:  # a file system without locks, as some of a network are
+            pass
         return descriptor
 
 
@@ -189,8 +197,11 @@ class JobStore:
         self._keep_settings = keep_settings
         self._keep_seconds = keep_seconds
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):  # rather now than after the first computation
-            pass
+        with tempfile.TemporaryFile(dir=folder) as probe:  # rather now than after the first computation
+            try:
+                fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                LOG.warning("%s has no locks (%s): no other program may work in it meanwhile.", folder, error.strerror)
 
     def add(self, job: Job, owner: str = "") -> JobFolder:
         """A folder for a new job, whole from the first moment, with copies of clip and picture, if they are files."""

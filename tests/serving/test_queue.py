@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import itertools
 import os
 import secrets
@@ -300,6 +301,27 @@ def test_what_a_program_did_not_finish_the_next_one_goes_on_with_to_the_same_vid
     after.close()
     videos = [entry.standing.stored.files[".mp4"].read_bytes() for entry in (again, fresh)]
     assert videos[0] == videos[1]
+
+
+def test_where_a_file_system_has_no_locks_jobs_are_made_and_gone_on_with_and_that_is_told_once(
+    manager, tmp_path, job, monkeypatch, caplog
+):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("serving.store.fcntl.flock", flock)
+    store = JobStore(tmp_path)
+    before = JobQueue(LocalRunner(lambda: manager), store)
+    left = before.submit(job())
+    before.submit(dataclasses.replace(job(), id=secrets.token_hex(16)))
+    told = f"{tmp_path} has no locks (No locks available): no other program may work in it meanwhile."
+    assert caplog.messages == [told]
+    queue = JobQueue(LocalRunner(lambda: manager), store)
+    queue.open()
+    entry = queue.find(left.job.id, "")
+    queue.go_on(entry)
+    watch(queue, entry)
+    queue.close()
 
 
 class HeardRunner(LocalRunner):
