@@ -111,6 +111,7 @@ def _connect_strip(services: Services, runs: Mapping[str, Run]) -> None:
                 case strip_module.NEXT:
                     queue.prefer(entry)
                 case strip_module.GO_ON:
+                    # Not asked first, as Run and Vary are: whoever began it was, about all of it, and less is left.
                     queue.go_on(entry)
                     page = _shown(run, entry)
                 case strip_module.SHOW:
