@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,9 +14,10 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-from gradio_client import Client
+from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from tests.example_files import write_clip
 from tests.served import program
 
 ENDPOINT = "/text-to-video"
@@ -71,6 +74,41 @@ def test_five_hundred_sessions_add_no_fifty_megabytes(tmp_path, record_property)
     record_property("megabytes", grown / 1e6)
     print(f"{SESSIONS} sessions added {grown / 1e6:.0f} MB to {before / 1e6:.0f}")  # noqa: T201 - a measurement
     assert grown < MOST_GROWTH
+
+
+# Imported by Python as it starts, also in the processes that the program starts.
+TELLS_CONNECTIONS = """
+import os, sys
+
+def heard(event, told):
+    if event in {"socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"}:
+        address = told[0] if event.startswith("socket.get") else told[1]
+        with open(os.environ["CONNECTIONS"], "a") as log:
+            log.write(f"{address[0] if isinstance(address, tuple) else address}\\n")
+
+sys.addaudithook(heard)
+"""
+OF_THIS_MACHINE = {"127.0.0.1", "::1", "localhost", "None"}
+CONNECTS = "import socket; socket.socket(type=socket.SOCK_DGRAM).connect(('192.0.2.1', 9))"  # and sends nothing
+
+
+@pytest.mark.slow
+def test_a_visit_has_the_server_connect_to_nobody(tmp_path):
+    """Nor look a name up: the page is opened, two videos are made on Toyland, one from a clip, and fetched."""
+    (tmp_path / "sitecustomize.py").write_text(TELLS_CONNECTIONS)
+    log = tmp_path / "connections"
+    variables = {"PYTHONPATH": str(tmp_path), "CONNECTIONS": str(log), "HF_ENDPOINT": "http://hub.invalid"}
+    subprocess.run([sys.executable, "-c", CONNECTS], check=True, env=os.environ | variables)
+    assert log.read_text() == "192.0.2.1\n"  # it would be heard
+    log.write_text("")
+    with program(tmp_path, SPACE_ID="someone/space", **variables) as (_, address):
+        Page(address).view("a visitor")
+        client = Client(address, verbose=False, download_files=str(tmp_path / "downloads"))
+        clip = handle_file(write_clip(tmp_path, "mp4"))
+        for endpoint, values in {ENDPOINT: {}, "/edge": {"clip": clip}}.items():
+            video, _, _ = client.predict(prompt="a fox", frames=2, steps=4, **values, api_name=endpoint)
+            assert Path(video).stat().st_size > 0
+    assert set(log.read_text().split()) <= OF_THIS_MACHINE
 
 
 class Visitor(threading.Thread):
