@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import html
 import importlib.util
 import logging
@@ -46,6 +47,7 @@ MOST_EVENTS = 200  # that run at once, most of which wait for a job; one visitor
 MOST_SESSIONS = 30  # whose state is kept, a megabyte each; it lasts from a click to what follows at once
 MOST_TIMED = "200"  # events of which Gradio remembers how long they took, and counts them up after each event
 LARGEST_UPLOAD = "200mb"  # from people who share the page
+GRACE_SECONDS = 1  # for pages that are open when the program ends; Gradio would wait for them, for five
 PATIENCE = 120  # seconds that a shared page works for somebody who has left
 TITLE = "Text2Video-Zero"
 INTRODUCTION = "Write what you want to see: a picture model films it, without ever having seen a video."
@@ -97,6 +99,7 @@ def serve(options: argparse.Namespace) -> None:
             while not told.is_set():
                 time.sleep(LOOK_AGAIN_SECONDS)
         finally:
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # no traceback of each page that is cut off
             demo.close(verbose=False)
             queue.close()
             runner.close()
@@ -154,6 +157,7 @@ def launched(
         )
     except OSError as error:
         raise UserError(f"Port {options.port} on {options.host} cannot be had: give another with --port.") from error
+    demo.server.config.timeout_graceful_shutdown = GRACE_SECONDS
     return public_url or url
 
 
@@ -327,4 +331,6 @@ def open_models(options: argparse.Namespace) -> ModelManager:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    gc.freeze()  # Python would look through all that PyTorch has brought, for seconds, for what is let go anyway
+    sys.exit(status)
