@@ -1,6 +1,5 @@
 """Control maps: each detector's own code on tiny random weights in their real format, and what must hold for any."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,9 +44,6 @@ class TestCanny:
         for frame, edges in zip(frames, maps, strict=True):
             assert np.array_equal(edges, cv2.Canny(frame, *thresholds)[..., None].repeat(3, -1))
         assert maps.any()
-
-    def test_the_thresholds_are_in_its_settings(self):
-        assert CannyMapper(10, 20).settings == {"low": 10, "high": 20}
 
 
 @pytest.mark.parametrize("fits", [1, 3, 5])
@@ -455,7 +451,6 @@ class TestAnnotators:
         assert JOINT_COLOURS[4] not in {tuple(colour) for colour in maps[0].reshape(-1, 3).tolist()}
         assert maps[0, 86, 115].tolist() == [255, 255, 255]
         assert not maps[1].any()
-        assert OpenPoseMapper(Found(None)).settings == {"hands_and_face": False}
 
     @pytest.mark.slow
     def test_midas(self, manager, tmp_path, frames):
@@ -515,7 +510,3 @@ def test_missing_weights_are_told_with_the_reason_and_two_ways_out(kind):
 
 def test_the_licence_of_openpose_can_be_shown():
     assert "non-commercial" in OPENPOSE_LICENCE_NOTE
-
-
-def test_settings_can_be_stored():
-    assert json.loads(json.dumps(CannyMapper().settings)) == {"low": 100, "high": 200}

@@ -48,17 +48,10 @@ def missing_weights(kind: str, detector: str, reason: UserError) -> UserError:
 class ControlMapper(ABC):
     """Turns frames into control maps of the same size.
 
-    name: of the detector; with `settings` it says all that the maps depend on beside the frames.
     batch: frames that are looked at together.
     """
 
-    name: str
     batch: ClassVar[int] = 8
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What was chosen, in JSON types."""
-        return {}
 
     @abstractmethod
     def seen(self, frames: np.ndarray) -> Sequence[Any]:
@@ -113,16 +106,9 @@ class CannyMapper(ControlMapper):
     low, high: thresholds of the slope of brightness; the defaults are those of the paper's authors.
     """
 
-    name = "canny"
-
     def __init__(self, low: int = 100, high: int = 200) -> None:
         self.low = low
         self.high = high
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The thresholds."""
-        return {"low": self.low, "high": self.high}
 
     def seen(self, frames: np.ndarray) -> Sequence[np.ndarray]:
         """Edges, m x (h, w) uint8, 255 on an edge."""
@@ -138,7 +124,6 @@ class DepthMapper(ControlMapper):
 
     def __init__(self, detector: Detector) -> None:
         self.detector = detector
-        self.name = detector.checkpoint.source
 
     def seen(self, frames: np.ndarray) -> Sequence[np.ndarray]:
         """Relative nearness, m x (h, w) float32."""
@@ -151,8 +136,6 @@ class DepthMapper(ControlMapper):
 
 class MidasMapper(ControlMapper):
     """Depth by controlnet-aux's MiDaS, the annotator of the paper's authors, on one scale for the whole clip."""
-
-    name = "controlnet-aux MiDaS"
 
     def __init__(self, detector: MidasDetector) -> None:
         self.detector = detector
@@ -196,16 +179,6 @@ class PoseMapper(_FigureMapper):
         self.person_score = person_score
         self.keypoint_score = keypoint_score
         self.most_people = most_people
-        self.name = f"{detector.checkpoint.source} in boxes of {detector.checkpoint.box_source}"
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The certainties that are asked for."""
-        return {
-            "person_score": self.person_score,
-            "keypoint_score": self.keypoint_score,
-            "most_people": self.most_people,
-        }
 
     def seen(self, frames: np.ndarray) -> Sequence[Figures]:
         """The people of each frame, without hands and faces."""
@@ -266,16 +239,9 @@ class OpenPoseMapper(_FigureMapper):
     hands_and_face: look for these too.
     """
 
-    name = "controlnet-aux OpenPose"
-
     def __init__(self, detector: OpenposeDetector, *, hands_and_face: bool = False) -> None:
         self.detector = detector
         self.hands_and_face = hands_and_face
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Whether hands and faces are looked for."""
-        return {"hands_and_face": self.hands_and_face}
 
     def seen(self, frames: np.ndarray) -> Sequence[Figures]:
         """The people of each frame."""

@@ -32,7 +32,8 @@ DEFAULT_LIMIT = 2 << 30
 class MapKey:
     """All that control maps depend on.
 
-    file: hash of the clip (`clips.file_hash`).  detector, settings: a mapper's name and settings.
+    file: hash of the clip (`clips.file_hash`).
+    detector: by the name that is shown.  settings: what was chosen of it, in JSON types.
     size, fps, first_frame, frames: the part of the clip and how it was read.
     """
 
