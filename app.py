@@ -27,7 +27,7 @@ from serving.runners.spaces import VisitorsQueue, ZeroGPURunner, is_zero_gpu
 from serving.store import JobStore
 from text2video_zero.errors import UserError
 from text2video_zero.job import build_job
-from text2video_zero.media.files import program_s_folder
+from text2video_zero.media.files import folder_of_this_program
 from text2video_zero.requests.presets import BALANCED, DRAFT
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def own_upload_folder() -> Callable[[], None] | None:
     """
     if "GRADIO_TEMP_DIR" in os.environ:
         return None
-    folder, remove = program_s_folder("text2video-zero-uploads-")
+    folder, remove = folder_of_this_program("text2video-zero-uploads-")
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     return remove
 
@@ -312,7 +312,7 @@ def check_mcp(*, asks_password: bool) -> None:
 def open_store(folder: Path | None, *, shared: bool, keep_settings: bool) -> JobStore:
     """Where videos are kept: for good in a folder of one's own, for a day where strangers make them."""
     if folder is None:
-        folder = program_s_folder("text2video-zero-videos-")[0] if shared else Path("outputs")
+        folder = folder_of_this_program("text2video-zero-videos-")[0] if shared else Path("outputs")
     try:
         return JobStore(folder, keep_settings=keep_settings, keep_seconds=DAY if shared else None)
     except OSError as error:

@@ -29,7 +29,7 @@ from text2video_zero.device.pipeline_cache import PipelineCache
 from text2video_zero.device.self_check import self_check
 from text2video_zero.errors import UserError
 from text2video_zero.generators import result_of
-from text2video_zero.media.files import program_s_folder
+from text2video_zero.media.files import folder_of_this_program
 from text2video_zero.models.additions.lora import add_lora
 from text2video_zero.models.catalogue import PREVIEW_DECODERS, SAFETY_CHECKER, find_detector, is_harmless
 from text2video_zero.models.checkpoints import TOYLAND_DEPTH, Annotator
@@ -110,7 +110,7 @@ class ModelManager:
             self._sources.stamp,
         )
         # Clips are their owner's business: what was drawn from them goes when the program ends.
-        map_folder, remove_maps = program_s_folder("text2video-zero-maps-")
+        map_folder, remove_maps = folder_of_this_program("text2video-zero-maps-")
         weakref.finalize(self, remove_maps)
         self.map_cache = MapCache(map_folder)
         self._check_safety = check_safety

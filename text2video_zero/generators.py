@@ -21,7 +21,7 @@ def result_of(run: Generator[Item, None, Value], tell: Callable[[Item], object] 
             return finished.value
 
 
-def told(run: Generator[Item, None, Value], tell: Callable[[Item], Told]) -> Generator[Told, None, Value]:
+def mapped(run: Generator[Item, None, Value], tell: Callable[[Item], Told]) -> Generator[Told, None, Value]:
     """A generator in other words: it yields what `tell` makes of what it yielded, and returns what it returned."""
     while True:
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from text2video_zero import __version__
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, Progress
-from text2video_zero.generators import told
+from text2video_zero.generators import mapped
 from text2video_zero.job import Settings, build_job
 from text2video_zero.media.files import listed, typed_path
 from text2video_zero.media.settings import read_settings
@@ -145,8 +145,10 @@ def compared(path: Path, video: Video, within: int) -> Generator[Progress, None,
 
     with tempfile.TemporaryDirectory() as folder:
         reading = Progress("Comparing", 0, 1)
-        made = yield from told(whole_clip(video.save(Path(folder) / f"again{path.suffix.lower()}")), lambda _: reading)
-        found = yield from told(whole_clip(path), lambda _: reading)
+        made = yield from mapped(
+            whole_clip(video.save(Path(folder) / f"again{path.suffix.lower()}")), lambda _: reading
+        )
+        found = yield from mapped(whole_clip(path), lambda _: reading)
     is_not = f"{path.name} is not what its settings make: "
     shapes = [f"{len(clip.frames)} frames of {clip.size} at {clip.fps:.4g} per second" for clip in (found, made)]
     if shapes[0] != shapes[1]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from serving.jobs import Refusal
 from text2video_zero import __version__
 from text2video_zero.errors import UserError
-from text2video_zero.media.files import program_s_folder
+from text2video_zero.media.files import folder_of_this_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -79,7 +79,7 @@ class Worker:
         self.close()
         if self._models is None:
             raise RuntimeError("a worker is opened before it is given a job")
-        folder, self._remove_files = program_s_folder("text2video-zero-brought-")
+        folder, self._remove_files = folder_of_this_program("text2video-zero-brought-")
         brought: dict[str, Any] = {}
         for field, content in files.items():
             path = folder / field / Path(job.request.files[field]).name

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from text2video_zero.media import files
-from text2video_zero.media.files import program_s_folder, slug, unique_path
+from text2video_zero.media.files import folder_of_this_program, slug, unique_path
 
 
 class TestNames:
@@ -38,8 +38,8 @@ def test_where_no_folder_can_be_locked_each_program_has_its_own(tmp_path, monkey
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(files.fcntl, "flock", flock)
-    mine, remove = program_s_folder("mine-")
-    other, remove_other = program_s_folder("mine-")
+    mine, remove = folder_of_this_program("mine-")
+    other, remove_other = folder_of_this_program("mine-")
     assert mine.is_dir()
     assert other.is_dir()
     remove()

@@ -25,7 +25,7 @@ from tests.example_files import write_clip
 from text2video_zero.errors import UserError
 from text2video_zero.events import ControlMaps, Notice, Progress
 from text2video_zero.job import Job
-from text2video_zero.media.files import program_s_folder
+from text2video_zero.media.files import folder_of_this_program
 from text2video_zero.media.settings import read_settings
 from text2video_zero.media.video import Video
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
@@ -289,7 +289,7 @@ class TestKilled:
     def test_temporary_folders_of_killed_programs_go_and_those_of_others_stay(self, tmp_path, monkeypatch):
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         program = (
-            "from text2video_zero.media.files import program_s_folder as made\n"
+            "from text2video_zero.media.files import folder_of_this_program as made\n"
             "folder, remove = made('mine-')\nprint(folder, flush=True)\ninput()\n"
         )
         variables = os.environ | {"TMPDIR": str(tmp_path)}
@@ -303,11 +303,11 @@ class TestKilled:
         )
         with other:
             theirs = Path(other.stdout.readline().strip())
-            mine, remove = program_s_folder("mine-")
+            mine, remove = folder_of_this_program("mine-")
             assert theirs.is_dir()
             other.kill()
             other.wait()
-            again, remove_again = program_s_folder("mine-")
+            again, remove_again = folder_of_this_program("mine-")
             assert not theirs.exists()
             assert mine.is_dir()
             assert again.is_dir()

@@ -21,7 +21,7 @@ from text2video_zero.control.map_cache import MapKey
 from text2video_zero.control.ready_made import looks_ready_made
 from text2video_zero.errors import UserError
 from text2video_zero.events import Event, Notice, Progress
-from text2video_zero.generators import told
+from text2video_zero.generators import mapped
 from text2video_zero.media.clips import glimpses, hashing
 from text2video_zero.media.files import readable_errors
 from text2video_zero.media.frames import spool_folder
@@ -99,7 +99,7 @@ def control_maps(request: ControlledRequest, clip: Clip, detectors: Detectors | 
             yield from _fetched(request, detectors)
         with mapper_of(request, detectors) as mapper, readable_errors(spool_folder()):
             stage, count = f"Looking for {request.control}", len(clip.frames)
-            maps = yield from told(mapper.steps(clip.frames), lambda done: Progress(stage, done, count))
+            maps = yield from mapped(mapper.steps(clip.frames), lambda done: Progress(stage, done, count))
         detectors.map_cache.put(key, maps)
     return maps
 
@@ -122,7 +122,7 @@ def _certain(request: ControlledRequest, clip: Clip) -> Generator[None, None, bo
 
 def _looking(steps: Generator[None, None, Found]) -> Generator[Event, None, Found]:
     """Tell that something is done to the clip whose length nobody knows."""
-    return told(steps, lambda _: Progress("Looking at the clip", 0, 1))
+    return mapped(steps, lambda _: Progress("Looking at the clip", 0, 1))
 
 
 def detector_name(request: ControlledRequest) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from text2video_zero.errors import UserError
-from text2video_zero.generators import result_of, told
+from text2video_zero.generators import mapped, result_of
 from text2video_zero.media.clip_reader import LIMITS, ClipReader
 from text2video_zero.media.decoding.facts import CONTAINERS, FORMATS_TO_GIVE, pictures_among
 from text2video_zero.media.decoding.moments import LENIENCE
@@ -101,7 +101,7 @@ def reading(
     if size is not None and (size.width % MULTIPLE or size.height % MULTIPLE):
         raise ValueError(f"sides must be multiples of {MULTIPLE}, not {size}")
     with _opened(Path(path)) as reader:
-        info = yield from told(reader.opening(), lambda _: 0)
+        info = yield from mapped(reader.opening(), lambda _: 0)
         target = size or fitted_size(*info.size, native)
         rate = fps or info.fps
         available = frames_at(info, rate)
@@ -129,7 +129,7 @@ def whole_clip(path: Path) -> Generator[int, None, Clip]:
     Yields the number of frames that are there, as `reading` does. Raises UserError when it cannot be read.
     """
     with _opened(Path(path)) as reader:
-        info = yield from told(reader.opening(), lambda _: 0)
+        info = yield from mapped(reader.opening(), lambda _: 0)
         frames = StoredFrames((info.size.height, info.size.width, 3))
         for picture in reader.reading(range(info.frames), info.fps, info.size):
             if picture is not None:

@@ -90,7 +90,7 @@ def remove_unfinished(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def program_s_folder(prefix: str) -> tuple[Path, Callable[[], None]]:
+def folder_of_this_program(prefix: str) -> tuple[Path, Callable[[], None]]:
     """A new folder among the temporary ones, for as long as this program runs, and what removes it.
 
     Folders of the same prefix whose program was killed go now: a lock, which ends with a program however it ends,

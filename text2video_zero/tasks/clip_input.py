@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from text2video_zero.errors import UserError
 from text2video_zero.events import Event, Notice, Progress
-from text2video_zero.generators import told
+from text2video_zero.generators import mapped
 from text2video_zero.media.clips import reading
 from text2video_zero.media.video import Sound
 from text2video_zero.sampling.decoding import encoded_frame
@@ -43,7 +43,7 @@ def read(request: ClipRequest, native_size: Size) -> Generator[Event, None, Clip
         size=request.size,
         native=native_size,
     )
-    clip = yield from told(frames, lambda done: Progress("Reading the clip", done, request.frames))
+    clip = yield from mapped(frames, lambda done: Progress("Reading the clip", done, request.frames))
     if used := ", ".join(filter(None, (clip.part, clip.note))):
         yield Notice(f"The clip as it is used: {used}.")
     if request.keep_sound and not clip.source.has_audio:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from text2video_zero.events import Event, Notice, Progress
-from text2video_zero.generators import told
+from text2video_zero.generators import mapped
 from text2video_zero.media.clips import hashing, reading
 from text2video_zero.models.files.fingerprints import HASH_LENGTH
 from text2video_zero.requests import StartPictureRequest
@@ -40,7 +40,7 @@ def start_latents(
         return request, None
     path, native = Path(request.start_picture), pipeline.native_size
     frames = reading(path, first_frame=0, frames=1, fps=request.fps, size=request.size, native=native)
-    picture = yield from told(frames, lambda done: Progress("Reading the start picture", done, 1))
+    picture = yield from mapped(frames, lambda done: Progress("Reading the start picture", done, 1))
     first = f"the first of its {picture.source.frames} frames" if picture.source.frames > 1 else ""
     if done := ", ".join(filter(None, (first, picture.note))):
         yield Notice(f"The start picture as it is used: {done}.")
@@ -61,5 +61,5 @@ def picture_hash(request: VideoRequest) -> Generator[Event, None, str]:
     if not isinstance(request, StartPictureRequest) or not request.start_picture:
         return ""
     looking = Progress("Looking at the start picture", 0, 1)
-    whole = yield from told(hashing(Path(request.start_picture)), lambda _: looking)
+    whole = yield from mapped(hashing(Path(request.start_picture)), lambda _: looking)
     return whole[:HASH_LENGTH]

@@ -14,7 +14,7 @@ from text2video_zero.attention.patches import attention_of
 from text2video_zero.device.memory_plan import placement_for
 from text2video_zero.foreground.attention_maps import CrossAttentionDetector
 from text2video_zero.foreground.salient_object import SalientObjectDetector
-from text2video_zero.generators import told
+from text2video_zero.generators import mapped
 from text2video_zero.prompts.encoding import encoded_alike
 from text2video_zero.requests.camera import BEGINNING, read_camera_keys
 from text2video_zero.requests.text_to_video import STEADY, read_storyboard
@@ -272,7 +272,7 @@ class ClipRun:
             share,
             self.deep,
         )
-        return (yield from self.progress.reported(told(loop, self._remembered), stage))
+        return (yield from self.progress.reported(mapped(loop, self._remembered), stage))
 
     def _remembered(self, chunk: ChunkDone) -> ChunkDone:
         """The chunk as it is; its estimate of x_0, where it has one, stays."""
