@@ -10,17 +10,18 @@ import argparse
 import os
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TextIO
 
 from text2video_zero import __version__, verification
 from text2video_zero.errors import UserError
 from text2video_zero.evaluation import command
-from text2video_zero.events import Finished, Notice, Progress
+from text2video_zero.events import Finished, Notice, Progress, duration
 from text2video_zero.generators import result_of
-from text2video_zero.job import NO_SETTINGS, Settings, build_job
+from text2video_zero.job import NO_SETTINGS, Settings, build_job, defaults_of
 from text2video_zero.media.files import typed_path, unique_path
-from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS
+from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND
 from text2video_zero.requests import REQUESTS, ClipRequest, ControlledRequest, Kind
 from text2video_zero.requests.fields import FILES
 from text2video_zero.requests.presets import PRESETS
@@ -99,7 +100,7 @@ class ProgressLine:
         counted = "step " if progress.unit == "steps" else ""
         text = f"{progress.stage}, {counted}{progress.count}" if progress.count else progress.stage
         if progress.seconds_left is not None:
-            text += f", about {_duration(progress.seconds_left)} left"
+            text += f", about {duration(progress.seconds_left)} left"
         moment = progress.stage, NOTES_PER_STAGE * progress.step // max(progress.of, 1)
         if self._writes_over and not self._quiet:
             print(f"\r\x1b[K{text}", end="", file=self._stream, flush=True)
@@ -206,15 +207,17 @@ def run(arguments: argparse.Namespace) -> Path:
 
 def job_of(arguments: argparse.Namespace) -> Job:
     """The job that parsed arguments order, by the rules of `build_job`."""
-    return build_job(
-        arguments.task,
-        {name.removeprefix(FIELD): value for name, value in vars(arguments).items() if name.startswith(FIELD)},
-        model=arguments.model,
-        loras=arguments.lora,
-        controlnet=getattr(arguments, "controlnet", None),  # an option of some tasks
-        settings=Settings.read(arguments.settings, arguments.task) if arguments.settings else NO_SETTINGS,
-        preset=arguments.preset,
-    )
+    with REQUESTS[arguments.task].naming_options():
+        job = build_job(
+            arguments.task,
+            {name.removeprefix(FIELD): value for name, value in vars(arguments).items() if name.startswith(FIELD)},
+            model=arguments.model,
+            loras=arguments.lora,
+            controlnet=getattr(arguments, "controlnet", None),  # an option of some tasks
+            settings=Settings.read(arguments.settings, arguments.task) if arguments.settings else NO_SETTINGS,
+            preset=arguments.preset,
+        )
+    return replace(job, remarks=job.request.in_options(job.remarks))
 
 
 def make_video(job: Job, arguments: argparse.Namespace, line: ProgressLine) -> Video:
@@ -225,7 +228,7 @@ def make_video(job: Job, arguments: argparse.Namespace, line: ProgressLine) -> V
     models = model_manager_of(arguments, line)
     from text2video_zero.generate import run_job
 
-    with closing(run_job(job, models)) as events:
+    with job.request.naming_options(), closing(run_job(job, models)) as events:
         for event in events:
             line.tell(event)
             if isinstance(event, Finished):
@@ -239,7 +242,8 @@ def evaluate(arguments: argparse.Namespace, measures: Sequence[Measure] = ()) ->
     measures: further ones, for those who know more of what is drawn.
     """
     try:
-        with ProgressLine(sys.stderr, quiet=arguments.quiet) as line:
+        evaluated = REQUESTS[arguments.evaluated_task]
+        with ProgressLine(sys.stderr, quiet=arguments.quiet) as line, evaluated.naming_options():
             for event in command.evaluate(arguments, model_manager_of(arguments, line), measures):
                 line.tell(event)
     except KeyboardInterrupt as stopped:
@@ -280,7 +284,7 @@ def _add_run_options(parser: argparse.ArgumentParser, request_type: type[Request
         "--model",
         metavar="NAME",
         help="a known name (see --list-models), a folder, a .safetensors file or a Hub id, perhaps with @revision; "
-        "default toyland",
+        f"default {TOYLAND.name}",
     )
     group.add_argument(
         "--lora",
@@ -331,6 +335,7 @@ def add_device_options(group: argparse._ArgumentGroup) -> None:
 def _add_fields(parser: argparse.ArgumentParser, request_type: type[Request]) -> None:
     """One option for each field. Only given ones appear in the result, and only the request checks values."""
     groups: dict[str, Any] = {}
+    toyland_takes = defaults_of(request_type.task, TOYLAND.name)
     for name, default, spec in request_type.declarations():
         if spec.section not in groups:
             groups[spec.section] = parser.add_argument_group(spec.section)
@@ -345,7 +350,7 @@ def _add_fields(parser: argparse.ArgumentParser, request_type: type[Request]) ->
             f"--{name.replace('_', '-')}",
             dest=f"{FIELD}{name}",
             default=argparse.SUPPRESS,
-            help=f"{spec.help} {_range(default, spec)}".replace("%", "%%"),
+            help=f"{spec.help} {_values(spec, default, toyland_takes[name])}".replace("%", "%%"),
             **kind,
         )
 
@@ -356,19 +361,24 @@ def _metavar(spec: FieldSpec) -> str:
     return {Kind.INTEGER: "N", Kind.DECIMAL: "X", Kind.SIZE: "WxH", Kind.CHOICE: "CHOICE"}.get(spec.kind, "TEXT")
 
 
-def _range(default: object, spec: FieldSpec) -> str:
-    """What a field takes, for its help."""
-    match spec.kind:
-        case Kind.INTEGER | Kind.DECIMAL:
-            return f"({spec.minimum:.10g} to {spec.maximum:.10g}, default {default:g})"
-        case Kind.CHOICE:
-            return f"({', '.join(spec.choices)}; default {default})"
-        case Kind.FLAG:
-            return f"(default {'yes' if default else 'no'})"
-        case Kind.SIZE:
-            return f"(sides {spec.minimum:g} to {spec.maximum:g})"
-        case Kind.TEXT | Kind.CLIP | Kind.PICTURE:
-            return "(required)" if spec.required else ""
+def _values(spec: FieldSpec, default: object, of_toyland: object) -> str:
+    """What a field takes, and what it is where nobody gives it, for its help; Toyland's own where it has one."""
+    told = ["required" if spec.required else spec.takes]
+    if default not in ("", None):
+        told.append(f"default {_shown(spec, default)}")
+    if of_toyland != default:
+        told.append(f"{TOYLAND.name}: {_shown(spec, of_toyland)}")
+    return f"({'; '.join(filter(None, told))})" if any(told) else ""
+
+
+def _shown(spec: FieldSpec, value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case int() | float():
+            return f"{value:.10g}"
+        case _:
+            return repr(value) if spec.kind is Kind.TEXT else str(value)
 
 
 def _number(text: str) -> float | str:
@@ -379,15 +389,6 @@ def _number(text: str) -> float | str:
         except ValueError:
             continue
     return text
-
-
-def _duration(seconds: float) -> str:
-    whole = max(round(seconds), 0)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 if __name__ == "__main__":

@@ -17,6 +17,10 @@ class UserError(Exception):
         super().__init__(message.encode(errors="replace").decode())
 
 
+class FieldError(UserError):
+    """A value that a field of a request refuses. The sentence calls fields by their labels, as a form does."""
+
+
 def ran_out_of_memory(error: BaseException) -> bool:
     """Whether this is a device, or the machine, that has no more memory to give."""
     import torch  # late: this module is everybody's, and torch takes seconds

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 MB, GB = 10**6, 10**9  # as the Hub and download pages count them
 
 
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: rounded, in minutes from one and a half on, in hours likewise."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
 @dataclass(frozen=True)
 class Progress:
     """One unit of work is done.

@@ -196,7 +196,7 @@ class TestMistakes:
             (("--prompt", "a fox", "--seeds", "0"), "Seeds is 0: give a whole number from 1 on."),
             (("--prompt", "a fox", "--against", "theirs"), "There is no variant 'theirs'"),
             (("--prompt", "a fox", "--variant", "Paper: steps=4"), "Several variants are called 'Paper'"),
-            (("--prompt", "a fox", "--set", "steps=1"), "Steps is 1, out of range"),
+            (("--prompt", "a fox", "--set", "steps=1"), "--steps is 1, out of range"),
             (
                 ("--prompt", "a fox", "--clips", "1.mp4"),
                 "The task text-to-video begins with no clip: leave --clips out.",

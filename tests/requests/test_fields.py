@@ -248,7 +248,7 @@ class TestSizes:
         (
             {"motion_from": 950},
             (
-                "Motion from timestep is 950 and up to timestep is 941: "
+                "Motion from timestep is 950 and Motion up to timestep is 941: "
                 "the first must be below the second, for example 881 and 941."
             ),
         ),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from text2video_zero.errors import UserError
+from text2video_zero.errors import FieldError, UserError
 from text2video_zero.generators import mapped, result_of
 from text2video_zero.media.clip_reader import LIMITS, ClipReader
 from text2video_zero.media.decoding.facts import CONTAINERS, FORMATS_TO_GIVE, pictures_among
@@ -106,7 +106,7 @@ def reading(
         rate = fps or info.fps
         available = frames_at(info, rate)
         if first_frame >= available:
-            raise UserError(
+            raise FieldError(
                 f"First frame is {first_frame}, but the clip has only {available} frames at {rate:.3g} frames per "
                 f"second: choose one from 0 to {available - 1}."
             )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from text2video_zero.errors import UserError
+from text2video_zero.errors import FieldError
 from text2video_zero.requests.key_frames import read_key_frames
 
 if TYPE_CHECKING:
@@ -93,16 +93,16 @@ def _moved(pose: CameraPose, words: list[str]) -> CameraPose:
     if words == [HOLD]:
         return pose
     if not words or len(words) % 2:
-        raise UserError(f"Camera key frames has {' '.join(words)!r}: write pairs of word and number, {_EXAMPLE}.")
+        raise FieldError(f"Camera key frames has {' '.join(words)!r}: write pairs of word and number, {_EXAMPLE}.")
     for word, number in zip(words[::2], words[1::2], strict=True):
         if word not in _WORDS:
-            raise UserError(f"Camera key frames has {word!r}: choose from {', '.join(_WORDS)} and {HOLD}, {_EXAMPLE}.")
+            raise FieldError(f"Camera key frames has {word!r}: choose from {', '.join(_WORDS)} and {HOLD}, {_EXAMPLE}.")
         change, lowest, highest = _WORDS[word]
         try:
             value = float(number)
         except ValueError:
             value = math.nan
         if not lowest <= value <= highest:
-            raise UserError(f"Camera key frames has {word} {number}: give a number from {lowest:g} to {highest:g}.")
+            raise FieldError(f"Camera key frames has {word} {number}: give a number from {lowest:g} to {highest:g}.")
         pose = change(pose, value)
     return pose

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from text2video_zero.errors import UserError
+from text2video_zero.errors import FieldError
 from text2video_zero.requests.fields import BASICS, CONTROL, SAMPLING, choice, decimal, flag, integer, text
 from text2video_zero.requests.video import ClipRequest, FewStepRequest, StartPictureRequest
 
@@ -64,8 +64,8 @@ class ControlledRequest(ClipRequest, FewStepRequest, StartPictureRequest):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.control_start >= self.control_end:
-            raise UserError(
-                f"Control from is {self.control_start:g} and until is {self.control_end:g}: "
+            raise FieldError(
+                f"Control from is {self.control_start:g} and Control until is {self.control_end:g}: "
                 "the first must be below the second, for example 0 and 1."
             )
 
@@ -85,8 +85,8 @@ class EdgeFields(ControlledRequest):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.canny_low >= self.canny_high:
-            raise UserError(
-                f"Canny low is {self.canny_low} and high is {self.canny_high}: "
+            raise FieldError(
+                f"Canny low is {self.canny_low} and Canny high is {self.canny_high}: "
                 "the first must be below the second, for example 100 and 200."
             )
 

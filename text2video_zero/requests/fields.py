@@ -1,7 +1,8 @@
 """Fields of a request: default, range, label and help are declared once, here read by form, CLI, API and checks.
 
-A request is a frozen dataclass whose fields are made by `text`, `integer`, `decimal`, `flag`, `choice` and
-`size`. The declaration travels in the dataclass field's metadata; `Request` checks every value against it.
+A request is a frozen dataclass whose fields are made by `text`, `integer`, `decimal`, `flag`, `choice`,
+`size`, `clip` and `picture`. The declaration travels in the dataclass field's metadata; `Request` checks every value
+against it.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ import dataclasses
 import math
 import re
 import reprlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
-from text2video_zero.errors import UserError
+from text2video_zero.errors import FieldError, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 SEED_LIMIT = 2**32
 LONGEST_TEXT = 5000  # letters; the words that a model takes are a small part of that
@@ -88,10 +93,23 @@ class FieldSpec:
     required: bool = False
     lines: int = 1
 
+    @property
+    def takes(self) -> str:
+        """The values that it takes, in words; blank where it takes any text, file or yes and no."""
+        match self.kind:
+            case Kind.CHOICE:
+                return ", ".join(self.choices)
+            case Kind.INTEGER | Kind.DECIMAL:
+                return f"{_written(self.minimum)} to {_written(self.maximum)}"
+            case Kind.SIZE:
+                return f"sides {_written(self.minimum)} to {_written(self.maximum)}"
+            case _:
+                return ""
+
     def checked(self, value: Any) -> Any:
         """Return the value in its proper type.
 
-        Raises UserError, naming the value and the remedy, when it is of another kind or out of range.
+        Raises FieldError, naming the value and the remedy, when it is of another kind or out of range.
         """
         match self.kind:
             case Kind.TEXT | Kind.CLIP | Kind.PICTURE:
@@ -100,38 +118,38 @@ class FieldSpec:
                 return self._checked_number(value)
             case Kind.FLAG:
                 if not isinstance(value, bool):
-                    raise UserError(f"{self.label} is {_quoted(value)}: choose yes (true) or no (false).")
+                    raise FieldError(f"{self.label} is {_quoted(value)}: choose yes (true) or no (false).")
                 return value
             case Kind.CHOICE:
                 if value not in self.choices:
-                    raise UserError(f"{self.label} is {_quoted(value)}: choose one of {', '.join(self.choices)}.")
+                    raise FieldError(f"{self.label} is {_quoted(value)}: choose one of {', '.join(self.choices)}.")
                 return value
             case Kind.SIZE:
                 return self._checked_size(value)
 
     def _checked_text(self, value: Any) -> str:
         if not isinstance(value, str):
-            raise UserError(f"{self.label} is {_quoted(value)}: write a text.")
+            raise FieldError(f"{self.label} is {_quoted(value)}: write a text.")
         # Half a character of UTF-16, which a broken client may send, can be neither tokenized nor stored.
         value = value.encode(errors="replace").decode().strip()
         if len(value) > LONGEST_TEXT:
-            raise UserError(f"{self.label} has {len(value)} letters: write at most {LONGEST_TEXT}.")
+            raise FieldError(f"{self.label} has {len(value)} letters: write at most {LONGEST_TEXT}.")
         if self.required and not value:
             remedy = "choose a file" if self.kind is Kind.CLIP else "write what you want to see"
-            raise UserError(f"{self.label} is empty: {remedy}.")
+            raise FieldError(f"{self.label} is empty: {remedy}.")
         return value
 
     def _checked_number(self, value: Any) -> float:
         whole = "whole " if self.kind is Kind.INTEGER else ""
         remedy = f"give a {whole}number from {_written(self.minimum)} to {_written(self.maximum)}"
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UserError(f"{self.label} is {_quoted(value)}: {remedy}.")
+            raise FieldError(f"{self.label} is {_quoted(value)}: {remedy}.")
         if not self.minimum <= value <= self.maximum:
-            raise UserError(f"{self.label} is {_written(value)}, out of range: {remedy}.")
+            raise FieldError(f"{self.label} is {_written(value)}, out of range: {remedy}.")
         if self.kind is Kind.DECIMAL:
             return float(value)
         if value != int(value):
-            raise UserError(f"{self.label} is {_written(value)}: {remedy}.")
+            raise FieldError(f"{self.label} is {_written(value)}: {remedy}.")
         return int(value)
 
     def _checked_size(self, value: Any) -> Size | None:
@@ -141,10 +159,10 @@ class FieldSpec:
         size = Size.parse(value) if isinstance(value, str) else self._size_of_pair(value)
         low, high, multiple = int(self.minimum), int(self.maximum), int(self.step)
         if not all(low <= side <= high for side in size):
-            raise UserError(f"{self.label} is {size}, but each side must lie between {low} and {high} pixels.")
+            raise FieldError(f"{self.label} is {size}, but each side must lie between {low} and {high} pixels.")
         nearest = Size(*(min(max(round(side / multiple) * multiple, low), high) for side in size))
         if nearest != size:
-            raise UserError(f"{self.label} is {size}, but sides must be multiples of {multiple}: use {nearest}.")
+            raise FieldError(f"{self.label} is {size}, but sides must be multiples of {multiple}: use {nearest}.")
         return size
 
     def _size_of_pair(self, value: Any) -> Size:
@@ -153,7 +171,7 @@ class FieldSpec:
         except (TypeError, ValueError):  # not two of anything
             width, height = math.nan, math.nan
         if not (_is_whole(width) and _is_whole(height)):
-            raise UserError(f"{self.label} is {_quoted(value)}: write for example 512x512.")
+            raise FieldError(f"{self.label} is {_quoted(value)}: write for example 512x512.")
         return Size(int(width), int(height))
 
 
@@ -227,7 +245,7 @@ class Request:
     """One typed, checked order for a video. Subclasses declare the fields of their task.
 
     task: name in the command line and the API ("text-to-video").  title: name on the tab.
-    Making one raises UserError for the first field that is out of range.
+    Making one raises FieldError for the first field that is out of range.
     """
 
     task: ClassVar[str]
@@ -243,6 +261,23 @@ class Request:
         """Name, default and declaration of every field, in the order in which a form shows them."""
         declared = [(field.name, field.default, field.metadata["spec"]) for field in dataclasses.fields(cls)]
         return sorted(declared, key=lambda declaration: SECTIONS.index(declaration[2].section))
+
+    @classmethod
+    def in_options(cls, sentence: str) -> str:
+        """A sentence about fields that calls them by their options ("--pan-x") in place of labels; quotations stay."""
+        options = {spec.label: f"--{name.replace('_', '-')}" for name, _, spec in cls.declarations()}
+        longest_first = "|".join(re.escape(label) for label in sorted(options, key=len, reverse=True))
+        words = rf"'[^']*'|\"[^\"]*\"|\b(?:{longest_first})\b"
+        return re.sub(words, lambda found: options.get(found[0], found[0]), sentence)
+
+    @classmethod
+    @contextmanager
+    def naming_options(cls) -> Generator[None]:
+        """For a command line, where nobody sees labels: a FieldError becomes a UserError that names the option."""
+        try:
+            yield
+        except FieldError as error:
+            raise UserError(cls.in_options(str(error))) from error
 
     @property
     def files(self) -> dict[str, str]:

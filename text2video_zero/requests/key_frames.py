@@ -9,7 +9,7 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from text2video_zero.errors import UserError
+from text2video_zero.errors import FieldError
 
 LAST_FRAME = 1_000_000
 
@@ -23,12 +23,12 @@ def read_key_frames(text: str, label: str, example: str) -> list[tuple[int, str]
     for part in filter(None, (part.strip() for part in re.split(r"[;\n]", text))):
         number, colon, value = part.partition(":")
         if not colon or not re.fullmatch(r"\s*\d{1,9}\s*", number) or not value.strip():
-            raise UserError(f"{label} has {part[:60]!r}: write 'FRAME: …; FRAME: …', {example}.")
+            raise FieldError(f"{label} has {part[:60]!r}: write 'FRAME: …; FRAME: …', {example}.")
         frame = int(number)
         if not 1 <= frame <= LAST_FRAME:
-            raise UserError(f"{label} names frame {frame}: give frames from 1 on, for frame 0 is where it begins.")
+            raise FieldError(f"{label} names frame {frame}: give frames from 1 on, for frame 0 is where it begins.")
         if found and frame <= found[-1][0]:
-            raise UserError(f"{label} names frame {frame} after frame {found[-1][0]}: give them in rising order.")
+            raise FieldError(f"{label} names frame {frame} after frame {found[-1][0]}: give them in rising order.")
         found.append((frame, value.strip()))
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from text2video_zero.errors import UserError
+from text2video_zero.errors import FieldError
 from text2video_zero.requests.camera import PAPER_PAN, read_camera_keys
 from text2video_zero.requests.fields import BASICS, CONSISTENCY, MOTION, choice, decimal, flag, integer, text
 from text2video_zero.requests.key_frames import read_key_frames
@@ -215,12 +215,12 @@ class TextToVideoRequest(FewStepRequest, StartPictureRequest):
         super().__post_init__()
         read_camera_keys(self.camera_keys)
         if read_storyboard(self.storyboard) and self.smooth_background and self.foreground_detector == "attention":
-            raise UserError(
+            raise FieldError(
                 "Smooth background looks for the words of one prompt, and a storyboard has several: choose the "
                 "foreground detector 'salient object', or leave one of them out."
             )
         if self.motion_from >= self.motion_to:
-            raise UserError(
-                f"Motion from timestep is {self.motion_from} and up to timestep is {self.motion_to}: "
+            raise FieldError(
+                f"Motion from timestep is {self.motion_from} and Motion up to timestep is {self.motion_to}: "
                 "the first must be below the second, for example 881 and 941."
             )

@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Self
 
-from text2video_zero.errors import UserError
+from text2video_zero.errors import FieldError
 from text2video_zero.requests.fields import (
     BASICS,
     CLIP,
@@ -139,7 +139,7 @@ class VideoRequest(Request):
     def __post_init__(self) -> None:
         super().__post_init__()
         if 0 < self.play_fps < self.fps:
-            raise UserError(
+            raise FieldError(
                 f"Play at is {self.play_fps}, below the {self.fps} frames per second that are drawn: lower Frames per "
                 "second instead, or set it to 0."
             )
