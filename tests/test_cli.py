@@ -134,6 +134,23 @@ class TestOptions:
         finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
         assert finished.stdout.splitlines()[-1] == "loaded set()"
 
+    @pytest.mark.parametrize(
+        "argv",
+        [
+            ["evaluate", "--prompt", "x", "--seeds", "0"],
+            ["evaluate", "--prompt", "x", "--against", "theirs"],
+            ["evaluate", "--prompt", "x", "--set", "steps=1"],
+            ["verify", "x.mp4", "--within", "300"],
+        ],
+    )
+    def test_mistakes_in_what_is_measured_do_not_wait_for_torch(self, argv):
+        program = (
+            "import sys; from text2video_zero.__main__ import main\n"
+            f"print(main({argv}), {{'torch', 'diffusers', 'transformers'}} & sys.modules.keys())"
+        )
+        finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+        assert finished.stdout.splitlines()[-1] == "2 set()"
+
 
 class TestMistakes:
     @pytest.mark.parametrize(

@@ -183,4 +183,10 @@ def test_another_start_picture_is_named_and_nothing_is_computed(made, tiny_check
 def test_levels_that_there_are_not_are_refused(made, tiny_checkpoint, capsys, within):
     status, told = verified(made, tiny_checkpoint, capsys, "--within", within)
     assert status == 2
-    assert f"Within is {within}: choose a number of levels from 0 to 255." in told
+    assert f"Argument --within: '{within}' is no whole number from 0 to 255" in told
+
+
+def test_what_a_video_was_made_without_is_not_taken(made, tiny_checkpoint, capsys, tmp_path):
+    for option, what in (("--clip", "clip"), ("--start-picture", "start picture")):
+        status, told = verified(made, tiny_checkpoint, capsys, option, str(tmp_path / "other.mp4"))
+        assert (status, told) == (2, f"fox.mp4 was made without a {what}: leave {option} out.")

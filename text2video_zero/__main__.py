@@ -244,6 +244,7 @@ def evaluate(arguments: argparse.Namespace, measures: Sequence[Measure] = ()) ->
     try:
         evaluated = REQUESTS[arguments.evaluated_task]
         with ProgressLine(sys.stderr, quiet=arguments.quiet) as line, evaluated.naming_options():
+            command.study_of(arguments)  # whose mistakes do not wait for torch
             for event in command.evaluate(arguments, model_manager_of(arguments, line), measures):
                 line.tell(event)
     except KeyboardInterrupt as stopped:

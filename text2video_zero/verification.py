@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -17,10 +18,8 @@ from text2video_zero.media.files import listed, typed_path
 from text2video_zero.media.settings import read_settings
 from text2video_zero.models.catalogue import known_name
 from text2video_zero.requests import REQUESTS
-from text2video_zero.requests.fields import FILES
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Generator, Mapping
 
     from text2video_zero.events import Event
@@ -51,10 +50,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--clip",
         metavar="FILE",
         type=typed_path,
-        help="the clip that it was made from; default one of its name beside it",
+        help="the clip that it was made from; default: the file of that name beside the video",
     )
     parser.add_argument(
-        "--start-picture", metavar="FILE", type=typed_path, help="likewise the picture that it began with"
+        "--start-picture", metavar="FILE", type=typed_path, help="its start picture; default: beside the video"
     )
     parser.add_argument(
         "--model",
@@ -64,10 +63,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--within",
         metavar="N",
-        type=int,
+        type=_levels,
         default=0,
         help="levels of 255 by which frames may differ, for videos of another kind of device (default 0)",
     )
+
+
+def _levels(text: str) -> int:
+    levels = int(text) if text.isdecimal() else -1
+    if not 0 <= levels <= 255:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to 255")
+    return levels
 
 
 def job_again(path: Path, clip: Path | None = None, picture: Path | None = None, model: str | None = None) -> Job:
@@ -86,12 +92,14 @@ def job_again(path: Path, clip: Path | None = None, picture: Path | None = None,
         raise UserError(f"{path.name} does not tell by which task it was made: choose a video that this app has saved.")
     settings = Settings.read(path, task)
     given: dict[str, Any] = {}
-    for field, _, spec in REQUESTS[task].declarations():
-        name = str(settings.values.get(field) or "") if spec.kind in FILES else ""
+    for field, named in (("clip", clip), ("start_picture", picture)):
+        name = str(settings.values.get(field) or "")
         if not name:
+            if named is not None:
+                what = field.replace("_", " ")
+                raise UserError(f"{path.name} was made without a {what}: leave --{what.replace(' ', '-')} out.")
             continue
         beside = (path.parent / Path(name).name, path.parent / field / Path(name).name, Path(name))
-        named = clip if field == "clip" else picture
         found = named or next((place for place in beside if place.exists()), None)
         if found is None:
             option = f"--{field.replace('_', '-')}"
@@ -104,11 +112,9 @@ def job_again(path: Path, clip: Path | None = None, picture: Path | None = None,
 def verify(path: Path, job: Job, models: Models, within: int = 0) -> Generator[Event, None, Verdict]:
     """Make a video again and compare; tells how far it is.
 
-    job: of `job_again`.  within: levels of 255 by which a frame's numbers may differ.
+    job: of `job_again`.  within: levels of 255 by which a frame's numbers may differ, 0..255.
     Raises UserError where it cannot be told: a model that cannot be had or whose weights are others, another picture.
     """
-    if not 0 <= within <= 255:
-        raise UserError(f"Within is {within}: choose a number of levels from 0 to 255.")
     # Torch takes seconds, which a mistake in the file is spared.
     from text2video_zero.generate import generate
     from text2video_zero.tasks.start_picture import picture_hash

@@ -138,6 +138,8 @@ class TestVariants:
         variant = read_variant("no camera: paper pan_x=0 motion=no resampling=white", TASK)
         values = {"pan_x": 0, "motion": False, "resampling": "white"}
         assert variant == SampledVariant("no camera", "paper", values)
+        quoted = {"sampler": "DPM++ 2M", "negative_prompt": "it's dark"}
+        assert read_variant("a: sampler='DPM++ 2M' negative-prompt=\"it's dark\"", TASK).values == quoted
         assert read_variant("plain:", TASK) == SampledVariant("plain", "balanced", {})
 
     @pytest.mark.parametrize(
@@ -145,6 +147,7 @@ class TestVariants:
         [
             ("steps=4", "is not of the form 'NAME: field=value'"),
             ("a: stpes=4", "'stpes=4' sets no field of text-to-video"),
+            ("a: foreground_words=panda's", "has a quotation mark without its second: add it."),
             ("a: 4", "'4' sets no field of text-to-video"),
             ("a: seed=4", "'seed=4' cannot be set for a variant: give --first-seed and --seeds"),
             ("a: prompt=fox", "'prompt=fox' cannot be set for a variant: give --prompt or --prompts"),
@@ -193,7 +196,8 @@ class TestMistakes:
         [
             ((), "There is no prompt: give some with --prompt, or a file with --prompts."),
             (("--prompts", "no-such-file.txt"), "no-such-file.txt cannot be read"),
-            (("--prompt", "a fox", "--seeds", "0"), "Seeds is 0: give a whole number from 1 on."),
+            (("--prompt", "a fox", "--seeds", "0"), "--seeds is 0: give a whole number from 1 on."),
+            (("--prompt", "a fox", "--first-seed", "-1"), "--first-seed is -1: give a whole number from 0 on."),
             (("--prompt", "a fox", "--against", "theirs"), "There is no variant 'theirs'"),
             (("--prompt", "a fox", "--variant", "Paper: steps=4"), "Several variants are called 'Paper'"),
             (("--prompt", "a fox", "--set", "steps=1"), "--steps is 1, out of range"),

@@ -117,4 +117,4 @@ def test_near_over_far_is_how_much_further_near_things_go():
 
 def test_mistakes_are_told_in_one_line(capsys):
     assert main(["--seeds", "0", "--quiet"]) == 2
-    assert capsys.readouterr().err == "Seeds is 0: give a whole number from 1 on.\n"
+    assert capsys.readouterr().err == "--seeds is 0: give a whole number from 1 on.\n"

@@ -67,7 +67,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="'NAME: [PRESET] FIELD=VALUE …'",
         action="append",
         default=[],
-        help="a further row; may be repeated. Without a preset on top of what suits the model",
+        help="a further row, without a preset on top of balanced; a value with blanks is quoted: sampler='DPM++ 2M'; "
+        "may be repeated",
     )
     group.add_argument(
         "--ablation", action="store_true", help="the parts of the method one by one instead of the usual rows"
@@ -79,7 +80,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_measures(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--against", metavar="VARIANT", help="what differences are taken from (default paper, or both)")
+    group.add_argument("--against", metavar="VARIANT", help="the variant to compare with (default paper, or both)")
     group.add_argument("--clip-model", metavar="NAME", help="a CLIP model that is on this machine: folder or Hub id")
     group.add_argument("--dino-model", metavar="NAME", help="a DINO model that is on this machine: folder or Hub id")
     group.add_argument(
@@ -115,7 +116,9 @@ def study_of(arguments: argparse.Namespace) -> Study:
     if not prompts:
         raise UserError("There is no prompt: give some with --prompt, or a file with --prompts.")
     if arguments.seeds < 1:
-        raise UserError(f"Seeds is {arguments.seeds}: give a whole number from 1 on.")
+        raise UserError(f"--seeds is {arguments.seeds}: give a whole number from 1 on.")
+    if arguments.first_seed < 0:  # -1, as a request takes it, would give each row noise of its own
+        raise UserError(f"--first-seed is {arguments.first_seed}: give a whole number from 0 on.")
     task = arguments.evaluated_task
     if arguments.clips and not issubclass(REQUESTS[task], ClipRequest):
         raise UserError(f"The task {task} begins with no clip: leave --clips out.")
@@ -125,7 +128,7 @@ def study_of(arguments: argparse.Namespace) -> Study:
     values = read_values(arguments.set, task)
     if arguments.clips and any("clip" in given for given in (values, *(variant.values for variant in variants))):
         raise UserError("A clip is set beside --clips, which give one for each prompt: leave one of them out.")
-    return Study(
+    study = Study(
         task=task,
         model=arguments.model,
         prompts=tuple(prompts),
@@ -136,6 +139,26 @@ def study_of(arguments: argparse.Namespace) -> Study:
         first_seed=arguments.first_seed,
         clips=tuple(arguments.clips),
     )
+    _check_measures(arguments, study)
+    for variant in study.variants:  # whose values the request checks
+        study.job(variant, study.samples[0])
+    return study
+
+
+def _check_measures(arguments: argparse.Namespace, study: Study) -> None:
+    if (reference := _reference(arguments)) not in {variant.name for variant in study.variants}:
+        raise UserError(f"There is no variant {reference!r} to compare with: name one of the rows.")
+    if arguments.clip_shows and not (arguments.clip_model and issubclass(REQUESTS[study.task], ClipRequest)):
+        raise UserError(
+            "--clip-shows is of use with --clip-model and a task that begins with a clip: leave it out, or give both."
+        )
+    if arguments.video_shows and not arguments.clip_shows:
+        raise UserError("--video-shows is of use with --clip-shows: leave it out, or tell what the clips show.")
+
+
+def _reference(arguments: argparse.Namespace) -> str:
+    """The row that the others are compared with."""
+    return arguments.against or ("both" if arguments.ablation else PAPER)
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -167,15 +190,6 @@ def evaluate(arguments: argparse.Namespace, models: Models, measures: Sequence[M
     from text2video_zero.evaluation.study import draw
 
     study = study_of(arguments)
-    reference = arguments.against or ("both" if arguments.ablation else PAPER)
-    if reference not in {variant.name for variant in study.variants}:
-        raise UserError(f"There is no variant {reference!r} to take differences from: name one of the rows.")
-    if arguments.clip_shows and not (arguments.clip_model and issubclass(REQUESTS[study.task], ClipRequest)):
-        raise UserError(
-            "--clip-shows is of use with --clip-model and a task that begins with a clip: leave it out, or give both."
-        )
-    if arguments.video_shows and not arguments.clip_shows:
-        raise UserError("--video-shows is of use with --clip-shows: leave it out, or tell what the clips show.")
     flow = flow_of(arguments.flow)
     with ExitStack() as stack:
         measures = (Steadiness(), *_feature_measures(arguments, models, stack), *measures)
@@ -186,7 +200,7 @@ def evaluate(arguments: argparse.Namespace, models: Models, measures: Sequence[M
             raise UserError(f"Nothing of this study is in {study.folder} yet: leave --so-far out, and draw some clips.")
         rows = yield from _measured(study, samples, measures, flow)
     columns = {name: column for measure in measures for name, column in measure.columns.items()}
-    yield from _report(study, samples, Table.of(rows, columns), reference, arguments.flow)
+    yield from _report(study, samples, Table.of(rows, columns), _reference(arguments), arguments.flow)
     if arguments.whiteness:
         from text2video_zero.evaluation.whiteness import whiteness_table
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -19,22 +20,20 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from text2video_zero.errors import UserError
-from text2video_zero.evaluation.measures import MeasuredClip
 from text2video_zero.evaluation.variants import SampledVariant
 from text2video_zero.events import Event, Finished, Notice, Progress
-from text2video_zero.generate import run_job
 from text2video_zero.job import build_job
 from text2video_zero.media.clips import read_clip
 from text2video_zero.media.files import readable_errors, renamed_when_whole, slug
 from text2video_zero.media.flow import optical_flow
 from text2video_zero.media.video import Video
 from text2video_zero.requests import ClipRequest, Size, TextToVideoRequest
-from text2video_zero.tasks.text_to_video import camera_poses
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
     from text2video_zero.evaluation.flow import Flow
+    from text2video_zero.evaluation.measures import MeasuredClip
     from text2video_zero.evaluation.variants import Variant
     from text2video_zero.generate import Models
     from text2video_zero.job import Job
@@ -186,26 +185,33 @@ def _is_drawn(variant: Variant) -> bool:
 
 
 def _drawn(job: Job, models: Models, told: set[str]) -> Generator[Event, None, Video]:
-    for event in run_job(job, models):
-        match event:
-            case Finished(video):
-                return video
-            case Notice(text) if text not in told:
-                told.add(text)
-                yield event
-            case _:
-                pass
+    from text2video_zero.generate import run_job  # late, as below: with torch, which mistakes in a study are spared
+
+    with closing(run_job(job, models)) as events:
+        for event in events:
+            match event:
+                case Finished(video):
+                    return video
+                case Notice(text) if text not in told:
+                    told.add(text)
+                    yield event
+                case _:
+                    pass
     raise RuntimeError("the run ended without a video")
 
 
 def measured_clip(study: Study, variant: Variant, sample: Sample, flow: Flow = optical_flow) -> MeasuredClip:
     """A clip of a study with what is known of it; flow: how it is told where things go."""
+    from text2video_zero.evaluation.measures import MeasuredClip
+
     frames, request = load_strip(study.strip(variant, sample)), study.job(variant, sample).request
     return MeasuredClip(frames, request, poses_of(request, len(frames)), _source(request, frames), flow)
 
 
 def poses_of(request: VideoRequest, frames: int) -> list[CameraPose] | None:
     """The camera that a request asks for at each frame, if it asks for one."""
+    from text2video_zero.tasks.text_to_video import camera_poses
+
     return camera_poses(request)[:frames] if isinstance(request, TextToVideoRequest) else None
 
 

@@ -6,6 +6,7 @@ every table has both among its rows, and what the paper does.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -111,15 +112,20 @@ def ablation(task: str) -> tuple[Variant, ...]:
 def read_variant(text: str, task: str) -> SampledVariant:
     """A variant as the command line has it, "NAME: field=value field=value", on top of what suits the model.
 
-    Raises UserError for one of another form, and for fields that the task does not have.
+    A value with blanks stands in quotation marks, as in a shell. Raises UserError for one of another form, and for
+    fields that the task does not have.
     """
     name, colon, values = text.partition(":")
     if not colon or not name.strip():
         raise UserError(
             f"The variant {text!r} is not of the form 'NAME: field=value': write for example 'slow: fps=4'."
         )
-    preset = next((word for word in values.split() if word in PRESETS), BALANCED)
-    return SampledVariant(name.strip(), preset, read_values([w for w in values.split() if w != preset], task))
+    try:
+        words = shlex.split(values)
+    except ValueError as error:
+        raise UserError(f"The variant {text!r} has a quotation mark without its second: add it.") from error
+    preset = next((word for word in words if word in PRESETS), BALANCED)
+    return SampledVariant(name.strip(), preset, read_values([word for word in words if word != preset], task))
 
 
 def read_values(words: Sequence[str], task: str) -> dict[str, object]:
