@@ -170,7 +170,11 @@ class ModelManager:
         if isinstance(checkpoint, Annotator):
             with self.cache.loading:
                 annotator = self._reader.annotator(checkpoint).to(self.device)
-            yield annotator
+            try:
+                yield annotator
+            finally:
+                annotator.to("meta")  # whoever still holds it, as below, holds no weights
+                self.cache.free_unused()
             return
         with self.cache.loading:
             networks = self._reader.detector(checkpoint)

@@ -16,6 +16,7 @@ h x w cells.
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import contextmanager
 from itertools import pairwise
@@ -185,12 +186,12 @@ def unlike_the_edge(pictures: torch.Tensor, h: int, w: int) -> torch.Tensor:
 
 
 if __name__ == "__main__":
-    words = " ".join(sys.argv[1:])
+    words = " ".join(sys.argv[1:]) or sys.exit('Say what to film: python docs/one_page.py "a red panda in the snow"')
+    video = Path("-".join(re.findall(r"\w+", words))[:80] + ".mp4")
     toyland = StableDiffusionPipeline.from_pretrained(TOYLAND, torch_dtype=torch.float32)
     latents = text_to_video(
         toyland, words, seed=1, find_foreground=lambda x_0: unlike_the_edge(decoded(toyland, x_0), *x_0.shape[-2:])
     )
     pictures = decoded(toyland, latents)
-    video = Path(words.replace(" ", "-")).with_suffix(".mp4")
     imageio.mimwrite(video, (pictures.permute(0, 2, 3, 1) * 255).round().byte().numpy(), fps=4)
     print(f"{len(pictures)} frames in {video.resolve()}")

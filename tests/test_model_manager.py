@@ -174,6 +174,14 @@ class TestDetectors:
         assert depth.shape[0] == 2
         assert all(weight.is_meta for weight in detector.network.model.parameters())
 
+    def test_an_annotators_network_is_released_too(self, own_manager, monkeypatch):
+        midas = pytest.importorskip("controlnet_aux.midas")
+        read = midas.MidasDetector(torch.nn.Conv2d(3, 1, 1))
+        monkeypatch.setattr(type(own_manager._reader), "annotator", lambda *_: read)
+        with own_manager.lend_detector("midas") as detector:
+            assert not any(weight.is_meta for weight in detector.model.parameters())
+        assert all(weight.is_meta for weight in detector.model.parameters())
+
     def test_poses_are_seen_in_boxes(self, own_manager, tiny_detectors):
         picture = np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8)
         boxes = [np.array([[10, 10, 50, 80]], np.float32)]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import runpy
 from pathlib import Path
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 
 from tests.runs import sampled
 from text2video_zero.foreground.attention_maps import CrossAttentionDetector
@@ -95,6 +97,27 @@ def test_the_stand_in_for_the_detector_finds_what_stands_out(page):
     expected = torch.zeros(2, 8, 8)
     expected[1, 3:5, 2:6] = 1
     assert torch.equal(masks, expected)
+
+
+def test_a_prompt_is_asked_for_before_anything_is_computed(monkeypatch):
+    monkeypatch.setattr("sys.argv", [str(SOURCE)])
+    with pytest.raises(SystemExit, match="Say what to film"):
+        runpy.run_path(str(SOURCE), run_name="__main__")
+
+
+def test_the_video_has_a_name_whatever_the_prompt_is(monkeypatch):
+    def begun(*_, **__):
+        raise InterruptedError
+
+    monkeypatch.setattr(StableDiffusionPipeline, "from_pretrained", begun)
+    for prompt, name in (
+        ("a red/blue panda, 1.5 m tall", "a-red-blue-panda-1-5-m-tall.mp4"),
+        ("fox " * 100, "fox-" * 20 + ".mp4"),
+    ):
+        monkeypatch.setattr("sys.argv", [str(SOURCE), *prompt.split()])
+        with pytest.raises(InterruptedError) as stopped:
+            runpy.run_path(str(SOURCE), run_name="__main__")
+        assert stopped.traceback[-2].frame.f_globals["video"] == Path(name)
 
 
 def test_it_is_one_page_of_its_own():

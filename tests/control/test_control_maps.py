@@ -365,18 +365,18 @@ class TestAnnotators:
         torch.save(FaceNet().state_dict(), tmp_path / "facenet.pth")
         with manager.lend_detector(replace(ANNOTATORS["openpose"], source=str(tmp_path))) as detector:
             assert isinstance(detector, open_pose.OpenposeDetector)
-        mapper = OpenPoseMapper(detector, hands_and_face=True)
-        with pytest.raises(UserError, match="No person"):  # noise sees nobody
-            mapper.maps(frames[:1])
-        # So somebody is put in, at whose face and right hand the other networks look; the left one has no wrist.
-        picture = render(SCENES[0], 256)
-        joints = [open_pose.Keypoint(float(x) * 256, float(y) * 256) for x, y, _ in picture.skeleton]
-        joints[7] = None
-        person = open_pose.BodyResult(joints, 1.0, 17)
-        monkeypatch.setattr(detector.body_estimation, "format_body_result", lambda *_: [person])
-        (seen,) = mapper.seen(picture.image[None])
-        assert seen.hands.shape == (1, 21, 3)
-        assert seen.hands[..., 2].sum() > 10
+            mapper = OpenPoseMapper(detector, hands_and_face=True)
+            with pytest.raises(UserError, match="No person"):  # noise sees nobody
+                mapper.maps(frames[:1])
+            # So somebody is put in, at whose face and right hand the other networks look; the left one has no wrist.
+            picture = render(SCENES[0], 256)
+            joints = [open_pose.Keypoint(float(x) * 256, float(y) * 256) for x, y, _ in picture.skeleton]
+            joints[7] = None
+            person = open_pose.BodyResult(joints, 1.0, 17)
+            monkeypatch.setattr(detector.body_estimation, "format_body_result", lambda *_: [person])
+            (seen,) = mapper.seen(picture.image[None])
+            assert seen.hands.shape == (1, 21, 3)
+            assert seen.hands[..., 2].sum() > 10
         (drawn,) = mapper.drawn([seen], 256, 256)
         without_wrist = picture.skeleton * 1
         without_wrist[7, 2] = 0

@@ -1,5 +1,6 @@
 """Clips: whatever a person drops in is read at the right time, size and way up, or refused in one sentence."""
 
+import errno
 import math
 import tracemalloc
 import zipfile
@@ -12,8 +13,20 @@ from PIL import Image
 
 from tests.media.clip_files import LOSSLESS, counting, ffmpeg, numbers, read, written
 from text2video_zero.errors import UserError
+from text2video_zero.generators import result_of
 from text2video_zero.media import clips
-from text2video_zero.media.clips import SoundError, file_hash, fitted_size, glimpses, hashing, mux_audio, probe
+from text2video_zero.media.clips import (
+    SoundError,
+    file_hash,
+    fitted_size,
+    glimpses,
+    hashing,
+    mux_audio,
+    probe,
+    reading,
+    whole_clip,
+)
+from text2video_zero.media.frames import StoredFrames
 from text2video_zero.media.settings import read_settings
 from text2video_zero.media.video import Sound, Video, save_or_keep_frames
 from text2video_zero.requests.fields import Size
@@ -34,6 +47,17 @@ class TestTime:
         assert clip.start == pytest.approx(first_frame / 10)
         end = min(first_frame + frames, 12)
         assert clip.part == f"seconds {first_frame / 10:.1f} to {end / 10:.1f} of 1.2"
+
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_a_full_disk_is_told(self, whole, tmp_path, monkeypatch):
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        path, size = Video(np.zeros((2, 64, 64, 3), np.uint8), 8, {}).save(tmp_path / "clip.mp4"), Size(64, 64)
+        monkeypatch.setattr(StoredFrames, "append", full)
+        part = reading(path, first_frame=0, frames=2, fps=8, size=size, native=size)
+        with pytest.raises(UserError, match="the disk is full"):
+            result_of(whole_clip(path) if whole else part)
 
     def test_of_a_whole_clip_no_part_is_told_and_of_pictures_their_numbers(self, tmp_path):
         assert not read(written(tmp_path / "clip.mp4", counting(12), 10, *LOSSLESS)).part

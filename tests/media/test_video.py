@@ -330,6 +330,12 @@ class TestFailures:
         with pytest.raises(UserError, match="the disk is full"):
             save_or_keep_frames(clip, Path("clip.mp4"), print)
 
+    @pytest.mark.parametrize(("fps", "told"), [(50, []), (60, ["fast.gif plays at 50 frames per second, a GIF's "])])
+    def test_a_gif_that_plays_slower_is_told(self, fps, told, outputs):
+        sentences = []
+        save_or_keep_frames(Video(moving_square(), fps, {}), outputs / "fast.gif", sentences.append)
+        assert [sentence[: len("fast.gif plays at 50 frames per second, a GIF's ")] for sentence in sentences] == told
+
     def test_saving_or_keeping_saves(self, clip, outputs):
         assert save_or_keep_frames(clip, outputs / "clip.mp4", print) == outputs / "clip.mp4"
         assert [path.name for path in outputs.iterdir()] == ["clip.mp4"]

@@ -26,7 +26,7 @@ from text2video_zero.media.frames import Frames, StoredFrames, spool_folder
 from text2video_zero.requests.fields import Size
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from text2video_zero.media.clip_reader import ClipInfo
 
@@ -47,6 +47,7 @@ class Clip:
     size: their size, sides multiples of 8.
     note: what was done to the picture, fit to be shown ("480x270 -> 680x384"); "" if nothing was.
     start: seconds from the beginning of the file to the first of these frames, for the sound.
+    source: what the file holds, of which these frames are a part.
     part: which part of the clip they are, in words; "" where they are all of it.
     """
 
@@ -111,12 +112,8 @@ def reading(
                 f"second: choose one from 0 to {available - 1}."
             )
         wanted = min(frames, available - first_frame)
-        pictures = StoredFrames((target.height, target.width, 3))
-        for picture in reader.reading(range(first_frame, first_frame + wanted), rate, target):
-            if picture is not None:
-                with readable_errors(spool_folder()):
-                    pictures.append(picture)
-            yield len(pictures)
+        numbers = range(first_frame, first_frame + wanted)
+        pictures = yield from _stored(reader.reading(numbers, rate, target), target)
     start = 0.0 if info.timeless else info.start + first_frame / rate
     note = _note(info, target, asked=frames, wanted=wanted, found=len(pictures))
     part = _part(first_frame, len(pictures), available, None if info.timeless else rate)
@@ -130,12 +127,20 @@ def whole_clip(path: Path) -> Generator[int, None, Clip]:
     """
     with _opened(Path(path)) as reader:
         info = yield from mapped(reader.opening(), lambda _: 0)
-        frames = StoredFrames((info.size.height, info.size.width, 3))
-        for picture in reader.reading(range(info.frames), info.fps, info.size):
-            if picture is not None:
-                frames.append(picture)
-            yield len(frames)
+        frames = yield from _stored(reader.reading(range(info.frames), info.fps, info.size), info.size)
     return Clip(frames, info.fps, info.size, "", info.start, info)
+
+
+def _stored(pictures: Iterator[np.ndarray | None], size: Size) -> Generator[int, None, StoredFrames]:
+    """Put pictures on disk as they come, None for none yet; yields each time how many there are."""
+    with readable_errors(spool_folder()):
+        kept = StoredFrames((size.height, size.width, 3))
+    for picture in pictures:
+        if picture is not None:
+            with readable_errors(spool_folder()):
+                kept.append(picture)
+        yield len(kept)
+    return kept
 
 
 def glimpses(path: Path, clip: Clip, first_frame: int, count: int) -> Generator[np.ndarray | None, None, None]:

@@ -130,15 +130,14 @@ def _check(frames: Any, fps: Any) -> None:
 def save_or_keep_frames(video: Video, path: Path, tell: Callable[[str], object]) -> Path:
     """Save the video; should that fail, keep its frames as a PNG zip, so that no computed clip is ever lost.
 
-    tell: is called with a sentence where the video is saved and its sound is lost.
+    tell: is called with a sentence where the video is saved, but its sound is lost or a GIF plays slower.
     Returns the path of the saved video. Raises UserError, which tells what went wrong and where the frames
     are: beside the path, or in the system's folder for temporary files if that one takes no files either.
     """
     try:
-        return video.save(path)
+        video.save(path)
     except SoundError as lost:
         tell(str(lost))
-        return path
     except UserError as error:
         for folder in (Path(path).parent, Path(tempfile.gettempdir())):
             try:
@@ -147,6 +146,9 @@ def save_or_keep_frames(video: Video, path: Path, tell: Callable[[str], object])
                 continue
             raise UserError(f"{error} The frames are kept in {kept}.") from error
         raise
+    if path.suffix.lower() == ".gif" and video.fps * GIF_FASTEST > 100:
+        tell(f"{path.name} plays at {100 // GIF_FASTEST} frames per second, a GIF's fastest, and not at {video.fps}.")
+    return path
 
 
 def check_destination(path: Path) -> None:
@@ -226,7 +228,8 @@ def _even_sides(frame: np.ndarray) -> np.ndarray:
 def _write_gif(video: Video, path: Path) -> None:
     """An endless GIF with one palette for all frames, which flickers less than a palette for each.
 
-    GIF counts time in hundredths of a second: single frames are rounded so that the whole keeps its length.
+    GIF counts time in hundredths of a second: single frames are rounded so that the whole keeps its length, up to 50
+    frames per second. Faster ones play at 50, and so for longer.
     """
     pixels = math.prod(video.frames.shape[1:3])
     stride = -(-len(video.frames) * pixels // PALETTE_SAMPLE)
