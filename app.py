@@ -156,7 +156,9 @@ def launched(
             **others,
         )
     except OSError as error:
-        raise UserError(f"Port {options.port} on {options.host} cannot be had: give another with --port.") from error
+        raise UserError(
+            f"Port {options.port} on {options.host} is in use or not permitted: give another with --port."
+        ) from error
     demo.server.config.timeout_graceful_shutdown = GRACE_SECONDS
     return public_url or url
 

@@ -72,8 +72,8 @@ def _add_flags_for_others(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--private",
         action="store_true",
-        help="nobody but you reaches the page, whatever its host: a container whose port you publish to yourself; by "
-        "this machine's name, an address or --allow-host",
+        help="only you can reach the page, for example a container's port published to 127.0.0.1; it answers to this "
+        "machine's name, any address and --allow-host",
     )
     parser.add_argument(
         "--allow-host",
@@ -103,7 +103,7 @@ def _add_flags_for_others(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--safety-checker",
         action=argparse.BooleanOptionalAction,
-        help="make no video of which it blocks a frame; on for a shared app, off otherwise",
+        help="discard a video if the checker blocks any frame; on for a shared app, off otherwise",
     )
 
 

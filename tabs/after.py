@@ -161,7 +161,7 @@ def _left_out(settings: Settings, run: Run, model: str | None) -> Iterator[str]:
     """
     if settings.loras and run.controls.loras is None:
         loras = ", ".join(settings.loras)
-        yield f"The video was made with LoRAs ({loras}), which are not offered here: without them it will be another."
+        yield f"The video was made with LoRAs ({loras}), which are not offered here: without them it will differ."
     if not settings.controlnet:
         return
     try:
@@ -172,7 +172,7 @@ def _left_out(settings: Settings, run: Run, model: str | None) -> Iterator[str]:
     if issubclass(run.request, ControlledRequest) and not settings.has_controlnet(usual):
         yield (
             f"The video was made with the ControlNet {settings.controlnet!r}, which only the command line takes: with "
-            "the one of the form's model it will be another."
+            "the one of the form's model it will differ."
         )
 
 

@@ -127,7 +127,9 @@ def told_to_programs(state: State, place: int | None) -> tuple[int, int, str, st
 def describe(request: type[Request]) -> str:
     """The endpoint in words: what comes of it, and every field with its range and its help."""
     told = f"{request.title}. Answers with the video, the seed and all settings."
-    left_out = f"Left out, {', '.join(fields_with_defaults(request.task))} are those that suit the model and its speed."
+    left_out = (
+        f"If left out, {', '.join(fields_with_defaults(request.task))} take the defaults of the model and its speed."
+    )
     fields = [f"- {name}: {spec.help}{range_of(spec)}" for name, _, spec in request.declarations()]
     return "\n".join((told, left_out, *fields))
 

@@ -210,7 +210,7 @@ def test_an_mcp_server_is_refused_where_a_password_is_asked_and_where_its_packag
 def test_a_port_in_use_is_told_in_one_line(address, capsys, tmp_path):
     port = address.rstrip("/").rsplit(":", 1)[1]
     assert app.main(["--port", port, "--output-dir", str(tmp_path)]) == 2
-    assert f"Port {port} on 127.0.0.1 cannot be had" in capsys.readouterr().err
+    assert f"Port {port} on 127.0.0.1 is in use" in capsys.readouterr().err
 
 
 def begun(address, tmp_path, **values):

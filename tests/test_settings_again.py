@@ -102,4 +102,4 @@ class TestSettings:
             told = [event.text for event in events if isinstance(event, Notice) and "weights" in event.text]
             assert len(told) == notices
             assert isinstance(events[-1], Finished)
-        assert "(0000000000): the video will be another" in told[0]
+        assert "in the settings 0000000000): the video will differ" in told[0]

@@ -302,21 +302,21 @@ def _add_run_options(parser: argparse.ArgumentParser, request_type: type[Request
         )
     presets = "; ".join(f"{name}: {preset.help}" for name, preset in PRESETS.items())
     group.add_argument(
-        "--preset", metavar="NAME", help=f"settings that go together, which options given here go before ({presets})"
+        "--preset", metavar="NAME", help=f"settings that go together; your own options override it ({presets})"
     )
     add_device_options(group)
     group.add_argument(
         "--output",
         metavar="FILE",
         type=typed_path,
-        help=f"the video: .mp4, .gif, or .zip of PNG frames; default a new name in {OUTPUTS}/",
+        help=f"the video: .mp4, .webm, .gif, or .zip of PNG frames; default a new name in {OUTPUTS}/",
     )
     group.add_argument("--frames-dir", metavar="DIR", type=typed_path, help="write the frames as PNG files too")
     group.add_argument(
         "--settings",
         metavar="FILE",
         type=typed_path,
-        help="take the settings of an earlier video or of a .json file; options given here go before them",
+        help="take the settings of an earlier video or of a .json file; your own options override them",
     )
 
 
@@ -328,7 +328,7 @@ def add_device_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--compile", action="store_true", help="compile the model: minutes at first, faster afterwards")
     group.add_argument(
-        "--safety-checker", action="store_true", help="make no video if the safety checker blocks a frame of it"
+        "--safety-checker", action="store_true", help="discard the video if the safety checker blocks any frame"
     )
     group.add_argument("--quiet", action="store_true", help="tell nothing but errors and the path of the result")
 

@@ -98,13 +98,12 @@ def run_job(job: Job, models: Models) -> Generator[Event]:
     ):
         if job.weights and job.weights != pipeline.weights:
             yield Notice(
-                f"The weights of {known_name(job.checkpoint.source)} are others ({pipeline.weights}) than those of the "
-                f"settings ({job.weights}): the video will be another."
+                f"The weights of {known_name(job.checkpoint.source)} differ ({pipeline.weights}, in the settings "
+                f"{job.weights}): the video will differ."
             )
         if job.picture and job.picture != given:
             yield Notice(
-                f"The start picture is another one ({given or 'none'}) than that of the settings ({job.picture}): the "
-                "video will be another."
+                f"The start picture differs ({given or 'none'}, in the settings {job.picture}): the video will differ."
             )
         yield from events
 

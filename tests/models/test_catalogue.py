@@ -24,7 +24,7 @@ def test_every_id_is_of_the_hubs_form_and_no_revision_is_invented():
     checkpoints = [model.checkpoint for model in (*KNOWN_MODELS.values(), *DREAMBOOTH_STYLES.values())]
     checkpoints += [mirror for model in KNOWN_MODELS.values() for mirror in model.mirrors]
     checkpoints += INSTRUCT_PIX2PIX_MODELS.values()
-    controlnets = [source for controls in CONTROLNETS.values() for offered in controls.values() for source in offered]
+    controlnets = [source for controls in CONTROLNETS.values() for source in controls.values()]
     detectors = [source for d in KNOWN_DETECTORS.values() for source in (d.source, d.box_source) if source]
     for source in [*(checkpoint.source for checkpoint in checkpoints), *controlnets, *detectors]:
         assert source.startswith("/") or re.fullmatch(r"[\w.-]+/[\w.-]+", source)
@@ -36,11 +36,15 @@ def test_an_embedded_style_is_the_embedded_model_with_one_part_of_its_own():
     toyland = KNOWN_MODELS["toyland"].checkpoint
     assert replace(sunset.checkpoint, unet=None) == toyland
     assert replace(blueprint.checkpoint, adapters=()) == toyland
-    for style in (sunset, blueprint):
-        assert style.defaults["quality_prompt"].startswith(style.trigger)
+    for style, words in ((sunset, "sunset poster style"), (blueprint, "blueprint style")):
+        assert style.defaults["quality_prompt"].startswith(words)
         assert style.defaults["guidance_scale"] == KNOWN_MODELS["toyland"].defaults["guidance_scale"]
         assert name_of(replace(style.checkpoint, controlnet="mine/edges")) == style.name
     assert name_of(toyland) == "toyland"
+
+
+def test_a_model_that_wants_words_in_the_prompt_says_which():
+    assert "'mdjrny-v4 style'" in KNOWN_MODELS["openjourney"].note
 
 
 def test_toylands_own_camera_is_one_that_the_page_offers_by_name():

@@ -72,7 +72,7 @@ def test_edits_stand_for_the_familys_editor_or_a_model_of_ones_own():
 def test_an_editor_is_offered_once_and_told_where_it_has_nothing_of_the_model():
     assert [model.name for model in offered_models("instruct-pix2pix")] == ["toyland", "sd-1.5"]
     for model, editor in (("openjourney", "sd-1.5"), ("toyland-sunset", "toyland")):
-        assert edited_instead(model) == f"Edits are made by the editor of {editor}, which has nothing of {model}."
+        assert edited_instead(model) == f"Edits are made by the editor of {editor}, so nothing of {model} will show."
     for model in ("toyland", "sd-1.5", "toyland-blueprint", "owner/my-editor"):  # blueprint's LoRA goes onto the editor
         assert not edited_instead(model)
     job = build_job("instruct-pix2pix", {"prompt": "snow", "clip": "a.mp4"}, model="openjourney")
@@ -115,7 +115,7 @@ def test_a_files_family_is_read_in_it(tmp_path):
         save_file({UNET_INPUT: torch.zeros(1, 4), mark: torch.zeros(1)}, file)
         for source in (str(file), str(tmp_path)):  # a folder without layout is its only file
             assert family_of(Checkpoint(source)) == family
-            assert checkpoint_for("edge", source).controlnet == CONTROLNETS[family]["edge"][0]
+            assert checkpoint_for("edge", source).controlnet == CONTROLNETS[family]["edge"]
 
 
 @pytest.fixture

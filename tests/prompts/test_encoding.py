@@ -218,13 +218,13 @@ class TestLoras:
 
     def test_what_is_not_honoured_is_one_note(self, pipeline):
         request = replace(ORDER, prompt="a [cat|dog] <lora:ink:0.8> <hypernet:x:1>", negative_prompt="<lora:bad:1>")
-        notes = [note for note in notes_of(sample(request, pipeline)) if "left out" in note]
+        notes = [note for note in notes_of(sample(request, pipeline)) if note.startswith("Ignored")]
         (note,) = notes
         assert note == (
-            "Of the prompt was left out: <lora:ink:0.8>, <lora:bad:1> (no LoRA of that name in models/, or not named "
+            "Ignored in the prompt: <lora:ink:0.8>, <lora:bad:1> (no LoRA of that name in models/, or not named "
             "in the prompt itself); [cat|dog], <hypernet:x:1> (not known here; of a choice the first counts)."
         )
-        assert not [note for note in notes_of(sample(ORDER, pipeline)) if "left out" in note]
+        assert not [note for note in notes_of(sample(ORDER, pipeline)) if note.startswith("Ignored")]
         assert what_was_left_out(["<lora:ink:1>"], [Adapter("/models/ink.safetensors")]) == ""
 
     def test_storyboards_and_quality_prompts_name_some_too_and_negative_prompts_none(self, folder):
@@ -239,7 +239,7 @@ class TestLoras:
 
     def test_another_weight_than_that_of_the_run_is_told(self):
         assert what_was_left_out(["<lora:ink:0.3>"], [Adapter("ink.safetensors", 0.8)]) == (
-            "Of the prompt was left out: <lora:ink:0.3> (its weight is 0.8 in this run)."
+            "Ignored in the prompt: <lora:ink:0.3> (its weight is 0.8 in this run)."
         )
 
     def test_what_the_prompt_names_is_no_more_than_the_prompt_says_when_settings_come_again(
@@ -269,7 +269,7 @@ class TestLoras:
         request = replace(ORDER, prompt=f"{WORDS} <lora:ink:0.8>")
         adapters = tagged_adapters([request.prompt], (), folder)
         events = run_job(Job(request, Checkpoint(str(tiny_checkpoint), adapters=adapters)), manager)
-        assert not [note for note in notes_of(events) if "left out" in note]
+        assert not [note for note in notes_of(events) if note.startswith("Ignored")]
 
 
 def test_a_textual_inversion_in_a_long_prompt_has_its_places(pipeline, tmp_path):

@@ -34,7 +34,7 @@ IN_STEP = f"""() => {{
 
 @pytest.fixture(scope="module")
 def address(tiny_checkpoint, tiny_controlnets, tmp_path_factory):
-    table = {"sd1": {control: (str(folder),) for control, folder in tiny_controlnets.items()}}
+    table = {"sd1": {control: str(folder) for control, folder in tiny_controlnets.items()}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(catalogue, "CONTROLNETS", table)
         with served(tiny_checkpoint, tmp_path_factory.mktemp("outputs")) as url:

@@ -67,7 +67,7 @@ def _model(checkpoint: Checkpoint, hub: Hub) -> str:
 def _controlnets() -> Iterator[str]:
     """Hub ids; the embedded ones come and go with their model."""
     for controls in CONTROLNETS.values():
-        for source, *_ in controls.values():
+        for source in controls.values():
             if not Path(source).is_absolute():
                 yield source
 

@@ -23,7 +23,7 @@ from text2video_zero.media.decoding.moments import LENIENCE
 from text2video_zero.media.ffmpeg import run_ffmpeg
 from text2video_zero.media.files import readable_errors, renamed_when_whole
 from text2video_zero.media.frames import Frames, StoredFrames, spool_folder
-from text2video_zero.requests.fields import Size
+from text2video_zero.requests.fields import LARGEST_SIDE, LATENT_FACTOR, SMALLEST_SIDE, Size
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 # What keeps a stranger's clip from having ffmpeg open something else, and from filling the memory.
 GUARDED = ["-format_whitelist", CONTAINERS, "-protocol_whitelist", "file,pipe", "-max_alloc", str(1 << 28)]
-MULTIPLE = 8  # pixels per latent cell
-SMALLEST_SIDE, LARGEST_SIDE = 64, 2048
 NAME_SHOWN = 80  # letters; a longer name may be no name
 HASHED_AT_A_TIME = 16 << 20  # bytes, a few hundredths of a second
 WORTH_TELLING = 0.02  # a crop of less than this share of the picture is what rounding does
@@ -99,8 +97,8 @@ def reading(
     Raises UserError when the clip cannot be read or ends before the first frame; ValueError for a size that is
     not of multiples of 8.
     """
-    if size is not None and (size.width % MULTIPLE or size.height % MULTIPLE):
-        raise ValueError(f"sides must be multiples of {MULTIPLE}, not {size}")
+    if size is not None and (size.width % LATENT_FACTOR or size.height % LATENT_FACTOR):
+        raise ValueError(f"sides must be multiples of {LATENT_FACTOR}, not {size}")
     with _opened(Path(path)) as reader:
         info = yield from mapped(reader.opening(), lambda _: 0)
         target = size or fitted_size(*info.size, native)
@@ -261,7 +259,7 @@ def _checked(path: Path) -> Path:
 
 
 def _rounded_side(side: float) -> int:
-    return min(max(round(side / MULTIPLE) * MULTIPLE, SMALLEST_SIDE), LARGEST_SIDE)
+    return min(max(round(side / LATENT_FACTOR) * LATENT_FACTOR, SMALLEST_SIDE), LARGEST_SIDE)
 
 
 def _part(first_frame: int, used: int, available: int, rate: float | None) -> str:

@@ -35,7 +35,6 @@ class KnownModel:
 
     name: what the person types or picks.  note: one line about it.
     family: "toyland", "sd1", "sd2" or "sdxl": whose ControlNets and LoRAs fit it.
-    trigger: words that a prompt needs for the style to show.
     mirrors: further places with the same weights, tried in this order.
     defaults: request fields with values for this model, in place of the paper's.
     harmless: it can draw nothing that a safety checker would look for.
@@ -47,7 +46,6 @@ class KnownModel:
     mirrors: tuple[Checkpoint, ...] = ()
     defaults: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     family: str = "sd1"
-    trigger: str = ""
     harmless: bool = False
 
 
@@ -91,8 +89,7 @@ DREAMLIKE_PHOTOREAL_2 = KnownModel(
 OPENJOURNEY = KnownModel(
     "openjourney",
     Checkpoint("prompthero/openjourney"),
-    "illustrated look on Stable Diffusion 1.5, 512x512",
-    trigger="mdjrny-v4 style",
+    "illustrated look on Stable Diffusion 1.5, 512x512; shows where the prompt has the words 'mdjrny-v4 style'",
 )
 STABLE_DIFFUSION_XL = KnownModel(
     "sdxl",
@@ -112,7 +109,7 @@ KNOWN_MODELS: Mapping[str, KnownModel] = MappingProxyType(
 def _style(name: str, checkpoint: Checkpoint, note: str, trigger: str, base: KnownModel) -> KnownModel:
     """A style on a base, whose family and settings it shares; its trigger words stand in the quality prompt."""
     defaults = {**base.defaults, "quality_prompt": f"{trigger}, best quality, extremely detailed"}
-    return KnownModel(name, checkpoint, note, family=base.family, trigger=trigger, defaults=MappingProxyType(defaults))
+    return KnownModel(name, checkpoint, note, family=base.family, defaults=MappingProxyType(defaults))
 
 
 TOYLAND_STYLES = (
@@ -154,24 +151,24 @@ DREAMBOOTH_STYLES: Mapping[str, KnownModel] = MappingProxyType(
     }
 )
 
-# Per family and control, the default first; the others are offered as alternatives. All on safetensors.
-CONTROLNETS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
+# Per family and control; all as safetensors.
+CONTROLNETS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "toyland": MappingProxyType(
-            {control: (str(TOYLAND_FOLDER / f"controlnet-{control}"),) for control in CONTROLLED_TASKS}
+            {control: str(TOYLAND_FOLDER / f"controlnet-{control}") for control in CONTROLLED_TASKS}
         ),
         "sd1": MappingProxyType(
             {
-                "pose": ("lllyasviel/control_v11p_sd15_openpose", "lllyasviel/sd-controlnet-openpose"),
-                "edge": ("lllyasviel/control_v11p_sd15_canny", "lllyasviel/sd-controlnet-canny"),
-                "depth": ("lllyasviel/control_v11f1p_sd15_depth", "lllyasviel/sd-controlnet-depth"),
+                "pose": "lllyasviel/control_v11p_sd15_openpose",
+                "edge": "lllyasviel/control_v11p_sd15_canny",
+                "depth": "lllyasviel/control_v11f1p_sd15_depth",
             }
         ),
         "sdxl": MappingProxyType(
             {
-                "pose": ("xinsir/controlnet-openpose-sdxl-1.0", "thibaud/controlnet-openpose-sdxl-1.0"),
-                "edge": ("diffusers/controlnet-canny-sdxl-1.0",),
-                "depth": ("diffusers/controlnet-depth-sdxl-1.0",),
+                "pose": "xinsir/controlnet-openpose-sdxl-1.0",
+                "edge": "diffusers/controlnet-canny-sdxl-1.0",
+                "depth": "diffusers/controlnet-depth-sdxl-1.0",
             }
         ),
     }
@@ -268,9 +265,10 @@ def depth_detector_of(checkpoint: Checkpoint) -> str:
     return "depth-toyland" if checkpoint.source == TOYLAND.checkpoint.source else "depth"
 
 
-def controlnets_of(family: str, control: str) -> tuple[str, ...]:
-    """Folders and Hub ids of the ControlNets of a family, the default first; embedded ones only if they are there."""
-    return tuple(source for source in CONTROLNETS.get(family, {}).get(control, ()) if can_be_had(source))
+def controlnet_of(family: str, control: str) -> str | None:
+    """Folder or Hub id of a family's ControlNet; an embedded one only if it is there."""
+    source = CONTROLNETS.get(family, {}).get(control)
+    return source if source and can_be_had(source) else None
 
 
 def editor_of(family: str) -> Checkpoint | None:

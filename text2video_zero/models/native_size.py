@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from text2video_zero.models.catalogue import mirrors_of
 from text2video_zero.models.files.configurations import read_json
 from text2video_zero.models.selection import family_of
-from text2video_zero.requests.fields import Size
+from text2video_zero.requests.fields import LATENT_FACTOR, Size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from text2video_zero.models.checkpoints import Checkpoint
     from text2video_zero.models.hub import Hub
 
-LATENT_FACTOR = 8  # pixels per latent cell and side, of every Stable Diffusion and of Toyland
 FAMILY_SIDES: Mapping[str, int] = MappingProxyType({"toyland": 128, "sd1": 512, "sd2": 768, "sdxl": 1024})
 
 

@@ -13,7 +13,7 @@ from text2video_zero.models.catalogue import (
     DREAMBOOTH_STYLES,
     KNOWN_MODELS,
     MODELS_FOLDER,
-    controlnets_of,
+    controlnet_of,
     editor_of,
     is_whole,
     known_model,
@@ -93,13 +93,13 @@ def checkpoint_for(
 
 def _controlnet_for(model: str, base: Checkpoint, control: str, hub: Hub | None) -> str:
     family = family_of(base, hub)
-    offered = controlnets_of(family, control)
-    if not offered:
+    controlnet = controlnet_of(family, control)
+    if controlnet is None:
         raise UserError(
             f"For {control} control of {model!r} ({FAMILY_NAMES[family]}) no ControlNet is known: choose a model of "
-            f"{' or '.join(FAMILY_NAMES[name] for name in CONTROLNETS if controlnets_of(name, control))}."
+            f"{' or '.join(FAMILY_NAMES[name] for name in CONTROLNETS if controlnet_of(name, control))}."
         )
-    return offered[0]
+    return controlnet
 
 
 def _editor_for(model: str, base: Checkpoint) -> Checkpoint:
@@ -122,7 +122,7 @@ def edited_instead(model: str) -> str:
     if known is None or (known.checkpoint.source, known.checkpoint.unet) in bases:
         return ""
     names = [other.name for other in offered if other.family == known.family]
-    return f"Edits are made by the editor of {names[0]}, which has nothing of {known.name}." if names else ""
+    return f"Edits are made by the editor of {names[0]}, so nothing of {known.name} will show." if names else ""
 
 
 def family_of(checkpoint: Checkpoint, hub: Hub | None = None) -> str:
@@ -176,4 +176,4 @@ def offered_models(task: str) -> tuple[KnownModel, ...]:
     if task == "text-to-video":
         return models
     control = "edge" if task == "dreambooth" else task
-    return tuple(model for model in models if controlnets_of(model.family, control))
+    return tuple(model for model in models if controlnet_of(model.family, control))

@@ -95,7 +95,7 @@ def what_was_left_out(prompts: Iterable[str], adapters: Iterable[Adapter]) -> st
         )
         if left_out
     ]
-    return f"Of the prompt was left out: {'; '.join(told)}." if told else ""
+    return f"Ignored in the prompt: {'; '.join(told)}." if told else ""
 
 
 def _differs(tag: LoraTag, added: Mapping[str, float]) -> bool:

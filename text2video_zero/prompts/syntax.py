@@ -43,7 +43,7 @@ class Piece:
 class LoraTag:
     """A LoRA that a prompt names.
 
-    written: the tag as it stands there.  name, weight: blank and 1 where it gives no number.
+    written: the tag as it stands there.  name, weight: its parts, as text; the weight is "1" where it gives none.
     """
 
     written: str

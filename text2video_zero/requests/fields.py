@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 SEED_LIMIT = 2**32
-LONGEST_TEXT = 5000  # letters; the words that a model takes are a small part of that
+LONGEST_TEXT = 5000  # letters: more than any prompt needs, and no burden to read and to keep
+LATENT_FACTOR = 8  # pixels per latent cell and side, of every Stable Diffusion and of Toyland
+SMALLEST_SIDE, LARGEST_SIDE = 64, 2048  # of a video, in pixels
 # The groups of a form, in the order in which they are shown.
 SECTIONS = BASICS, START, CLIP, CONTROL, MOTION, CONSISTENCY, SAMPLING = (
     "Basics",
@@ -223,9 +225,9 @@ def choice(default: str, choices: tuple[str, ...], label: str, help: str, *, sec
     return dataclasses.field(default=default, metadata={"spec": spec})
 
 
-def size(label: str, help: str, *, section: str, minimum: int = 64, maximum: int = 2048, multiple: int = 8) -> Any:
-    """Declare a size in pixels; its default None stands for the model's own size."""
-    spec = FieldSpec(Kind.SIZE, label, help, section, minimum, maximum, multiple)
+def size(label: str, help: str, *, section: str) -> Any:
+    """Declare a size in pixels, of whole latent cells; its default None stands for the model's own size."""
+    spec = FieldSpec(Kind.SIZE, label, help, section, SMALLEST_SIDE, LARGEST_SIDE, LATENT_FACTOR)
     return dataclasses.field(default=None, metadata={"spec": spec})
 
 

@@ -1,4 +1,7 @@
-"""The request of the text-to-video task. Defaults are the paper's (arXiv 2303.13439, section 4.1)."""
+"""The request of the text-to-video task.
+
+Defaults are the paper's (arXiv 2303.13439, section 4.1), but for `resampling` and `reach`: steady pans that turn back.
+"""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ class VideoRequest(Request):
         1,
         8,
         "DeepCache interval",
-        "The whole network runs at every so many steps; those between reuse what its depths have said, which is far "
+        "The whole network runs at every so many steps; those between reuse its deep features, which is far "
         "faster and a little less exact. 1 reuses nothing.",
         section=SAMPLING,
     )
