@@ -57,6 +57,8 @@ LIGHTER = (
     (r"^make ", "serves without end, trains, or runs these tests", rehearse),
     (r"^docker ", "wants Docker and the network", find_parts),
     (r"app\.py --share", "opens a public address", read),
+    (r"app\.py --mcp", "serves without end, and wants a further package", read),
+    ("-m text2video_zero verify", "wants a video that is there", read),
     ("-m text2video_zero text-to-video --model sd-1.5", "downloads 2 GB", read),
     ("-m text2video_zero evaluate --model sd-1.5", "downloads 2 GB", read),
     ("--model ./my-model.safetensors", "is a file of the person's", read),
