@@ -104,7 +104,7 @@ class TestCommandLine:
     def test_mistakes_are_told_in_one_line(self, capsys):
         for argv, sentence in (
             (["--speed", "LCM"], "For 'toyland' (Toyland) there is no LoRA"),
-            (["--speed", "warp"], "Speed is 'warp': choose one of full quality, LCM, Hyper-SD, 4 steps."),
+            (["--speed", "warp"], "--speed is 'warp': choose one of full quality, LCM, Hyper-SD, 4 steps."),
         ):
             assert main(["text-to-video", "--prompt", "a fox", "--device", "cpu", *argv]) == 2
             told = capsys.readouterr().err
