@@ -143,7 +143,7 @@ class TestRun:
             hook = lent.controlnet.register_forward_pre_hook(lambda *_: calls.append(1))
             sampled(EdgeRequest(**asked, control_end=0.5), lent)
             hook.remove()
-            with pytest.raises(UserError, match=r"from 0\.1 until 0\.2 holds none of the 5 steps whole.*more steps"):
+            with pytest.raises(UserError, match=r"from is 0\.1 and .* is 0\.2: .* none of the 5 steps.*more steps"):
                 sampled(EdgeRequest(**asked, control_start=0.1, control_end=0.2), lent)
         assert len(calls) == 2  # of five steps
 
@@ -239,7 +239,7 @@ class TestSettings:
             given = {"start_picture": str(file)}
             job = build_job("text-to-video", given, model=str(tiny_checkpoint), settings=settings)
             events = list(run_job(job, manager))
-            notices = [event.text for event in events if isinstance(event, Notice) and "another one" in event.text]
+            notices = [event.text for event in events if isinstance(event, Notice) and "picture differs" in event.text]
             assert isinstance(events[-1], Finished)
             assert len(notices) == told
             looks = [event for event in events if isinstance(event, Progress) and "the start picture" in event.stage]

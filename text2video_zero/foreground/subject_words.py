@@ -12,7 +12,7 @@ from enum import Enum, auto
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from text2video_zero.errors import UserError
+from text2video_zero.errors import FieldError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,7 +93,7 @@ def _spans_of_given(prompt: str, words: str) -> list[tuple[int, int]]:
         found = list(found) or list(re.finditer(re.escape(word), prompt, re.IGNORECASE))
         spans += [match.span() for match in found]
     if not spans:
-        raise UserError(f"Foreground words are {words!r}, but none of them is in the prompt: copy them from it.")
+        raise FieldError(f"Foreground words are {words!r}, but none of them is in the prompt: copy them from it.")
     return sorted(spans)
 
 

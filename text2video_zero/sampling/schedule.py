@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from text2video_zero.errors import UserError
+from text2video_zero.errors import FieldError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -106,7 +106,7 @@ def lcm_timesteps(steps: int, trained: int) -> tuple[int, ...]:
     """
     points = trained // LCM_STRIDE
     if steps > points:
-        raise UserError(f"Steps is {steps}, but the sampler LCM has {points} at most: give fewer, 4 to 8 are usual.")
+        raise FieldError(f"Steps is {steps}, but the sampler LCM has {points} at most: give fewer, 4 to 8 are usual.")
     return tuple(LCM_STRIDE * (points - points * step // steps) - 1 for step in range(steps))
 
 
@@ -118,7 +118,7 @@ def lcm_timesteps_from(timestep: float, steps: int, trained: int) -> tuple[int, 
     """
     points = _point(timestep, trained)
     if steps > points:
-        raise UserError(
+        raise FieldError(
             f"Steps is {steps}, but the sampler LCM has {points} from timestep {timestep:g} on, where all frames "
             "begin: give fewer, or raise Redraw, or without a start picture Motion up to timestep."
         )

@@ -10,7 +10,7 @@ from text2video_zero.attention.deep_cache import deep_cache
 from text2video_zero.attention.patches import attention_of
 from text2video_zero.control.control_source import control_maps
 from text2video_zero.device.memory_plan import placement_for
-from text2video_zero.errors import UserError
+from text2video_zero.errors import FieldError, UserError
 from text2video_zero.events import ControlMaps, Event
 from text2video_zero.models.catalogue import name_of
 from text2video_zero.prompts.encoding import encoded_prompts
@@ -120,10 +120,10 @@ def _guidance(
     """Raises UserError where no step of those from `begin` on would be controlled."""
     active = schedule.timesteps_within(request.control_start, request.control_end, begin)
     if not active:
-        raise UserError(
-            f"Control from {request.control_start:g} until {request.control_end:g} holds none of the "
-            f"{len(schedule.timesteps) - begin} steps whole, so that nothing would follow the clip: let it hold more "
-            "of them, or take more steps."
+        raise FieldError(
+            f"Control from is {request.control_start:g} and Control until is {request.control_end:g}: between them is "
+            f"none of the {len(schedule.timesteps) - begin} steps, so nothing would follow the clip. Set them further "
+            "apart, or take more steps."
         )
     return ControlledGuidance(
         unet=pipeline.components.unet,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from text2video_zero.control.depth import network_depths
-from text2video_zero.errors import UserError
+from text2video_zero.errors import FieldError, UserError
 from text2video_zero.models.catalogue import depth_detector_of
 from text2video_zero.requests import TextToVideoRequest
 from text2video_zero.sampling.motion.parallax import DepthScale, Parallax
@@ -42,7 +42,7 @@ def depth_detector(
     try:
         yield from detectors.fetch_detector(name)
     except UserError as error:
-        raise UserError(
+        raise FieldError(
             f"Parallax is {request.parallax:g} and needs a depth detector, which cannot be had. {error} Or set "
             "parallax to 0."
         ) from error
