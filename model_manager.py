@@ -167,24 +167,20 @@ class ModelManager:
         Raises UserError when it cannot be loaded.
         """
         checkpoint = find_detector(detector) if isinstance(detector, str) else detector
-        if isinstance(checkpoint, Annotator):
-            with self.cache.loading:
-                annotator = self._reader.annotator(checkpoint).to(self.device)
-            try:
-                yield annotator
-            finally:
-                annotator.to("meta")  # whoever still holds it, as below, holds no weights
-                self.cache.free_unused()
-            return
         with self.cache.loading:
-            networks = self._reader.detector(checkpoint)
-            for network in networks:
-                torch.nn.Module.to(network.model, self.device)
+            if isinstance(checkpoint, Annotator):
+                lent = self._reader.annotator(checkpoint)
+                parts: list[Any] = [lent]
+            else:
+                networks = self._reader.detector(checkpoint)
+                lent, parts = Detector(checkpoint, self.device, *networks), [network.model for network in networks]
+            for part in parts:
+                part.to(self.device)
         try:
-            yield Detector(checkpoint, self.device, *networks)
+            yield lent
         finally:
-            for network in networks:
-                torch.nn.Module.to(network.model, "meta")  # whoever still holds the record holds no weights
+            for part in parts:
+                part.to("meta")  # whoever still holds what was lent holds no weights
             self.cache.free_unused()
 
     @torch.inference_mode(mode=False)  # what is kept must serve whoever asks next, in whichever mode

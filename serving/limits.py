@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from serving.estimates import pixels
 from text2video_zero.errors import UserError
 from text2video_zero.events import Progress
-from text2video_zero.generators import told
+from text2video_zero.generators import mapped
 from text2video_zero.media.clips import frames_at, probing
 from text2video_zero.requests import ClipRequest
 
@@ -101,7 +101,7 @@ class Limits:
         """Look how long the part of a clip is that a job uses, as `checking_part` does."""
         if isinstance(request := job.request, ClipRequest):
             part = self.checking_part(Path(request.clip), request.first_frame, request.frames, request.fps)
-            yield from told(part, lambda _: Progress("Opening the clip", 0, 1))
+            yield from mapped(part, lambda _: Progress("Opening the clip", 0, 1))
 
     def checking_part(self, path: Path, first_frame: int, frames: int, fps: float) -> Generator[None]:
         """Look how long a part of a clip is, before its frames are decoded, which all are that lie in it.

@@ -16,7 +16,7 @@ import gradio as gr
 from tabs.form import QUIETLY, file_widget, path_of, path_typed
 from tabs.look import display
 from text2video_zero.errors import UserError
-from text2video_zero.generators import told
+from text2video_zero.generators import mapped
 from text2video_zero.media.clips import reading
 from text2video_zero.requests import ClipRequest, Size
 
@@ -181,9 +181,9 @@ def showing_used_part(
     Before it come the numbers of frames that are read, several times a second; closing stops the reading.
     """
     clip_path = path_of(file) or path_typed(path)
-    part = {"first_frame": first_frame, "frames": frames, "fps": fps}
+    asked, part = {"first_frame": first_frame, "frames": frames, "fps": fps}, dict[str, Any]()
     try:
-        part = {name: _SPECS[name].checked(value) for name, value in part.items()}
+        part = {name: _SPECS[name].checked(value) for name, value in asked.items()}
     except UserError:  # which is told where the number stands
         clip_path = ""
     if not clip_path:
@@ -191,7 +191,7 @@ def showing_used_part(
         return
     try:
         if limits:
-            yield from told(limits.checking_part(Path(clip_path), **part), lambda _: 0)
+            yield from mapped(limits.checking_part(Path(clip_path), **part), lambda _: 0)
         clip = yield from reading(Path(clip_path), **part, size=None, native=PREVIEW_SIZE)
     except UserError as error:
         yield f'<p class="note">{html.escape(str(error))}</p>'
