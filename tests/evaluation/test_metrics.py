@@ -17,6 +17,7 @@ from text2video_zero.evaluation.metrics import (
     flow_warp_error,
     iou,
     pose_warp_error,
+    redrawn,
     sharpness_kept,
     temporal_flicker,
 )
@@ -123,6 +124,18 @@ class TestCoverage:
     def test_noise_is_hardly_seen_again(self):
         noise = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3)).astype(np.uint8)
         assert coverage(Flows.of(noise)) < 0.5
+
+
+class TestRedrawn:
+    def test_one_frame_from_which_on_all_is_another_counts_though_the_rest_stands_still(self):
+        steady, broken = panned(8, 0, side=96), panned(8, 0, side=96).copy()
+        broken[5:, :, 48:] = texture(96, 48, seed=5)
+        assert redrawn(Flows.of(steady)) == 0
+        assert redrawn(Flows.of(broken)) == pytest.approx(0.5, abs=0.12)
+        assert coverage(Flows.of(broken)) > 0.9  # which the mean does not see
+
+    def test_a_single_frame_has_none(self):
+        assert redrawn(Flows.of(panned(1, 0))) == 0
 
 
 class TestFlicker:

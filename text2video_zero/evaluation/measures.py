@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from text2video_zero.evaluation.flow import Flows, tracks
-from text2video_zero.evaluation.metrics import coverage, flow_warp_error, sharpness_kept, temporal_flicker
+from text2video_zero.evaluation.metrics import coverage, flow_warp_error, redrawn, sharpness_kept, temporal_flicker
 from text2video_zero.evaluation.movement import end_point_error, following, is_dynamic, jitter, speeds
 from text2video_zero.media.flow import optical_flow
 
@@ -82,6 +82,7 @@ class Steadiness:
         {
             "warp_error": Column("warp error", DOWN, "along the flow, of 1000 (Lai et al. 2018)", 1000, 1),
             "coverage": Column("coverage", UP, "share of the pixels that the next frame shows again"),
+            "redrawn": Column("redrawn", DOWN, "largest share of a frame that the next one does not show again"),
             "flicker": Column("flicker", DOWN, "change from frame to frame, of 255", 255, 1),
             "speed": Column("speed", NEITHER, "of the fastest 5 % of the pixels, pixels a frame", 1, 1),
             "dynamic": Column("dynamic", UP, "VBench's dynamic degree: share of clips that move"),
@@ -99,6 +100,7 @@ class Steadiness:
         found = {
             "warp_error": flow_warp_error(frames, flows=flows),
             "coverage": coverage(flows),
+            "redrawn": redrawn(flows),
             "flicker": temporal_flicker(frames),
             "speed": float(speeds(flows).mean()) if len(frames) > 1 else 0.0,
             "dynamic": float(is_dynamic(flows, clip.request.fps)),

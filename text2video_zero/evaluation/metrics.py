@@ -81,6 +81,15 @@ def coverage(flows: Flows) -> float:
     return float(flows.found_again.mean()) if flows.found_again.size else 1.0
 
 
+def redrawn(flows: Flows) -> float:
+    """Largest share of the pixels, 0..1, that one frame of a clip has and the next does not show again.
+
+    Means over a clip do not see a single frame from which on the subject is another one; this does. The share that a
+    moving camera leaves behind is in it, see that of the same picture under the same camera. 0 for a single frame.
+    """
+    return float(1 - flows.found_again.mean((1, 2)).min()) if flows.found_again.size else 0.0
+
+
 def temporal_flicker(frames: Frames) -> float:
     """Mean absolute difference of neighbouring frames, 0..1; 0 for a single frame.
 
