@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from serving.jobs import State
     from tabs.run import Run
-    from text2video_zero.requests import FieldSpec, Request
+    from text2video_zero.requests import Request
 
 
 def may_leave_out_what_has_defaults(answer: Callable[..., Any]) -> Callable[..., Any]:
@@ -130,18 +130,7 @@ def describe(request: type[Request]) -> str:
     left_out = (
         f"If left out, {', '.join(fields_with_defaults(request.task))} take the defaults of the model and its speed."
     )
-    fields = [f"- {name}: {spec.help}{range_of(spec)}" for name, _, spec in request.declarations()]
+    fields = [
+        f"- {name}: {spec.help}{f' ({spec.takes})' if spec.takes else ''}" for name, _, spec in request.declarations()
+    ]
     return "\n".join((told, left_out, *fields))
-
-
-def range_of(spec: FieldSpec) -> str:
-    """What a field takes, in brackets; blank for texts."""
-    match spec.kind:
-        case Kind.CHOICE:
-            return f" ({', '.join(spec.choices)})"
-        case Kind.INTEGER:
-            return f" ({int(spec.minimum)} to {int(spec.maximum)})"
-        case Kind.DECIMAL:
-            return f" ({spec.minimum:g} to {spec.maximum:g})"
-        case _:
-            return ""

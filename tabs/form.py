@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 import gradio as gr
 
 from text2video_zero.requests import FieldSpec, Kind, Request
-from text2video_zero.requests.fields import FILES
+from text2video_zero.requests.fields import FILES, LATENT_FACTOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -73,7 +73,6 @@ CLIP_TYPES = (
 """What a browser offers to choose; whether it can be read turns out when it is."""
 
 SHAPES = {"square": (1, 1), "wide 16:9": (16, 9), "wide 4:3": (4, 3), "tall 9:16": (9, 16), "tall 3:4": (3, 4)}
-SIDES_DIVIDE_BY = 8
 
 
 def widget(  # noqa: PLR0911 - one for each kind
@@ -124,7 +123,7 @@ def sizes(side: int = 512) -> list[tuple[str, str]]:
     offered = [("automatic", "")]
     for name, (wide, high) in SHAPES.items():
         width, height = (
-            round(side * (ratio**0.5) / SIDES_DIVIDE_BY) * SIDES_DIVIDE_BY for ratio in (wide / high, high / wide)
+            round(side * (ratio**0.5) / LATENT_FACTOR) * LATENT_FACTOR for ratio in (wide / high, high / wide)
         )
         offered.append((f"{name}, {width}x{height}", f"{width}x{height}"))
     return offered

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from text2video_zero.events import Progress
+from text2video_zero.events import Progress, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,11 +135,3 @@ def line(text: str, kind: str) -> str:
 def toast(text: str) -> str:
     """A sentence for `gr.Warning` and `gr.Error`, which take HTML, pictures of other machines included."""
     return html.escape(text, quote=False)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: rounded, in minutes from one and a half on, in hours likewise."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"

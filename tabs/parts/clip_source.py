@@ -16,6 +16,7 @@ import gradio as gr
 from tabs.form import QUIETLY, file_widget, path_of, path_typed
 from tabs.look import display
 from text2video_zero.errors import UserError
+from text2video_zero.events import duration
 from text2video_zero.generators import mapped
 from text2video_zero.media.clips import reading
 from text2video_zero.requests import ClipRequest, Size
@@ -208,5 +209,5 @@ def used_part(clip: Clip, first_frame: int) -> str:
 def describe(source: ClipInfo) -> str:
     """What a clip holds, in words."""
     sound = ", with sound" if source.has_audio else ""
-    what = f"The clip: {source.size}, {display.duration(source.duration)} at {source.fps:.3g} frames per second{sound}"
+    what = f"The clip: {source.size}, {duration(source.duration)} at {source.fps:.3g} frames per second{sound}"
     return f"{'; '.join((what, *source.remarks))}."

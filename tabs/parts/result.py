@@ -11,6 +11,7 @@ from serving.jobs import Done, Failed, Interrupted, Queued, Running, Stopped, St
 from serving.store import FORMS, PLAYABLE
 from tabs.look import display
 from tabs.parts.question import build_question
+from text2video_zero.events import duration
 from text2video_zero.media.settings import read_settings
 from text2video_zero.models.catalogue import ASSETS
 from text2video_zero.requests import ControlledRequest, InstructPix2PixRequest, TextToVideoRequest
@@ -160,9 +161,9 @@ def sentence(job: Job, state: State) -> tuple[str, str]:
     """How a job ended, as a sentence and its kind."""
     match state:
         case Done(seconds) if job.maps_only:
-            return f"The control map is ready after {display.duration(seconds)}.", "done"
+            return f"The control map is ready after {duration(seconds)}.", "done"
         case Done(seconds):
-            return f"Done in {display.duration(seconds)} with seed {job.request.seed}.", "done"
+            return f"Done in {duration(seconds)} with seed {job.request.seed}.", "done"
         case Failed(reason):
             return reason, "failed"
         case Interrupted():

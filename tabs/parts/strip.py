@@ -11,7 +11,7 @@ from urllib.parse import quote
 import gradio as gr
 
 from serving.jobs import Done, Failed, Interrupted, Queued, Running, Stopped, Stopping
-from tabs.look import display
+from text2video_zero.events import duration
 from text2video_zero.models.catalogue import origin_of
 
 if TYPE_CHECKING:
@@ -163,4 +163,4 @@ def ago(moment: float) -> str:
     seconds = time.time() - moment
     if seconds < 60:
         return "just now"
-    return time.strftime("%d %b %Y", time.localtime(moment)) if seconds > 86400 else f"{display.duration(seconds)} ago"
+    return time.strftime("%d %b %Y", time.localtime(moment)) if seconds > 86400 else f"{duration(seconds)} ago"

@@ -14,7 +14,7 @@ from tabs.look import display
 from tabs.parts.model_choice import unknown_words_note, word_list
 from tabs.parts.presets import build_presets
 from tabs.tasks import TEXT_TO_VIDEO
-from text2video_zero.events import Preview, Progress
+from text2video_zero.events import Preview, Progress, duration
 from text2video_zero.requests import TextToVideoRequest
 
 
@@ -74,7 +74,7 @@ def test_messages_cannot_bring_html_into_the_page():
     ("seconds", "said"), [(0, "1 s"), (42.3, "42 s"), (150, "2 min"), (3000, "50 min"), (9000, "2.5 h")]
 )
 def test_durations_are_said_as_a_person_would(seconds, said):
-    assert display.duration(seconds) == said
+    assert duration(seconds) == said
 
 
 @pytest.fixture
