@@ -103,6 +103,7 @@ class RayRunner:
         self._closed = threading.Event()
         self._count = self._left_out = 0
         self._awaiting: list[threading.Thread] = []
+        self._lock = threading.Lock()  # over these two: jobs on several workers end at once
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Facts | Refusal] = queue.SimpleQueue()
 
@@ -155,7 +156,9 @@ class RayRunner:
     def close(self) -> None:
         """Let the workers go."""
         self._closed.set()
-        for thread in self._awaiting:
+        with self._lock:
+            awaiting = self._awaiting
+        for thread in awaiting:
             thread.join()
         _imported_ray().shutdown()
 
@@ -251,9 +254,10 @@ class RayRunner:
 
     def _give_back(self, worker: Any) -> None:
         """Free a worker for others as soon as it answers: not while it is in its last step, or being started again."""
-        self._awaiting = [thread for thread in self._awaiting if thread.is_alive()]
-        self._awaiting.append(threading.Thread(target=self._await_worker, args=(worker,), daemon=True))
-        self._awaiting[-1].start()
+        thread = threading.Thread(target=self._await_worker, args=(worker,), daemon=True)
+        with self._lock:
+            thread.start()
+            self._awaiting = [*(other for other in self._awaiting if other.is_alive()), thread]
 
     def _await_worker(self, worker: Any) -> None:
         ray, asked = _imported_ray(), worker.open.remote()
@@ -272,7 +276,8 @@ class RayRunner:
                 self._free.put(worker)
             else:
                 LOG.warning("A worker is left out: %s", answer)
-                self._left_out += 1
+                with self._lock:
+                    self._left_out += 1
             return
 
     def _first_answer(self) -> Facts:

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import zipfile
 from contextlib import closing
 from pathlib import Path
@@ -149,6 +150,40 @@ class TestWithoutACluster:
     def test_a_device_that_cannot_be_had_is_told_in_its_own_sentence(self):
         answer = Worker(functools.partial(ModelManager, "cuda:77")).open()
         assert "The device 'cuda:77' cannot be used here" in answer.sentence
+
+
+class PromptRunner(RayRunner):
+    """Its workers are free as soon as they are given back."""
+
+    def _await_worker(self, worker):
+        self._free.put(worker)
+
+
+def test_workers_that_are_given_back_at_once_are_all_free_again(monkeypatch):
+    """Each job gives back its own, from a thread of the queue."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    monkeypatch.setattr(threading, "excepthook", lambda raised: failures.append(raised.exc_value))
+    failures = []
+    try:
+        for _ in range(100):
+            runner, together = PromptRunner("local:8", OPEN_MODELS), threading.Barrier(8)
+
+            def give_back(number, runner=runner, together=together):
+                together.wait()
+                runner._give_back(number)
+
+            callers = [threading.Thread(target=give_back, args=(number,)) for number in range(8)]
+            for thread in callers:
+                thread.start()
+            for thread in callers:
+                thread.join()
+            for thread in runner._awaiting:
+                thread.join()
+            assert failures == []
+            assert sorted(runner._free.get(timeout=10) for _ in range(runner.free)) == list(range(8))
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def ray_starts():
