@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from serving.jobs import Refusal
+from serving.jobs import Refusal, explained
 from serving.runners.together import Together, useful_workers
 from serving.runners.worker import Ended, Facts, Told, Worker
 from text2video_zero import __version__
@@ -266,6 +266,8 @@ class RayRunner:
                 answer = ray.get(asked, timeout=LOOK_AGAIN_SECONDS)
             except ray.exceptions.GetTimeoutError:
                 continue
+            except ray.exceptions.RayTaskError as error:  # a bug, that it would meet for ever
+                answer = Refusal(explained(error))
             except (ray.exceptions.RayError, ConnectionError):
                 if not self._closed.wait(LOOK_AGAIN_SECONDS):
                     asked = worker.open.remote()

@@ -327,3 +327,19 @@ class TestActors:
             os.kill(first, signal.SIGKILL)
             with pytest.raises(UserError, match="1 workers were lost with this video"):
                 list(events)
+
+    @pytest.mark.usefixtures("pool")
+    def test_a_worker_that_a_bug_keeps_from_opening_is_told_and_left_out(self, caplog):
+        import ray
+
+        runner = RayRunner("local:1", functools.partial(ModelManager, "cpu", no_such_option=1))
+        runner._count = 1
+        runner._give_back(ray.remote(Worker).options(num_cpus=0).remote(runner._open_models))
+        try:
+            with pytest.raises(UserError, match="Something went wrong, the log has the details"):
+                runner._first_answer()
+            with pytest.raises(UserError, match="No worker can compute any more"):
+                list(runner._leased(1))
+        finally:
+            runner._closed.set()
+        assert "no_such_option" in caplog.text
