@@ -10,7 +10,7 @@ from text2video_zero.events import Event, Finished, Notice, Preview, Progress
 from text2video_zero.sampling.share import can_be_shared
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from text2video_zero.job import Job
     from text2video_zero.media.video import Video
@@ -52,7 +52,7 @@ class Together:
             case Preview():
                 self._previews[number] = event.frames
                 if all(frames is not None for frames in self._previews):
-                    yield Preview(np.concatenate([frames for frames in self._previews if frames is not None]))
+                    yield Preview(_of_one_size([frames for frames in self._previews if frames is not None]))
             case Finished():
                 self._videos[number], self._progress[number] = event.video, None
             case Notice():
@@ -67,3 +67,11 @@ class Together:
         """Of the parts that are being made, that which is the furthest from its end."""
         running = [progress for progress in self._progress if progress is not None]
         return min(running, key=lambda progress: (self._stages.index(progress.stage), progress.step / progress.of))
+
+
+def _of_one_size(previews: Sequence[np.ndarray]) -> np.ndarray:
+    """Frames (f, h, w, 3) behind each other, at the size of the smallest: a decoder draws long parts coarser."""
+    sizes = [frames.shape[1:3] for frames in previews]
+    rows, columns = min(sizes)
+    grids = [np.ix_(np.arange(rows) * high // rows, np.arange(columns) * wide // columns) for high, wide in sizes]
+    return np.concatenate([frames[:, *grid] for frames, grid in zip(previews, grids, strict=True)])

@@ -6,6 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
+from diffusers import AutoencoderTiny
 
 from serving.runners.together import FRAMES_APIECE, Together, useful_workers
 from text2video_zero.events import ClipFrames, Finished, Notice, Preview, Progress
@@ -13,6 +15,7 @@ from text2video_zero.job import Job
 from text2video_zero.media.video import Video
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import EdgeRequest, TextToVideoRequest
+from text2video_zero.sampling.preview import LatentRGB, TinyDecoder
 
 REQUEST = TextToVideoRequest(prompt="a fox", frames=4 * FRAMES_APIECE, steps=4, seed=3)
 
@@ -63,6 +66,22 @@ def test_previews_stand_behind_each_other_once_all_parts_have_one():
     assert told(together, 1, Preview(frames(2, shade=9))) == []
     [preview] = told(together, 0, Preview(frames(3)))
     assert preview.frames[:, 0, 0, 0].tolist() == [0, 0, 0, 9, 9]
+
+
+@torch.inference_mode()
+def test_previews_of_two_sizes_are_shown_at_the_smaller():
+    """Of 49 frames on two workers the first decodes 24, and the second's 25 are more than are decoded."""
+    together = Together(2)
+    blocks = {f"{half}_block_out_channels": (4,) * 4 for half in ("encoder", "decoder")}
+    layers = {f"num_{half}_blocks": (1,) * 4 for half in ("encoder", "decoder")}
+    linear = LatentRGB(np.ones((4, 3)), np.zeros(3))
+    decoder = TinyDecoder(AutoencoderTiny(**blocks, **layers), linear)
+    latents = torch.rand(49, 4, 6, 8, generator=torch.Generator().manual_seed(0))
+    first, second = (decoder.frames(latents[share]) for share in (slice(24), slice(24, 49)))
+    told(together, 0, Preview(first))
+    [preview] = told(together, 1, Preview(second))
+    assert (first.shape, second.shape) == ((24, 48, 64, 3), (25, 6, 8, 3))
+    assert np.array_equal(preview.frames, np.concatenate([first[:, ::8, ::8], second]))
 
 
 def test_videos_come_in_the_order_of_their_frames_and_parts_without_frames_are_left_out():
