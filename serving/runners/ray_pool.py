@@ -178,7 +178,9 @@ class RayRunner:
         try:
             for number, event in self._told(parts):
                 told = replace(event, video=with_own_sound(event.video, job)) if isinstance(event, Finished) else event
-                if len(parts) == 1:
+                if isinstance(told, Ended):
+                    together.ended(number)
+                elif len(parts) == 1:
                     yield told
                 else:
                     yield from together.heard(number, told)
@@ -188,7 +190,7 @@ class RayRunner:
         if len(parts) > 1:
             yield from joined(job.request, together.videos)
 
-    def _told(self, parts: Sequence[_Part]) -> Generator[tuple[int, Event]]:
+    def _told(self, parts: Sequence[_Part]) -> Generator[tuple[int, Event | Ended]]:
         """What the workers tell of their parts, as it comes, each with the number of the part."""
         ray = _imported_ray()
         asked = {part.begun(): number for number, part in enumerate(parts)}
@@ -212,6 +214,7 @@ class RayRunner:
                     match told.event:
                         case Ended():
                             self._leave(part)
+                            yield number, Ended()
                             continue
                         case Refusal(sentence):
                             raise UserError(sentence)

@@ -30,6 +30,7 @@ class Together:
     """The parts of a video while they are made, in the order of their frames."""
 
     def __init__(self, parts: int) -> None:
+        self._running = set(range(parts))
         self._progress: list[Progress | None] = [None] * parts
         self._previews: list[np.ndarray | None] = [None] * parts
         self._videos: list[Video | None] = [None] * parts
@@ -41,6 +42,11 @@ class Together:
         """Those of all parts that have any frames."""
         return [video for video in self._videos if video is not None]
 
+    def ended(self, number: int) -> None:
+        """A part is over, perhaps without a video: a clip may turn out to have fewer frames than there are parts."""
+        self._running.discard(number)
+        self._progress[number] = None
+
     def heard(self, number: int, event: Event) -> Iterator[Event]:
         """What there is to tell when a part has told something."""
         match event:
@@ -51,7 +57,7 @@ class Together:
                 yield self._slowest()
             case Preview():
                 self._previews[number] = event.frames
-                if all(frames is not None for frames in self._previews):
+                if all(self._previews[part] is not None for part in self._running):
                     yield Preview(_of_one_size([frames for frames in self._previews if frames is not None]))
             case Finished():
                 self._videos[number], self._progress[number] = event.video, None

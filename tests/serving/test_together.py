@@ -61,6 +61,19 @@ def test_a_part_that_is_done_is_not_waited_for():
     assert told(together, 1, Progress("Denoising", 7, 10)) == [Progress("Denoising", 7, 10)]
 
 
+def test_a_part_that_ends_without_frames_is_not_waited_for():
+    together = Together(3)
+    told(together, 1, Progress("Reading the clip", 0, 1))
+    told(together, 0, Preview(frames(1)))
+    together.ended(1)
+    assert told(together, 0, Progress("Denoising", 7, 10)) == [Progress("Denoising", 7, 10)]
+    [preview] = told(together, 2, Preview(frames(1, shade=9)))
+    together.ended(0)
+    assert preview.frames[:, 0, 0, 0].tolist() == [0, 9]
+    [preview] = told(together, 2, Preview(frames(1, shade=7)))
+    assert preview.frames[:, 0, 0, 0].tolist() == [0, 7]
+
+
 def test_previews_stand_behind_each_other_once_all_parts_have_one():
     together = Together(2)
     assert told(together, 1, Preview(frames(2, shade=9))) == []
