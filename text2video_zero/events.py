@@ -59,9 +59,13 @@ class Preview:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that the person should know but need not act on, as one sentence."""
+    """Something that the person should know but need not act on, as one sentence.
+
+    of_machine: whether it is about the machine alone. Several that make a video's parts are told of by the first.
+    """
 
     text: str
+    of_machine: bool = False
 
 
 @dataclass(frozen=True)

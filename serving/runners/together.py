@@ -62,7 +62,7 @@ class Together:
             case Finished():
                 self._videos[number], self._progress[number] = event.video, None
             case Notice():
-                if event.text not in self._told:
+                if event.text not in self._told and not (number and event.of_machine):
                     self._told.add(event.text)
                     yield event
             case _:

@@ -10,11 +10,12 @@ import torch
 from diffusers import AutoencoderTiny
 
 from serving.runners.together import FRAMES_APIECE, Together, useful_workers
+from text2video_zero.device.memory_plan import placement_for
 from text2video_zero.events import ClipFrames, Finished, Notice, Preview, Progress
 from text2video_zero.job import Job
 from text2video_zero.media.video import Video
 from text2video_zero.models.checkpoints import Checkpoint
-from text2video_zero.requests import EdgeRequest, TextToVideoRequest
+from text2video_zero.requests import EdgeRequest, Size, TextToVideoRequest
 from text2video_zero.sampling.preview import LatentRGB, TinyDecoder
 
 REQUEST = TextToVideoRequest(prompt="a fox", frames=4 * FRAMES_APIECE, steps=4, seed=3)
@@ -103,6 +104,13 @@ def test_videos_come_in_the_order_of_their_frames_and_parts_without_frames_are_l
     told(together, 2, Finished(last))
     told(together, 0, Finished(first))
     assert together.videos == [first, last]
+
+
+def test_the_first_alone_tells_of_its_machine(pipeline):
+    """Each has other memory free, so that no two sentences are equal."""
+    together = Together(2)
+    [plan] = placement_for(REQUEST, Size(64, 64), pipeline)
+    assert [told(together, number, plan) for number in (1, 0)] == [[], [plan]]
 
 
 def test_what_all_say_is_said_once():

@@ -174,7 +174,7 @@ def placement_for(request: VideoRequest, size: Size, pipeline: Pipeline) -> Gene
     needs = needs_of(request, size, pipeline)
     limit = min(request.chunk_size, request.frames)
     plan = planned(needs, free + weights_here(pipeline), limit, can_offload=has_own_memory(pipeline.device))
-    yield Notice(sentence(plan, pipeline, free, total))
+    yield Notice(sentence(plan, pipeline, free, total), of_machine=True)
     return Placement.of(pipeline, plan.chunk_size, plan.offload)
 
 
