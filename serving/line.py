@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -88,7 +89,7 @@ class WaitingLine:
     def begin(self, entry: Entry) -> None:
         """A job's turn has come."""
         self.remove(entry)
-        self._round = entry.turn
+        self._round = max(self._round, entry.turn)
 
     def all(self) -> list[Entry]:
         """Everybody's jobs, the next one first."""
@@ -124,5 +125,11 @@ class WaitingLine:
             self._paused.add(owner)
 
     def resume(self, owner: str) -> None:
-        """Let an owner's jobs begin again, each in its turn."""
+        """Let an owner's jobs begin again, each in its turn; those that have passed are not saved up."""
         self._paused.discard(owner)
+        placed = [entry for entry in self._entries if entry.owner != owner]
+        for entry in self.of(owner):
+            taken = {other.turn for other in placed if other.visitor == entry.visitor}
+            entry.turn = next(turn for turn in itertools.count(max(entry.turn, self._round)) if turn not in taken)
+            placed.append(entry)
+        self._entries.sort(key=lambda waiting: waiting.turn)
