@@ -353,7 +353,8 @@ class TestOnAServer:
 
     def post(self, address, job, session):
         headers = came_from("198.51.100.7")
-        return httpx.post(f"{address}gradio_api/queue/join", json={**job, "session_hash": session}, headers=headers)
+        asked = {**job, "session_hash": session}
+        return httpx.post(f"{address}gradio_api/queue/join", json=asked, headers=headers, timeout=60)
 
     def ended(self, entries):
         until = time.monotonic() + 120
