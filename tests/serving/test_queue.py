@@ -23,7 +23,7 @@ from serving.limits import Limits
 from serving.queue import PROGRESS_SECONDS, JobQueue
 from serving.runners.local import LocalRunner
 from serving.store import STATE, JobStore
-from tests.fake_hub import FakeHub
+from tests.fake_hub import PIECE, FakeHub
 from tests.media.clip_files import CASES, hung_decoder
 from text2video_zero.errors import UserError
 from text2video_zero.events import Notice, Progress
@@ -112,9 +112,13 @@ def unwatched(entry):
 
 def test_stop_is_heard_while_a_slow_hub_hands_out_and_the_next_job_goes_on_there(store, tmp_path, monkeypatch):
     monkeypatch.setattr("text2video_zero.models.hub.client.TELL_SECONDS", 0)
-    content = bytes(16 * 2**20)
+    content = bytes(16 * PIECE)
     (tmp_path / "big").mkdir()
     (tmp_path / "big" / "model.safetensors").write_bytes(content)
+
+    def brought():
+        return sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*.incomplete"))
+
     with FakeHub({"owner/big": tmp_path / "big"}).running() as hub:
         hub.pause = 0.3
         models = ModelManager("cpu", hub=Hub(hub.endpoint, tmp_path / "cache"))
@@ -126,15 +130,15 @@ def test_stop_is_heard_while_a_slow_hub_hands_out_and_the_next_job_goes_on_there
             async for standing, _ in queue.watched(entry):
                 if isinstance(standing.state, Running) and standing.state.progress.stage.startswith("Downloading"):
                     queue.stop(entry)
-                    return time.monotonic()
+                    return brought()
             raise AssertionError("it was over before it could be stopped")
 
-        began = asyncio.run(stopped())
+        before = asyncio.run(stopped())
         watch(queue, entry, Stopped)
-        assert time.monotonic() - began < 2  # of the five seconds that the download takes
-        hub.pause = 0
-        kept = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*.incomplete"))
+        kept = brought()
+        assert kept - before <= 2 * PIECE  # however busy the machine is
         assert 0 < kept < len(content)
+        hub.pause = 0
         watch(queue, queue.submit(Job(SHORT, Checkpoint("owner/big"))), Failed)  # for it is no model
         assert hub.ranges == [None, f"bytes={kept}-"]
         queue.close()
