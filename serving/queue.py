@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from serving.estimates import Pace
@@ -366,7 +366,8 @@ class JobQueue:
                     self.pace.learn(entry.job, time.monotonic() - computing_since)
                 return True
         if entry.standing.preview is not None:
-            entry.folder.save_poster(entry.standing.preview.frames[0])
+            with suppress(UserError):  # a full disk makes no failure of Stop
+                entry.folder.save_poster(entry.standing.preview.frames[0])
         return False
 
     def _check_deadline(self, computing_since: float | None) -> None:

@@ -231,6 +231,21 @@ def test_stop_takes_a_waiting_job_out_and_ends_a_running_one(queue, job):
     assert running.folder.standing().state == Stopped()
 
 
+def test_a_poster_that_cannot_be_written_makes_no_failure_of_stop(queue, job):
+    entry = queue.submit(job(LONG))
+    entry.folder.poster.mkdir()
+    (entry.folder.poster / "in the way").touch()
+    queue.open()
+
+    async def stopped():
+        async for standing, _ in queue.watched(entry):
+            if standing.preview is not None:
+                queue.stop(entry)
+
+    asyncio.run(stopped())
+    assert entry.standing.state == entry.folder.standing().state == Stopped()
+
+
 def test_a_mistake_is_told_and_a_bug_is_not_and_the_worker_goes_on(queue, job, tmp_path, monkeypatch):
     queue.open()
     missing = queue.submit(Job(SHORT, Checkpoint(str(tmp_path / "missing.safetensors"))))
