@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict, deque
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from text2video_zero.events import JOINING, Progress
 from text2video_zero.models.native_size import FAMILY_SIDES
 from text2video_zero.models.selection import family_of
 from text2video_zero.requests import ControlledRequest, InstructPix2PixRequest, StartPictureRequest, TextToVideoRequest
@@ -67,6 +69,29 @@ class Pace:
         if kind == "cpu" and family in CPU_SECONDS:
             return CPU_FIRST_SECONDS + CPU_SECONDS[family] * evaluations(job)
         return None
+
+
+class Clock:
+    """How long a job has computed, by what its run tells.
+
+    by_several: whether several workers made parts of it, so that it took less time than it has work.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self.by_several = False
+
+    def hear(self, event: object) -> None:
+        """Take note of what a run tells."""
+        if isinstance(event, Progress):
+            self.by_several |= event.stage == JOINING
+            if self._since is None and event.of > 1 and event.unit == "steps":
+                self._since = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the job's first step, loading not counted; 0 before it."""
+        return 0.0 if self._since is None else time.monotonic() - self._since
 
 
 def _fitted(work: np.ndarray, seconds: np.ndarray) -> tuple[float, float]:

@@ -125,6 +125,12 @@ class Limits:
             "clip."
         )
 
+    def check_time(self, seconds: float) -> None:
+        """Raise UserError where a job has computed for longer than a visitor may have it."""
+        if seconds > self.seconds:
+            told = f"This took longer than the {self.seconds} seconds that a shared page gives to a video"
+            raise UserError(f"{told}: ask for fewer frames or steps, or a smaller size.")
+
 
 class Asked:
     """How many jobs each visitor asked for within the last minute."""

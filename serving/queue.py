@@ -11,7 +11,7 @@ import time
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from serving.estimates import Pace
+from serving.estimates import Clock, Pace
 from serving.jobs import Done, Failed, Interrupted, Queued, Running, Standing, Stopped, Stopping, explained
 from serving.limits import Asked, Listeners, without_folders
 from serving.line import Entry, WaitingLine
@@ -348,33 +348,27 @@ class JobQueue:
 
     def _run(self, entry: Entry) -> bool:
         """Run a job; returns whether it came to its end. A video that is there is kept, even if Stop was pressed."""
-        computing_since, goes_on = None, entry.folder.steps.exists()
+        clock, goes_on = Clock(), entry.folder.steps.exists()
         with closing(complete(entry.job, self.runner, entry.folder, entry.forms, self.limits)) as events:
             for event in events:
-                if computing_since is None and isinstance(event, Progress) and event.of > 1 and event.unit == "steps":
-                    computing_since = time.monotonic()
+                clock.hear(event)
                 with self._changed:
                     saving = isinstance(event, Progress) and event.stage == "Saving"
                     if not saving and entry.standing.stored is None:
-                        self._check_deadline(computing_since)
+                        if self.limits:
+                            self.limits.check_time(clock.seconds)
                         if entry.stop_asked.is_set() or self._is_forsaken(entry):
                             break
                     shown = Notice(self.told(event.text)) if isinstance(event, Notice) else event
                     entry.standing = entry.standing.after(shown)
             else:
-                if computing_since is not None and not entry.job.maps_only and not goes_on:
-                    self.pace.learn(entry.job, time.monotonic() - computing_since)
+                if clock.seconds and not (clock.by_several or entry.job.maps_only or goes_on):
+                    self.pace.learn(entry.job, clock.seconds)
                 return True
         if entry.standing.preview is not None:
             with suppress(UserError):  # a full disk makes no failure of Stop
                 entry.folder.save_poster(entry.standing.preview.frames[0])
         return False
-
-    def _check_deadline(self, computing_since: float | None) -> None:
-        """Raise UserError where a job has computed for longer than a visitor may have it."""
-        if self.limits and computing_since and time.monotonic() - computing_since > self.limits.seconds:
-            told = f"This took longer than the {self.limits.seconds} seconds that a shared page gives to a video"
-            raise UserError(f"{told}: ask for fewer frames or steps, or a smaller size.")
 
     def _end(self, entry: Entry, state: State) -> None:
         """Write down how a job ended; one that ends with the program is left to the next."""

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 MB, GB = 10**6, 10**9  # as the Hub and download pages count them
 
+JOINING = "Joining"
+"""The stage of a run that several workers share, once all parts are made."""
+
 
 def duration(seconds: float) -> str:
     """Seconds as a person says them: rounded, in minutes from one and a half on, in hours likewise."""

@@ -26,13 +26,15 @@ from serving.store import STATE, JobStore
 from tests.fake_hub import PIECE, FakeHub
 from tests.media.clip_files import CASES, hung_decoder
 from text2video_zero.errors import UserError
-from text2video_zero.events import Notice, Progress
+from text2video_zero.events import Finished, Notice, Progress
 from text2video_zero.job import Job
 from text2video_zero.media.settings import read_settings
 from text2video_zero.media.video import probe_encoder
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.models.hub import Hub
 from text2video_zero.requests import EdgeRequest, TextToVideoRequest
+from text2video_zero.sampling.share import Share
+from text2video_zero.tasks.finishing import joined
 
 SHORT = TextToVideoRequest(prompt="a fox", frames=2, steps=4, seed=3)
 LONG = dataclasses.replace(SHORT, steps=900)
@@ -353,6 +355,31 @@ class HeardRunner(LocalRunner):
             if isinstance(event, Progress):
                 self.heard += (event,)
             yield event
+
+
+class SharingRunner(LocalRunner):
+    """Makes each video as two workers do, of parts."""
+
+    def run(self, job):
+        videos = []
+        for number in range(2):
+            for event in super().run(dataclasses.replace(job, share=Share(number, 2))):
+                if isinstance(event, Finished):
+                    videos.append(event.video)
+                else:
+                    yield event
+        yield from joined(job.request, videos)
+
+
+def test_a_job_that_several_workers_made_tells_nothing_of_how_long_one_takes(manager, store, job):
+    for runner in (SharingRunner, LocalRunner):
+        queue = JobQueue(runner(lambda: manager), store)
+        queue.open()
+        entry = queue.submit(job())
+        watch(queue, entry)
+        queue.close()
+        assert isinstance(entry.standing.state, Done)
+        assert (queue.pace.estimate(entry.job, "cuda") is None) == (runner is SharingRunner)
 
 
 @pytest.mark.slow

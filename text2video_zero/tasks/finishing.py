@@ -6,7 +6,7 @@ import dataclasses
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from text2video_zero.events import Event, Finished, Progress
+from text2video_zero.events import JOINING, Event, Finished, Progress
 from text2video_zero.media.between import resampled, resampled_count
 from text2video_zero.media.files import readable_errors
 from text2video_zero.media.frames import StoredFrames, spool_folder
@@ -53,5 +53,5 @@ def played(video: Video, request: VideoRequest) -> Generator[Event, None, Video]
 def joined(request: VideoRequest, parts: Sequence[Video]) -> Generator[Event]:
     """The video of whose frames each part holds some, in their order; the last event is Finished, as of any run."""
     count = sum(len(part.frames) for part in parts)
-    frames = yield from stored(chain.from_iterable(part.frames for part in parts), count, "Joining")
+    frames = yield from stored(chain.from_iterable(part.frames for part in parts), count, JOINING)
     yield Finished((yield from played(dataclasses.replace(parts[0], frames=frames), request)))
