@@ -248,12 +248,13 @@ class JobQueue:
     def stop(self, entry: Entry) -> None:
         """Take a job out of the queue, or stop it within a step."""
         with self._changed:
-            if entry in self._line:
+            if waits := entry in self._line:
                 self._line.remove(entry)
-                self._end(entry, Stopped())
             elif isinstance(entry.standing.state, Running):
                 entry.stop_asked.set()
                 entry.standing = dataclasses.replace(entry.standing, state=Stopping())
+        if waits:
+            self._end(entry, Stopped())
 
     def go_on(self, entry: Entry) -> None:
         """Go on with a job that an earlier program did not finish, after the last step that is kept of it."""
@@ -371,13 +372,18 @@ class JobQueue:
         return False
 
     def _end(self, entry: Entry, state: State) -> None:
-        """Write down how a job ended; one that ends with the program is left to the next."""
+        """Write down how a job ended; one that ends with the program is left to the next.
+
+        Without the lock, which pages ask for ten times a second: until it is written nobody else touches the job.
+        """
+        is_left = self._closed and isinstance(state, Stopped)
+        if not is_left:
+            try:
+                entry.folder.save_state(state)
+            except OSError as error:
+                LOG.warning("How %s ended could not be written down: %s", entry.folder.path, error)
         with self._changed:
-            if not (self._closed and isinstance(state, Stopped)):
-                try:
-                    entry.folder.save_state(state)
-                except OSError as error:
-                    LOG.warning("How %s ended could not be written down: %s", entry.folder.path, error)
+            if not is_left:
                 self._release(entry)
             entry.standing = dataclasses.replace(entry.standing, state=state)
             self._drop_preview(entry)

@@ -11,6 +11,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from serving.jobs import Done, Failed, Interrupted, Queued, Running, Stopped, St
 from serving.limits import Limits
 from serving.queue import PROGRESS_SECONDS, JobQueue
 from serving.runners.local import LocalRunner
-from serving.store import STATE, JobStore
+from serving.store import STATE, JobFolder, JobStore
 from tests.fake_hub import PIECE, FakeHub
 from tests.media.clip_files import CASES, hung_decoder
 from text2video_zero.errors import UserError
@@ -246,6 +247,38 @@ def test_a_poster_that_cannot_be_written_makes_no_failure_of_stop(queue, job):
 
     asyncio.run(stopped())
     assert entry.standing.state == entry.folder.standing().state == Stopped()
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_nobody_waits_for_the_disk_while_the_end_of_a_job_is_written_down(queue, job, monkeypatch, waits):
+    writing, written = threading.Event(), threading.Event()
+    save_state = JobFolder.save_state
+    entry = queue.submit(job())
+
+    def save_slowly(folder, state):
+        writing.set()
+        assert written.wait(60)
+        save_state(folder, state)
+
+    monkeypatch.setattr(JobFolder, "save_state", save_slowly)
+    if not waits:
+        queue.open()
+    if waits:
+        threading.Thread(target=queue.stop, args=(entry,)).start()
+    assert writing.wait(60)
+    asking = threading.Thread(target=queue.place, args=(entry,))
+    asking.start()
+    try:
+        asking.join(5)
+        assert not asking.is_alive()
+        queue.remove(entry)  # it is not over
+        queue.stop(entry)
+        assert entry.folder.path.is_dir()
+    finally:
+        written.set()
+    unwatched(entry)
+    assert isinstance(entry.standing.state, Stopped if waits else Done)
+    assert entry.folder.standing().state == entry.standing.state
 
 
 def test_a_mistake_is_told_and_a_bug_is_not_and_the_worker_goes_on(queue, job, tmp_path, monkeypatch):
