@@ -155,11 +155,13 @@ class JobQueue:
         return entry
 
     def _keep_unfinished(self) -> None:
-        """The store may not forget a job that waits or runs, however long."""
-        with self._changed:
-            unfinished = [entry for entry in self._entries.values() if not entry.standing.is_over]
-        for entry in unfinished:
-            entry.folder.touch()
+        """The store may not forget a job that waits or runs, however long, but one that was cut off a while ago."""
+        for entry in list(self._entries.values()):
+            if not entry.standing.is_over:
+                entry.folder.touch()
+            elif entry.lock is not None and entry.folder.is_over_age:
+                with self._changed:
+                    self._release(entry)
 
     def _drop_forgotten(self) -> None:
         """Let go of the jobs that the store has forgotten."""
@@ -372,10 +374,7 @@ class JobQueue:
         return False
 
     def _end(self, entry: Entry, state: State) -> None:
-        """Write down how a job ended; one that ends with the program is left to the next.
-
-        Without the lock, which pages ask for ten times a second: until it is written nobody else touches the job.
-        """
+        """Write down, without the lock that pages want, how a job ended; one that ends with the program is left."""
         is_left = self._closed and isinstance(state, Stopped)
         if not is_left:
             try:

@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from text2video_zero.models.checkpoints import Adapter, Checkpoint
 from text2video_zero.requests import REQUESTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     import numpy as np
 
@@ -138,6 +138,11 @@ class JobFolder:
         if not self.with_settings:
             (self.path / REQUEST).unlink(missing_ok=True)
 
+    @property
+    def is_over_age(self) -> bool:
+        """Whether the job has been here for as long as it was to stay."""
+        return _is_over_age(self.path / STATE)
+
     def touch(self) -> None:
         """Count its age from now."""
         with suppress(OSError):  # it went; the job tells so when its turn comes
@@ -226,7 +231,9 @@ class JobStore:
         for path in self.folder.iterdir():
             with suppress(OSError):  # another program may be removing it
                 if FOLDER_NAME.fullmatch(path.name) and (path / STATE).is_file():
-                    _tidy(path)
+                    with _claimed(path) as is_free:
+                        if is_free:
+                            remove_unfinished(path)
                 elif UNREADY_NAME.fullmatch(path.name) and time.time() - path.stat().st_mtime > HOUR:
                     shutil.rmtree(path, ignore_errors=True)
 
@@ -240,12 +247,14 @@ class JobStore:
         shutil.rmtree(folder.path, ignore_errors=True)  # a player may hold a file open
 
     def remove_old(self) -> None:
-        """Remove the jobs that have been here for as long as they were to stay."""
+        """Remove the jobs that have been here for as long as they were to stay, unless a program has them."""
         if self._keep_seconds is None:
             return
         for path in self.folder.iterdir():
             if FOLDER_NAME.fullmatch(path.name) and _is_over_age(path / STATE):
-                shutil.rmtree(path, ignore_errors=True)
+                with _claimed(path) as is_free:
+                    if is_free:
+                        shutil.rmtree(path, ignore_errors=True)
 
     def _read(self, path: Path) -> tuple[JobFolder, Standing] | None:
         """The job of a folder; None where its record is missing, damaged, or of another version."""
@@ -270,18 +279,21 @@ def check_space(job: Job, folder: Path) -> None:
             )
 
 
-def _tidy(path: Path) -> None:
-    """Remove what was being written into a job's folder, unless a program has the job."""
+@contextmanager
+def _claimed(path: Path) -> Generator[bool]:
+    """Whether no program has the job of a folder; none takes it while this is open."""
     try:
         descriptor = os.open(path / REQUEST, os.O_RDONLY)
     except OSError:  # it is over, and what was asked is not kept
-        remove_unfinished(path)
+        yield True
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        remove_unfinished(path)
-    except OSError:  # another program's
-        pass
+        is_free = True
+    except OSError as error:
+        is_free = not isinstance(error, BlockingIOError)  # some file systems have no locks
+    try:
+        yield is_free
     finally:
         os.close(descriptor)
 

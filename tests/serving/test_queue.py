@@ -518,6 +518,19 @@ def test_a_job_in_the_queue_keeps_its_folder_and_what_is_forgotten_leaves_the_me
     assert list(queue._entries.values()) == [waits, newly_over, last]
 
 
+def test_a_job_that_was_cut_off_is_forgotten_in_time_though_nobody_else_may_have_it(manager, tmp_path, job):
+    store = JobStore(tmp_path, keep_seconds=3600.0)
+    cut_off = store.add(job(), "ann")
+    queue = JobQueue(LocalRunner(lambda: manager), store, limits=Limits())
+    queue.open()
+    assert cut_off.claim() is None
+    os.utime(cut_off.path / STATE, (0, 0))
+    last = queue.submit(job(), "bob")
+    assert not cut_off.path.exists()
+    assert list(queue._entries.values()) == [last]
+    queue.close()
+
+
 def test_a_job_that_somebody_goes_on_with_is_not_forsaken_however_old(manager, store, job):
     store.add(job(), "ann")
     queue = JobQueue(LocalRunner(lambda: manager), store, patience=3600.0)

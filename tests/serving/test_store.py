@@ -173,6 +173,17 @@ def test_a_forgetful_store_removes_what_was_to_go_whoever_of_its_kind_looks(tmp_
     assert sorted(tmp_path.iterdir()) == [second.path]
 
 
+def test_a_job_that_another_program_is_at_stays_however_old(tmp_path, job):
+    folder = JobStore(tmp_path, keep_seconds=DAY).add(job)
+    old(folder)
+    lock = folder.claim()
+    JobStore(tmp_path, keep_seconds=DAY).remove_old()
+    assert folder.path.is_dir()
+    os.close(lock)
+    JobStore(tmp_path, keep_seconds=DAY).remove_old()
+    assert not folder.path.exists()
+
+
 def test_what_others_made_and_what_was_to_stay_stays_however_old(tmp_path, job, video):
     kept = made(JobStore(tmp_path), job, video)
     stranger = tmp_path / "text-to-video-20200101-000000-0123456789abcdef0123456789abcdef"
