@@ -27,7 +27,8 @@ from serving.runners.worker import Ended, Facts, Told, Worker
 from text2video_zero import __version__
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, Notice, Progress
-from text2video_zero.sampling.share import Share
+from text2video_zero.media.files import STEPS_FILE, renamed_when_whole
+from text2video_zero.sampling.share import WHOLE, Share
 from text2video_zero.tasks.finishing import joined
 
 if TYPE_CHECKING:
@@ -79,6 +80,20 @@ class _Part:
     def begun(self) -> Any:
         """Ray's promise that the worker has taken it on."""
         return self.worker.begin.remote(self.job, self.files, self.steps)
+
+    def keep(self, steps: bytes) -> None:
+        """Remember the latest steps, if there are any; those of a whole job on disk too, for the next program."""
+        if not steps:
+            return
+        self.steps, folder = steps, self.job.kept_in
+        if folder is None or self.job.share != WHOLE:
+            return
+        try:
+            folder.mkdir(exist_ok=True)
+            with renamed_when_whole(folder / STEPS_FILE) as temporary:
+                temporary.write_bytes(steps)
+        except OSError as error:
+            LOG.warning("Steps cannot be kept in %s (%s): what ends with the program begins again.", folder, error)
 
 
 class RayRunner:
@@ -169,9 +184,10 @@ class RayRunner:
         """
         files = _files_of(job)
         job = replace(job, request=job.request.with_concrete_seed())
-        workers = yield from self._leased(useful_workers(job))
+        steps = _kept_steps(job)  # of the whole: one worker goes on from there
+        workers = yield from self._leased(1 if steps else useful_workers(job))
         parts = [
-            _Part(replace(job, share=Share(number, len(workers))), files, worker)
+            _Part(replace(job, share=Share(number, len(workers))), files, worker, steps)
             for number, worker in enumerate(workers)
         ]
         together = Together(len(parts))
@@ -210,7 +226,7 @@ class RayRunner:
                     asked[part.begun()] = number
                     continue
                 if told is not None:
-                    part.steps = told.steps or part.steps
+                    part.keep(told.steps)
                     match told.event:
                         case Ended():
                             self._leave(part)
@@ -337,6 +353,12 @@ def _files_of(job: Job) -> dict[str, bytes]:
         if path.is_file():
             found[field] = path.read_bytes()
     return found
+
+
+def _kept_steps(job: Job) -> bytes:
+    """The steps of a job that an earlier program has kept; none where there are none."""
+    file = job.kept_in and job.kept_in / STEPS_FILE
+    return file.read_bytes() if file and file.exists() else b""
 
 
 def _knock(address: str) -> None:

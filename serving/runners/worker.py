@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from serving.jobs import Refusal
 from text2video_zero import __version__
 from text2video_zero.errors import UserError
-from text2video_zero.media.files import folder_of_this_program
+from text2video_zero.media.files import STEPS_FILE, folder_of_this_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -74,7 +74,6 @@ class Worker:
         files: that the person brought, by their fields.  steps: that a worker has kept who was lost with this job.
         """
         from text2video_zero.generate import run_job
-        from text2video_zero.sampling.kept_steps import FILE
 
         self.close()
         if self._models is None:
@@ -87,7 +86,7 @@ class Worker:
             path.write_bytes(content)
             brought[field] = str(path)
         kept_in = folder / "kept"
-        self._steps, self._steps_sent = kept_in / FILE, (0, 0.0)
+        self._steps, self._steps_sent = kept_in / STEPS_FILE, (0, 0.0)
         if steps:
             kept_in.mkdir()
             self._steps.write_bytes(steps)

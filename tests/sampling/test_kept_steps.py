@@ -17,11 +17,12 @@ from text2video_zero.device.offload import Placement
 from text2video_zero.events import Notice
 from text2video_zero.generate import generate, sample
 from text2video_zero.generators import result_of
+from text2video_zero.media.files import STEPS_FILE
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import Size, TextToVideoRequest
 from text2video_zero.requests.video import FEW_STEP_SAMPLERS, SAMPLERS
 from text2video_zero.sampling import kept_steps
-from text2video_zero.sampling.kept_steps import FILE, KeptSteps
+from text2video_zero.sampling.kept_steps import KeptSteps
 
 SHORT = TextToVideoRequest(
     prompt="a red panda in the snow",
@@ -54,7 +55,7 @@ def stages(request, pipeline, evaluations, folder):
     """Run to the end; copies of what was kept after each step, with the evaluations that were made by then."""
     kept, seen = [], b""
     for number, _ in enumerate(sample(request, pipeline, kept=KeptSteps(folder / "run"))):
-        if (file := folder / "run" / FILE).exists() and file.read_bytes() != seen:
+        if (file := folder / "run" / STEPS_FILE).exists() and file.read_bytes() != seen:
             seen = file.read_bytes()
             kept.append((Path(shutil.copytree(folder / "run", folder / str(number))), len(evaluations)))
     return kept
@@ -171,7 +172,7 @@ def of_another_kind(path):
 def test_a_damaged_file_is_told_of_and_the_video_is_the_same(pipeline, damage, tmp_path):
     with torch.inference_mode():
         gone_on(SHORT, pipeline, tmp_path)
-    damage(tmp_path / FILE)
+    damage(tmp_path / STEPS_FILE)
     assert KeptSteps(tmp_path).told == "The steps that an earlier run has left are damaged: the video is begun again."
     assert torch.equal(gone_on(SHORT, pipeline, tmp_path), sampled(SHORT, pipeline))
     assert "Going on" in KeptSteps(tmp_path).told

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from contextlib import closing
 from pathlib import Path
@@ -35,6 +36,7 @@ from tests.served import free_port
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, Notice, Preview, Progress
 from text2video_zero.job import Job
+from text2video_zero.media.files import STEPS_FILE
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import TextToVideoRequest
 from text2video_zero.sampling import kept_steps
@@ -318,6 +320,32 @@ class TestActors:
         *_, alone = LocalRunner(lambda: manager).run(job(request))
         apart = np.asarray(events[-1].video.frames).astype(int) - np.asarray(alone.video.frames)
         assert np.abs(apart).max() <= 1
+
+    def test_a_job_that_ends_with_the_program_is_gone_on_with_in_the_next(self, pool, queue, job, tmp_path):
+        pids(pool)  # both are free
+        with closing(pool.run(job(LONG))) as other:
+            next(event for event in other if steps(event))
+            entry = queue.submit(job(dataclasses.replace(LONG, frames=16)))  # which two would share
+            until_kept = time.monotonic() + 120
+            while not (entry.folder.steps / STEPS_FILE).exists():
+                assert time.monotonic() < until_kept
+                time.sleep(0.1)
+        queue.close()
+        queue._release(entry)  # what the end of a program does
+        pids(pool)
+        after = JobQueue(pool, JobStore(tmp_path / "jobs"))
+        after.open()
+        [again] = after.of("")
+        after.go_on(again)
+
+        async def stopped():
+            async for standing, _ in after.watched(again):
+                if "Going on after the last step that an earlier run has kept." in standing.notes:
+                    after.stop(again)
+
+        asyncio.run(stopped())
+        after.close()
+        assert isinstance(again.standing.state, Stopped)
 
     def test_what_brings_down_workers_is_given_up(self, pool, job, monkeypatch):
         monkeypatch.setattr(ray_pool, "MOST_TRIES", 1)

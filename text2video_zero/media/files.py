@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
 SLUG_LENGTH = 40
+STEPS_FILE = "steps.safetensors"  # in the folder where a run keeps its steps
 UNFINISHED = re.compile(r"\.[0-9a-f]{16}\.\w+")  # what `renamed_when_whole` names a file that is being written
 
 

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from text2video_zero.media.files import renamed_when_whole
+from text2video_zero.media.files import STEPS_FILE, renamed_when_whole
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-FILE = "steps.safetensors"
 SECONDS_BETWEEN = 2.0
 """Steps are written at most this often: a step that takes longer is written each time, a run that is shorter never."""
 
@@ -98,8 +97,8 @@ class KeptSteps:
         self._part = -1
         self._observer: Observer | None = None
         self._written = time.monotonic()
-        if folder is not None and (folder / FILE).exists():
-            self._read(folder / FILE)
+        if folder is not None and (folder / STEPS_FILE).exists():
+            self._read(folder / STEPS_FILE)
 
     @contextmanager
     def with_memory_of(self, observer: Observer) -> Generator[None]:
@@ -161,7 +160,7 @@ class KeptSteps:
         record = json.dumps({_MADE_BY: self._made_by, _PARTS: parts})
         try:
             folder.mkdir(exist_ok=True)
-            with renamed_when_whole(folder / FILE) as temporary:
+            with renamed_when_whole(folder / STEPS_FILE) as temporary:
                 temporary.write_bytes(save(tensors, {"record": record}))
         except OSError as error:
             LOG.warning("Steps cannot be kept in %s (%s): a run that is cut off begins again.", folder, error)
