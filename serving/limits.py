@@ -273,7 +273,8 @@ def without_folders(sentence: str, known: Sequence[Path] = ()) -> str:
     known: folders that may have blanks in their names, at which a path seems to end otherwise.
     """
     for folder in (*known, Path(tempfile.gettempdir()), Path.home(), Path.cwd()):
-        sentence = sentence.replace(f"{folder}/", "/")
+        if folder != Path("/"):  # as of a container's user: there is nothing to leave out, and addresses have a //
+            sentence = sentence.replace(f"{folder}/", "/")
     return FOLDERS.sub("", sentence)
 
 

@@ -285,6 +285,13 @@ def test_sentences_name_no_folder(sentence, told):
     assert without_folders(sentence) == told
 
 
+def test_addresses_stay_whole_where_home_or_the_present_folder_is_the_root(monkeypatch):
+    monkeypatch.setenv("HOME", "/")
+    monkeypatch.chdir("/")
+    sentence = "The Hub at https://example.com does not answer."
+    assert without_folders(sentence) == sentence
+
+
 def test_strangers_learn_no_folder_and_the_owner_does(queue_with, tmp_path, manager):
     own = JobQueue(LocalRunner(lambda: manager), JobStore(tmp_path / "own"))
     sentences = []
