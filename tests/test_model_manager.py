@@ -444,6 +444,13 @@ def test_a_cpu_that_computes_in_bfloat16_is_told(tmp_path, cpu_has_bfloat16, dty
     assert line == f"Device: CPU (cpu), {str(dtype).removeprefix('torch.')}{offer}"
 
 
+def test_the_self_check_counts_gigabytes_as_the_memory_plan_does(tmp_path, monkeypatch):
+    monkeypatch.setattr("text2video_zero.device.self_check.memory_of", lambda _: (6_100_000_000, 8 * 10**9))
+    hub = Hub("http://127.0.0.1:9", tmp_path / "cache")
+    line = self_check(torch.device("cpu"), torch.float32, 3 * 10**9, hub)[1]
+    assert line == "Memory: 6.1 of 8.0 GB free, up to 3.0 GB for models"
+
+
 def test_the_self_check_misses_each_part_of_a_model(tmp_path, monkeypatch):
     style = DREAMBOOTH_STYLES["toyland-sunset"]
     tuned = replace(style.checkpoint, unet=str(tmp_path / "unet"))

@@ -17,7 +17,7 @@ from text2video_zero.attention.processors import is_self_attention, layer_of
 from text2video_zero.device.devices import computes_in_bfloat16
 from text2video_zero.device.memory import has_own_memory, memory_of, weight_bytes
 from text2video_zero.device.offload import GROUP_OFFLOAD, MODEL_OFFLOAD, NO_OFFLOAD, Placement
-from text2video_zero.events import Event, Notice
+from text2video_zero.events import GB, Event, Notice
 from text2video_zero.models.catalogue import name_of
 from text2video_zero.requests.video import FIRST, FIRST_AND_KEYS, FIRST_AND_PREVIOUS
 
@@ -38,7 +38,6 @@ DECODER_MAPS = 6  # 6.0 at each; an encoder stays below, at 5.0
 REFERENCES = {FIRST: 1, FIRST_AND_PREVIOUS: 2, FIRST_AND_KEYS: 3}  # frames whose keys and values are kept at once
 USABLE_SHARE = 0.85  # of the free memory; the rest is for workspaces of convolutions and pieces too small to be used
 LAYER_SHARE = 0.05  # of the weights on the device at once, when they come layer by layer
-GIGABYTE = 10**9
 SHORT_NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 OFFLOAD_NOTES = {
     NO_OFFLOAD: "",
@@ -213,6 +212,6 @@ def sentence(
     frames = f"{plan.chunk_size} frames at a time" if plan.chunk_size > 1 else "1 frame at a time"
     tiles = ", decoded in tiles" if plan.tiled else ""
     return (
-        f"{name_of(pipeline.checkpoint)} {dtype} on {pipeline.device.type.upper()}, {free / GIGABYTE:.1f} of "
-        f"{total / GIGABYTE:.1f} GB free: {frames}{OFFLOAD_NOTES[plan.offload]}{tiles}"
+        f"{name_of(pipeline.checkpoint)} {dtype} on {pipeline.device.type.upper()}, {free / GB:.1f} of "
+        f"{total / GB:.1f} GB free: {frames}{OFFLOAD_NOTES[plan.offload]}{tiles}"
     )

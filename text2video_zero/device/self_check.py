@@ -11,6 +11,7 @@ import torch
 
 from text2video_zero.device.devices import computes_in_bfloat16, device_name
 from text2video_zero.device.memory import memory_of
+from text2video_zero.events import GB
 from text2video_zero.models.additions.textual_inversion import local_inversions
 from text2video_zero.models.catalogue import (
     CONTROLNETS,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from text2video_zero.models.checkpoints import Checkpoint
     from text2video_zero.models.hub import Hub
 
-GIB = 2**30
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "gradio")
 
 
@@ -41,7 +41,7 @@ def self_check(
     dtype: of the networks that sample.  budget: bytes that weights may fill on the device.
     cpu_has_bfloat16: see `computes_in_bfloat16`.
     """
-    free, total = (amount / GIB for amount in memory_of(device))
+    free, total = (amount / GB for amount in memory_of(device))
     models = (*KNOWN_MODELS.values(), *DREAMBOOTH_STYLES.values())
     offered = device.type == "cpu" and dtype == torch.float32
     can = offered and computes_in_bfloat16(device, cpu_does=cpu_has_bfloat16)
@@ -49,7 +49,7 @@ def self_check(
     versions = (f"{package} {version(package)}" for package in PACKAGES)
     return [
         f"Device: {device_name(device)} ({device}), {str(dtype).removeprefix('torch.')}{offer}",
-        f"Memory: {free:.1f} of {total:.1f} GB free, up to {budget / GIB:.1f} GB for models",
+        f"Memory: {free:.1f} of {total:.1f} GB free, up to {budget / GB:.1f} GB for models",
         f"Versions: Python {platform.python_version()}, {', '.join(versions)}",
         *(f"Model {known.name}: {_model(known.checkpoint, hub)}" for known in models),
         *(f"Model {name}: here, in {MODELS_FOLDER.name}/" for name in local_models()),
