@@ -24,7 +24,7 @@ from text2video_zero.models.selection import checkpoint_for, edited_instead, fin
 from text2video_zero.models.speeds import SPEED_FIELDS, speed_adapters, speed_values, speeds_of
 from text2video_zero.prompts.loras import prompts_of, tagged_adapters
 from text2video_zero.requests import REQUESTS, ControlledRequest, FewStepRequest, InstructPix2PixRequest
-from text2video_zero.requests.idle import idle_settings, unreached_keys
+from text2video_zero.requests.idle import copied_story, idle_settings, unreached_keys
 from text2video_zero.requests.presets import PRESETS, find_preset, preset_fields
 from text2video_zero.requests.video import FULL_QUALITY
 from text2video_zero.sampling.share import WHOLE, Share
@@ -198,7 +198,7 @@ def changed_job(job: Job, **changes: Any) -> Job:
 
 def _remarks(request: VideoRequest, model: str) -> str:
     """What of the choices does nothing, or is another than it seems, in sentences; blank for none."""
-    remarks = [unreached_keys(request), idle_settings(request, _chosen(request, model))]
+    remarks = [unreached_keys(request), copied_story(request), idle_settings(request, _chosen(request, model))]
     if isinstance(request, InstructPix2PixRequest):
         remarks.append(edited_instead(model))
     return " ".join(filter(None, remarks))

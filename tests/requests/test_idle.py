@@ -16,7 +16,7 @@ from text2video_zero.job import build_job
 from text2video_zero.models.catalogue import TOYLAND
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import DreamBoothRequest, InstructPix2PixRequest, TextToVideoRequest
-from text2video_zero.requests.idle import IDLE, idle_settings, unreached_keys
+from text2video_zero.requests.idle import IDLE, copied_story, idle_settings, unreached_keys
 
 CHANGED = {
     "pan_x": 0.125,
@@ -156,6 +156,14 @@ def test_key_frames_behind_the_last_frame_are_named():
     assert not unreached_keys(DreamBoothRequest(prompt="a fox", clip="a.mp4"))
     job = build_job("text-to-video", {"prompt": "a fox", "camera_keys": "8: zoom 2"}, model=TOYLAND.name)
     assert "does not come to frame 8" in job.remarks
+
+
+def test_a_story_that_frames_are_too_finished_to_tell_is_said_to_be():
+    story = {"prompt": "a fox in the snow", "frames": 12, "storyboard": "8: a fox on the beach"}
+    told = "Storyboard: with Motion on, all frames are copies of the first one down to T = 281,"
+    assert build_job("text-to-video", story, model=TOYLAND.name).remarks.startswith(told)
+    for more in ({"motion": False}, {"motion_from": 881, "motion_to": 941}, {"storyboard": ""}):
+        assert not copied_story(build_job("text-to-video", story | more, model=TOYLAND.name).request)
 
 
 def test_a_run_begins_with_it(manager, tiny_checkpoint):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _SPEEDS = ("pan_x", "pan_y", "zoom", "rotation", "reach")
 _PATH = (*_SPEEDS, "camera_keys", "camera_eased", "shake", "parallax")
 _SHOWN_WHOLE = 20  # letters of a text
+_LAYOUT = 700  # a timestep, from which on models draw details of what is there already
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,18 @@ def unreached_keys(request: VideoRequest) -> str:
                 f"{label}: the video has {request.frames} frames and does not come to frame {', '.join(behind)}."
             )
     return " ".join(sentences)
+
+
+def copied_story(request: VideoRequest) -> str:
+    """That copies of the first frame show little of other prompts, in a sentence; blank where they can."""
+    if not (isinstance(request, TextToVideoRequest) and request.motion and read_storyboard(request.storyboard)):
+        return ""
+    if request.motion_to > _LAYOUT:
+        return ""
+    return (
+        f"Storyboard: with Motion on, all frames are copies of the first one down to T = {request.motion_to}, which has "
+        "its place and subject by then: switch Motion off, and take An anchor for each shot where the place changes."
+    )
 
 
 def _told(value: Any) -> str:
