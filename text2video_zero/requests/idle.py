@@ -105,8 +105,8 @@ def copied_story(request: VideoRequest) -> str:
     if request.motion_to > _LAYOUT:
         return ""
     return (
-        f"Storyboard: with Motion on, all frames are copies of the first one down to T = {request.motion_to}, which has "
-        "its place and subject by then: switch Motion off, and take An anchor for each shot where the place changes."
+        f"Storyboard: with Motion on, all frames are copies of the first one down to T = {request.motion_to}, which "
+        "has its place and subject by then: switch Motion off, and take An anchor for each shot for another place."
     )
 
 
