@@ -136,7 +136,7 @@ def test_a_file_s_settings_are_told_as_they_are_written_and_what_they_say_of_the
         page.locator(f"{TASK}-run").click()
         tell(page, "Done in")
         page.get_by_role("button", name="How this video was made").click()
-        sync_api.expect(page.locator(f"{TASK}-notes")).to_contain_text("than those of the settings (0000000000)")
+        sync_api.expect(page.locator(f"{TASK}-notes")).to_contain_text("in the settings 0000000000)")
         assert page.errors == []
 
 
