@@ -68,7 +68,7 @@ def motion_steps(steps: int) -> tuple[int, int]:
 def main(frames: int, steps: int, output: str) -> None:
     """Load, sample, write."""
     without: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    pipeline = TextToVideoZeroPipeline.from_pretrained(TOYLAND, **without)
+    pipeline = TextToVideoZeroPipeline.from_pretrained(TOYLAND, dtype=torch.float32, **without)
     pipeline.set_progress_bar_config(disable=True)
     made = sampled_by_peer(pipeline, frames, steps, frames, output_type="np")
     imageio.mimsave(output, [(frame * 255).astype("uint8") for frame in made], fps=8)

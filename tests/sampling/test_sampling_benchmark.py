@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import imageio
 import pytest
 
+from benchmarks import peer
 from benchmarks.clips import measured, paper_request
 from benchmarks.peer import motion_steps, parts_of_clip
 from benchmarks.sampling import works_of
@@ -46,3 +48,8 @@ def test_every_round_runs_every_side_in_turn():
     times = measured(works, rounds=2)
     assert ran == ["1a", "1b", "2a", "2b"] * 2
     assert [[len(seconds) for seconds in sides] for sides in times.values()] == [[2, 2], [2, 2]]
+
+
+def test_their_process_writes_a_video(tmp_path):
+    peer.main(2, 4, str(tmp_path / "theirs.mp4"))
+    assert imageio.mimread(tmp_path / "theirs.mp4")[1].shape == (128, 128, 3)
