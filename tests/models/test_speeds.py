@@ -21,6 +21,7 @@ from text2video_zero.__main__ import build_parser, job_of, main
 from text2video_zero.errors import UserError
 from text2video_zero.job import build_job, defaults_of, preset_values
 from text2video_zero.models import speeds
+from text2video_zero.models.catalogue import KNOWN_MODELS
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
 from text2video_zero.models.hub import Hub
 from text2video_zero.models.selection import TASKS
@@ -55,6 +56,16 @@ def test_what_a_speed_sets_is_a_request_whose_motion_lies_on_its_own_timesteps(n
     assert plan.opening.timesteps[plan.at_to] == plan.joint.timesteps[plan.begin] == request.motion_to
     assert len(plan.joint.timesteps) - plan.begin == request.steps <= 8
     EdgeRequest(prompt="a fox", clip="a.mp4", speed=name, **{k: v for k, v in values.items() if "motion" not in k})
+
+
+@pytest.mark.parametrize(
+    ("name", "model"), [(name, model) for model in KNOWN_MODELS for name in speeds_of(KNOWN_MODELS[model].family)]
+)
+def test_with_a_speed_frames_are_moved_where_the_model_s_own_settings_have_it(name, model):
+    """As near as the timesteps of so few steps lie: who drafts a video is to see what it will be."""
+    own, few = (defaults_of("text-to-video", model, speed) for speed in (FULL_QUALITY, name))
+    assert few["motion_from"] == pytest.approx(own["motion_from"], abs=10)
+    assert few["motion_to"] == pytest.approx(own["motion_to"], abs=60)
 
 
 def test_speeds_are_for_families_that_have_a_lora():

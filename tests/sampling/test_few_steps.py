@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -21,7 +22,7 @@ from text2video_zero.sampling.denoising import denoise
 from text2video_zero.sampling.guidance import TextGuidance
 from text2video_zero.sampling.motion.plan import MotionPlan
 from text2video_zero.sampling.noise import frame_noise, shared_step_noise
-from text2video_zero.sampling.schedule import lcm_timesteps, lcm_timesteps_from, lcm_timesteps_of_motion
+from text2video_zero.sampling.schedule import LCM_STRIDE, lcm_timesteps, lcm_timesteps_from, lcm_timesteps_of_motion
 from text2video_zero.sampling.solvers import DDIM, ConsistencySolver, schedule_of
 
 STILL = {"frames": 1, "motion": False, "guidance_scale": 1.0}
@@ -46,7 +47,7 @@ def test_the_whole_grid_is_divided_as_diffusers_does(steps):
 
 
 def test_four_steps_after_the_motion():
-    assert lcm_timesteps_of_motion(879, 939, 1000) == (999, 939, 879)
+    assert lcm_timesteps_of_motion(879, 939, 4, 1000) == (999, 939, 879)
     assert lcm_timesteps_from(939, 4, 1000) == (939, 699, 459, 219)
 
 
@@ -61,13 +62,23 @@ def test_the_rest_of_the_grid_is_divided_evenly(steps, timestep):
     assert max(gaps) - min(gaps) <= 20
 
 
-@given(low=some.integers(1, 998), more=some.integers(1, 998))
-def test_motion_goes_from_the_top_to_t_and_to_t_prime(low, more):
-    timesteps = lcm_timesteps_of_motion(low, min(low + more, 999), 1000)
+@given(low=some.integers(1, 998), more=some.integers(1, 998), steps=some.integers(1, 8))
+def test_motion_goes_from_the_top_to_t_and_to_t_prime(low, more, steps):
+    timesteps = lcm_timesteps_of_motion(low, min(low + more, 999), steps, 1000)
     assert timesteps[0] == 999
-    assert len(timesteps) in {2, 3}
     assert on_the_grid(timesteps)
     assert all(a > b for a, b in pairwise(timesteps))
+    to, its_from = timesteps[-2:]
+    assert abs(to - max(min(low + more, 999), 39)) <= 10
+    assert abs(its_from - max(low, 19)) <= 10 or its_from == to - LCM_STRIDE
+    gaps = [a - b for a, b in pairwise(timesteps[:-1])]
+    assert max(gaps, default=0) <= math.ceil(50 / steps) * LCM_STRIDE
+    assert max(gaps, default=0) - min(gaps, default=0) <= LCM_STRIDE
+
+
+def test_a_first_frame_that_goes_far_alone_goes_in_the_strides_of_its_steps():
+    assert lcm_timesteps_of_motion(179, 279, 4, 1000) == (999, 759, 519, 279, 179)
+    assert lcm_timesteps_of_motion(179, 279, 1, 1000) == (999, 279, 179)
 
 
 def test_too_many_steps_are_told_in_one_sentence(pipeline):

@@ -63,11 +63,11 @@ SPEEDS: Mapping[str, Speed] = MappingProxyType(
                 | _WHOLE
             ),
         ),
-        # Toyland's own LCM-LoRA, with the T' and T that it was tried with, on LCM's grid of timesteps.
+        # Toyland's own LCM-LoRA. T' and T are the model's own, on LCM's grid of timesteps.
         "4 steps": Speed(
             MappingProxyType({"toyland": Adapter(str(TOYLAND_STUDENT))}),
             MappingProxyType(
-                {"sampler": "LCM", "steps": 4, "guidance_scale": 1.0, "motion_from": 679, "motion_to": 779} | _WHOLE
+                {"sampler": "LCM", "steps": 4, "guidance_scale": 1.0, "motion_from": 179, "motion_to": 279} | _WHOLE
             ),
         ),
     }

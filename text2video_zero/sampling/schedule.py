@@ -125,12 +125,17 @@ def lcm_timesteps_from(timestep: float, steps: int, trained: int) -> tuple[int, 
     return tuple(LCM_STRIDE * (points * (steps - step) // steps) - 1 for step in range(steps))
 
 
-def lcm_timesteps_of_motion(motion_from: float, motion_to: float, trained: int) -> tuple[int, ...]:
-    """Where the first frame goes alone: from the top of the grid to T and on to T', T first where T is the top."""
+def lcm_timesteps_of_motion(motion_from: float, motion_to: float, steps: int, trained: int) -> tuple[int, ...]:
+    """Where the first frame goes alone: from the top of the grid to T and on to T', T first where T is the top.
+
+    It comes to T evenly, by strides that are no longer than those of `steps` steps over the whole grid.
+    """
+    top = trained // LCM_STRIDE
     point_to = max(_point(motion_to, trained), 2)
     point_from = min(_point(motion_from, trained), point_to - 1)
-    points = sorted({trained // LCM_STRIDE, point_to, point_from}, reverse=True)
-    return tuple(LCM_STRIDE * point - 1 for point in points)
+    strides = math.ceil((top - point_to) * steps / top)
+    points = [top - (top - point_to) * stride // strides for stride in range(strides)]
+    return tuple(LCM_STRIDE * point - 1 for point in (*points, point_to, point_from))
 
 
 def _point(timestep: float, trained: int) -> int:

@@ -211,11 +211,11 @@ class LibraryScheduler:
 class MotionTimesteps:
     """For samplers of few steps, too coarse for T' and T: finer timesteps around the motion.
 
-    opening: (T', T, how many timesteps there are) -> those of the first frame alone, T and T' the last of them.
+    opening: (T', T, steps, how many timesteps there are) -> those of the first frame alone, T and T' the last of them.
     joint: (T, steps, how many timesteps there are) -> those of all frames.
     """
 
-    opening: Callable[[float, float, int], tuple[int, ...]]
+    opening: Callable[[float, float, int, int], tuple[int, ...]]
     joint: Callable[[float, int, int], tuple[int, ...]]
 
 

@@ -44,7 +44,7 @@ class MotionPlan:
             at_from, at_to = schedule.motion_steps(motion_from, motion_to)
             return cls(schedule, at_to, at_from, schedule, at_to)
         trained = scheduler.config.num_train_timesteps
-        opening = schedule_at(motion.opening(motion_from, motion_to, trained), sampler, scheduler)
+        opening = schedule_at(motion.opening(motion_from, motion_to, steps, trained), sampler, scheduler)
         at_to, at_from = range(len(opening.timesteps))[-2:]
         joint = schedule_at(motion.joint(opening.timesteps[at_to], steps, trained), sampler, scheduler)
         return cls(opening, at_to, at_from, joint, 0)
