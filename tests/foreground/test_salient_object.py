@@ -104,6 +104,13 @@ class TestMasks:
         plain = sampled(dataclasses.replace(REQUEST, smooth_background=False), pipeline)
         assert not torch.equal(smoothed[1], plain[1])
 
+    @pytest.mark.usefixtures("at_hand")
+    def test_behind_each_shot_it_is_the_background_of_its_own_first_frame(self, pipeline):
+        story = dataclasses.replace(REQUEST, frames=4, storyboard="2: a blue robot", shot_anchors=True)
+        shots = [dataclasses.replace(REQUEST, prompt=prompt) for prompt in (REQUEST.prompt, "a blue robot")]
+        alone = torch.cat([sampled(shot, pipeline) for shot in shots])
+        assert torch.allclose(sampled(story, pipeline), alone, atol=1e-4)
+
 
 class TestWeights:
     def test_are_downloaded_once(self, served, folder):

@@ -35,6 +35,7 @@ CHANGED = {
     "motion_to": 990,
     "start_strength": 0.9,
     "shot_anchors": True,
+    "loop": True,
     "reference_frames": "first + previous",
     "smoothing_strength": 1.0,
     "foreground_detector": "salient object",
@@ -51,6 +52,7 @@ WHILE = {
     "resampling": {"resampling": "smooth"},
     "start_picture": {},
     "storyboard": {},
+    "shot_anchors": {"storyboard": "1: a blue robot", "shot_anchors": True},
     "cross_frame_attention": {"cross_frame_attention": False},
     "smooth_background": {},
     "guidance_scale": {"guidance_scale": 1.0},
@@ -153,16 +155,22 @@ def test_key_frames_behind_the_last_frame_are_named():
         "Storyboard: the video has 12 frames and does not come to frame 24."
     )
     assert not unreached_keys(text_to_video(**keys, frames=25))
+    shots = unreached_keys(text_to_video(**keys, frames=12, shot_anchors=True))
+    assert shots.startswith(
+        "Camera key frames: the camera begins anew in each shot, the longest of which has 8 frames and does not come "
+        "to frame 8, 12, 20. "
+    )
     assert not unreached_keys(DreamBoothRequest(prompt="a fox", clip="a.mp4"))
     job = build_job("text-to-video", {"prompt": "a fox", "camera_keys": "8: zoom 2"}, model=TOYLAND.name)
     assert "does not come to frame 8" in job.remarks
 
 
 def test_a_story_that_frames_are_too_finished_to_tell_is_said_to_be():
-    story = {"prompt": "a fox in the snow", "frames": 12, "storyboard": "8: a fox on the beach"}
+    story = {"prompt": "a fox in the snow", "frames": 12, "storyboard": "8: a fox on the beach", "shot_anchors": False}
     told = "Storyboard: with Motion on, all frames are copies of the first one down to T = 281,"
     assert build_job("text-to-video", story, model=TOYLAND.name).remarks.startswith(told)
-    for more in ({"motion": False}, {"motion_from": 881, "motion_to": 941}, {"storyboard": ""}):
+    told_off = ({"motion": False}, {"motion_from": 881, "motion_to": 941}, {"storyboard": ""}, {"shot_anchors": True})
+    for more in told_off:
         assert not copied_story(build_job("text-to-video", story | more, model=TOYLAND.name).request)
 
 

@@ -250,11 +250,36 @@ def test_a_storyboard_changes_what_comes_later_and_not_the_first_frame(pipeline)
     assert 1e-3 < differences[1] < differences[2]
 
 
-def test_a_shot_with_an_anchor_of_its_own_is_another(pipeline):
-    board = {"frames": 5, "storyboard": "2: a blue robot"}
-    one, each = (sampled(order(**board, shot_anchors=anchors), pipeline) for anchors in (False, True))
-    assert torch.allclose(one[:2], each[:2], atol=1e-4)  # which went together, and each alone
-    assert (one[2:] - each[2:]).abs().amax() > 1e-2
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"restart": True, "motion_smoothness": 2.0, "resampling": "white"},
+        {"motion": False, "motion_smoothness": 2.0},
+        {"sampler": "LCM", "guidance_scale": 1.0},
+        {"reference_frames": "first + previous"},
+        {"cross_frame_attention": False},
+        {"camera_keys": "1: right 0.2 zoom 1.3", "shake": 0.05},
+        {"cache_interval": 2, "guidance_end": 0.5},
+    ],
+    ids=str,
+)
+def test_a_shot_is_the_clip_that_its_prompt_makes_alone(pipeline, changes):
+    board = {"storyboard": "2: a blue robot; 5: the moon; 40: is never reached", "shot_anchors": True}
+    story = sampled(order(frames=6, **board, **changes), pipeline)
+    prompts = {order().prompt: 2, "a blue robot": 3, "the moon": 1}
+    shots = [sampled(order(prompt=prompt, frames=count, **changes), pipeline) for prompt, count in prompts.items()]
+    assert torch.allclose(story, torch.cat(shots), atol=1e-4)
+    assert (shots[0][0] - shots[1][0]).abs().amax() > 1e-2
+
+
+def test_without_anchors_of_their_own_all_frames_depart_from_the_first(pipeline):
+    board = {"frames": 5, "storyboard": "2: a blue robot", "motion_from": 181, "motion_to": 281}
+    one, each, none = (
+        sampled(order(**{**board, **changes}), pipeline) for changes in ({}, {"shot_anchors": True}, {"storyboard": ""})
+    )
+    change, cut = ((clip[2] - none[2]).abs().mean() for clip in (one, each))
+    assert 0 < 2 * change < cut
 
 
 def test_switches_of_the_ablation_change_the_clip(pipeline):

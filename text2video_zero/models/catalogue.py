@@ -57,7 +57,8 @@ TOYLAND = KnownModel(
     harmless=True,  # foxes and pandas are all that it has ever seen
     # It decides where things are later than Stable Diffusion does: earlier movement would be undone. Its ground is
     # level, so the camera goes sideways, by cells on which its two finer grids fall together, and by no more than two
-    # of them within eight frames. Steps and guidance are those that its judge measured; deep features that are reused
+    # of them within eight frames. Copies of its first frame are too finished to turn into what a storyboard says later.
+    # Steps and guidance are those that its judge measured; deep features that are reused
     # take nothing from its pictures, and the last steps without guidance make its videos steadier (docs/EVALUATION.md).
     defaults=MappingProxyType(
         {
@@ -70,6 +71,7 @@ TOYLAND = KnownModel(
             "restart": True,
             "cell_step": 2,
             "motion_smoothness": 4.0,
+            "shot_anchors": True,
             "pan_x": 0.025,
             "pan_y": 0.0,
         }

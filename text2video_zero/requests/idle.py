@@ -39,7 +39,8 @@ IDLE: tuple[Idle, ...] = (
     Idle(("cell_step",), "resampling", lambda r: r.resampling != STEADY),
     Idle(("start_strength",), "start_picture", lambda r: not r.start_picture),
     Idle(("shot_anchors",), "storyboard", lambda r: not r.storyboard),
-    Idle(("shot_anchors", "reference_frames"), "cross_frame_attention", lambda r: not r.cross_frame_attention),
+    Idle(("reference_frames",), "cross_frame_attention", lambda r: not r.cross_frame_attention),
+    Idle(("loop",), "shot_anchors", lambda r: len(r.shots) > 1),
     Idle(
         ("smoothing_strength", "foreground_detector", "foreground_words"),
         "smooth_background",
@@ -85,16 +86,16 @@ def unreached_keys(request: VideoRequest) -> str:
     """Which key frames come after the last frame of the video, in sentences; blank for none."""
     if not isinstance(request, TextToVideoRequest):
         return ""
-    keys = {
-        "Camera key frames": [key.frame for key in read_camera_keys(request.camera_keys)],
-        "Storyboard": [frame for frame, _ in read_storyboard(request.storyboard)],
-    }
+    longest = max(map(len, request.shots))
+    camera = "video has" if len(request.shots) == 1 else "camera begins anew in each shot, the longest of which has"
+    keys = (
+        ("Camera key frames", camera, longest, [key.frame for key in read_camera_keys(request.camera_keys)]),
+        ("Storyboard", "video has", request.frames, [frame for frame, _ in read_storyboard(request.storyboard)]),
+    )
     sentences = []
-    for label, frames in keys.items():
-        if behind := [str(frame) for frame in frames if frame >= request.frames]:
-            sentences.append(
-                f"{label}: the video has {request.frames} frames and does not come to frame {', '.join(behind)}."
-            )
+    for label, what, count, frames in keys:
+        if behind := [str(frame) for frame in frames if frame >= count]:
+            sentences.append(f"{label}: the {what} {count} frames and does not come to frame {', '.join(behind)}.")
     return " ".join(sentences)
 
 
@@ -102,11 +103,11 @@ def copied_story(request: VideoRequest) -> str:
     """That copies of the first frame show little of other prompts, in a sentence; blank where they can."""
     if not (isinstance(request, TextToVideoRequest) and request.motion and read_storyboard(request.storyboard)):
         return ""
-    if request.motion_to > _LAYOUT:
+    if request.motion_to > _LAYOUT or request.shot_anchors:
         return ""
     return (
         f"Storyboard: with Motion on, all frames are copies of the first one down to T = {request.motion_to}, which "
-        "has its place and subject by then: switch Motion off, and take An anchor for each shot for another place."
+        "has its place and subject by then: switch An anchor for each shot on, or Motion off."
     )
 
 

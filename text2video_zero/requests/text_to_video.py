@@ -6,6 +6,7 @@ Defaults are the paper's (arXiv 2303.13439, section 4.1), but for `resampling` a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise, starmap
 from typing import ClassVar
 
 from text2video_zero.errors import FieldError
@@ -42,7 +43,8 @@ class TextToVideoRequest(FewStepRequest, StartPictureRequest):
     shot_anchors: bool = flag(
         default=False,
         label="An anchor for each shot",
-        help="Frames look at the first frame of their part of the storyboard, not at the very first one.",
+        help="Each part of the storyboard is a shot of its own: the clip that its prompt would make of the same seed, "
+        "from its own first frame on and with the camera where it began. Off: one prompt turns into the other.",
         section=CONSISTENCY,
     )
     motion: bool = flag(
@@ -213,6 +215,13 @@ class TextToVideoRequest(FewStepRequest, StartPictureRequest):
         "Words of the prompt that name the foreground, for the detector by attention. Blank: what it names first.",
         section=CONSISTENCY,
     )
+
+    @property
+    def shots(self) -> tuple[range, ...]:
+        """The frames of each shot: those of a part of the storyboard where it has an anchor of its own, else all."""
+        story = read_storyboard(self.storyboard) if self.shot_anchors else []
+        cuts = [0, *(frame for frame, _ in story if frame < self.frames), self.frames]
+        return tuple(starmap(range, pairwise(cuts)))
 
     def __post_init__(self) -> None:
         super().__post_init__()

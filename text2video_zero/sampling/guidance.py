@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
 import torch
 
@@ -77,24 +77,35 @@ class TextGuidance:
         """What each of m frames is to show, (branches·m, tokens, channels), branch-major: the same."""
         return self.branches.in_batch(self.embeddings).repeat_interleave(len(frames), dim=0)
 
+    def of_shots(self, count: int) -> Self:  # noqa: ARG002 - one text for all
+        """The guidance of a clip that has the first frames of so many shots side by side."""
+        return self
+
 
 @dataclass(frozen=True)
 class StoryboardGuidance(TextGuidance):
-    """A UNet with texts that turn into one another from key frame to key frame.
+    """A UNet with texts that turn into one another from key frame to key frame, or each of which holds until the next.
 
     embeddings: those of key frame 0, the prompt.
     later: frames in rising order, from 1 on, with the embeddings of each.
+    cut: whether they hold.
     """
 
     later: Sequence[tuple[int, torch.Tensor]]
+    cut: bool = False
 
     def texts(self, frames: range) -> torch.Tensor:
-        """What each of m frames is to show, (branches·m, tokens, channels), branch-major: in between by degrees."""
+        """What each of m frames is to show, (branches·m, tokens, channels), branch-major."""
         keys = (0, *(frame for frame, _ in self.later))
         embeddings = torch.stack([self.embeddings, *(embeddings for _, embeddings in self.later)])
         places = [Between.of(frame, keys) for frame in frames]
-        shown = [torch.lerp(embeddings[p.before], embeddings[p.after], p.share) for p in places]
+        shown = [torch.lerp(embeddings[p.before], embeddings[p.after], 0 if self.cut else p.share) for p in places]
         return self.branches.in_batch(torch.stack(shown, dim=1)).flatten(0, 1)  # (b, m, t, c)
+
+    def of_shots(self, count: int) -> Self:
+        """The guidance of a clip that has the first frames of so many shots side by side."""
+        later = [(shot, embeddings) for shot, (_, embeddings) in enumerate(self.later[: count - 1], start=1)]
+        return replace(self, later=later)
 
 
 @dataclass(frozen=True)

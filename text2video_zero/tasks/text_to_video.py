@@ -99,7 +99,7 @@ def text_guidance(request: TextToVideoRequest, pipeline: Pipeline, plan: MotionP
     if not story:
         return TextGuidance(components.unet, first, scale, branches)
     later = [(frame, embeddings) for (frame, _), embeddings in zip(story, others, strict=True)]
-    return StoryboardGuidance(components.unet, first, scale, branches, later)
+    return StoryboardGuidance(components.unet, first, scale, branches, later, cut=request.shot_anchors)
 
 
 def motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:
@@ -118,7 +118,7 @@ def motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:
 
 
 def camera_poses(request: TextToVideoRequest) -> list[CameraPose]:
-    """The camera's pose at each frame; without motion it stands still.
+    """The camera's pose at each frame, against the first one of its shot; without motion it stands still.
 
     What the camera does hangs on the seed only where it shakes; the request's must be concrete then.
     """
@@ -130,11 +130,12 @@ def camera_poses(request: TextToVideoRequest) -> list[CameraPose]:
     else:
         path = CameraPath(request.pan_x, request.pan_y, request.zoom, request.rotation, request.reach, period)
     shaken = ShakenPath(path, request.shake, request.seed, period)
-    return [shaken.pose(frame) for frame in range(request.frames)]
+    return [shaken.pose(frame) for shot in request.shots for frame in range(len(shot))]
 
 
 def _period(request: TextToVideoRequest) -> int | None:
-    return request.frames if request.loop else None
+    """Of a loop, in frames; where there are cuts no frame leads into the first."""
+    return request.frames if request.loop and len(request.shots) == 1 else None
 
 
 def _foreground_detector(
@@ -167,7 +168,7 @@ class ClipRun:
     def __post_init__(self) -> None:
         request, plan = self.request, self.plan
         passes = 2 if request.smooth_background else 1
-        alone = 0 if self.picture is not None else plan.at_from
+        alone = 0 if self.picture is not None else plan.at_from * len(request.shots)
         evaluations = alone + passes * request.frames * (len(plan.joint.timesteps) - plan.begin)
         preview = self.pipeline.preview_decoder
         self.progress = ProgressReporter(preview, evaluations, request.frames, request.steps, self.share)
@@ -178,37 +179,53 @@ class ClipRun:
         With motion (paper, algorithm 1): frame 1 goes alone to T and on to T', is copied and moved there, and
         the copies go forward to T with noise of their own; with a restart frame 1 does so, too, whose errors the
         second way contracts (Xu et al. 2023, "Restart Sampling"). Without motion, each frame starts from its own noise.
-        A picture has no way to go: where the first frame would have come to, the picture is, with the first frame's
-        noise.
+        Each shot is what it would be as a clip by itself.
         """
         request, plan = self.request, self.plan
-        alpha_to, alpha_from = (plan.opening.alphas[step] for step in (plan.at_to, plan.at_from))
         shape = latent_shape(request.concrete_size, self.pipeline)
         path = NoisePath(request.seed, shape, request.motion_smoothness, _period(request))
         first = frame_noise(request.seed, 0, shape, self.pipeline.device)
         if not request.motion:
-            noise = torch.stack([path.leaving(first, frame) for frame in range(request.frames)])
-            return noise if self.picture is None else noised(self.picture, noise, alpha_to)
+            noise = torch.stack([path.leaving(first, frame) for shot in request.shots for frame in range(len(shot))])
+            return noise if self.picture is None else noised(self.picture, noise, plan.opening.alphas[plan.at_to])
+        anchors = yield from self._anchors(first)
+        scene, start = NoiseScene(request.seed, shape), list[torch.Tensor]()
+        for anchor, shot in zip(anchors, request.shots, strict=True):
+            views = enumerate(self.views[shot.start + 1 : shot.stop], start=1)
+            moved = [anchor.moved(frame, view.cells, path, scene, self.resampling) for frame, view in views]
+            start += [anchor.at_to, *moved]
+        return torch.stack(start)
+
+    def _anchors(self, first: torch.Tensor) -> Generator[Event, None, list[Anchor]]:
+        """The anchor of each shot, from the first frame's noise (c, h, w).
+
+        A picture has no way to go: where the first frame would have come to, the picture is, with that noise.
+        """
+        request, plan = self.request, self.plan
+        alpha_to, alpha_from = (plan.opening.alphas[step] for step in (plan.at_to, plan.at_from))
+        shots = len(request.shots)
         if self.picture is None:
-            at_to = yield from self.denoised(first[None], plan.opening, range(plan.at_to), "First frame")
-            at_from = yield from self.denoised(at_to, plan.opening, range(plan.at_to, plan.at_from), "First frame")
-            anchor = Anchor(at_to[0], at_from[0], self.clean[0], alpha_to, alpha_from)
+            at_to = yield from self._denoised_alone(first.expand(shots, *first.shape), range(plan.at_to))
+            at_from = yield from self._denoised_alone(at_to, range(plan.at_to, plan.at_from))
+            clean = self.clean
         else:
-            at_to, at_from = (noised(self.picture, first, alpha) for alpha in (alpha_to, alpha_from))
-            anchor = Anchor(at_to, at_from, self.picture, alpha_to, alpha_from)
+            at_to, at_from = (
+                noised(self.picture, first, alpha).expand(shots, *first.shape) for alpha in (alpha_to, alpha_from)
+            )
+            clean = self.picture.expand(shots, *first.shape)
+        anchors = [Anchor(*of_shot, alpha_to, alpha_from) for of_shot in zip(at_to, at_from, clean, strict=True)]
         if request.restart:
-            anchor = anchor.restarted(frame_noise(request.seed, RESTART, shape, self.pipeline.device))
-        scene = NoiseScene(request.seed, shape)
-        moved = [
-            anchor.moved(frame, view.cells, path, scene, self.resampling)
-            for frame, view in enumerate(self.views[1:], start=1)
-        ]
-        return torch.stack([anchor.at_to, *moved])
+            noise = frame_noise(request.seed, RESTART, first.shape, self.pipeline.device)
+            anchors = [anchor.restarted(noise) for anchor in anchors]
+        return anchors
 
     def smoothed(self, start: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Start latents (f, c, h, w) whose background is steady; masks: (f, h, w), 1 = foreground."""
-        poses = [view.cells for view in self.views]
-        return smoothed_latents(start, masks, poses, self.request.smoothing_strength, self.resampling)
+        poses, strength = [view.cells for view in self.views], self.request.smoothing_strength
+        shots = (slice(shot.start, shot.stop) for shot in self.request.shots)
+        return torch.cat(
+            [smoothed_latents(start[shot], masks[shot], poses[shot], strength, self.resampling) for shot in shots]
+        )
 
     @property
     def resampling(self) -> str:
@@ -227,13 +244,13 @@ class ClipRun:
         _, height, width = latent_shape(self.request.concrete_size, self.pipeline)
         return [SplitPose.of(pose, height, width, self.request.cell_step) for pose in poses]
 
-    def _step_noise(self, schedule: Schedule, frames: int) -> StepNoise:
+    def _step_noise(self, schedule: Schedule) -> StepNoise:
         """What a sampler of few steps adds to all frames; a steady camera's shift takes that noise along.
 
         Noise that stays on the screen would draw anew, at each step, what the scene has carried away from under it.
         """
         shared = shared_step_noise(self.request, self.pipeline, schedule)
-        poses = [view.cells for view in self.views[:frames]]
+        poses = [view.cells for view in self.views]
         if self.request.resampling != STEADY or all(pose == BEGINNING for pose in poses):
             return shared
 
@@ -253,11 +270,7 @@ class ClipRun:
         around_chunk: ChunkContext = nothing_around,
         share: Share = WHOLE,
     ) -> Generator[Event, None, torch.Tensor]:
-        """Latents (f, c, h, w) some steps of a schedule further on."""
-        step_noise = self._step_noise(schedule, len(latents))
-        anchors = [0]
-        if self.request.shot_anchors:
-            anchors += [frame for frame, _ in read_storyboard(self.request.storyboard)]
+        """Latents (f, c, h, w) of all frames some steps of a schedule further on."""
         loop = denoise(
             latents,
             schedule,
@@ -265,14 +278,31 @@ class ClipRun:
             self.guidance,
             self.memory,
             self.placement,
-            step_noise,
+            self._step_noise(schedule),
             around_chunk,
-            anchors,
+            [shot.start for shot in self.request.shots],
             self.kept,
             share,
             self.deep,
         )
         return (yield from self.progress.reported(mapped(loop, self._remembered), stage))
+
+    def _denoised_alone(self, latents: torch.Tensor, steps: range) -> Generator[Event, None, torch.Tensor]:
+        """Latents (s, c, h, w) of the first frame of each shot some steps of the opening further on."""
+        opening, shots = self.plan.opening, len(latents)
+        loop = denoise(
+            latents,
+            opening,
+            steps,
+            self.guidance.of_shots(shots),
+            self.memory,
+            self.placement,
+            shared_step_noise(self.request, self.pipeline, opening),
+            anchors=range(shots),
+            kept=self.kept,
+            deep=self.deep,
+        )
+        return (yield from self.progress.reported(mapped(loop, self._remembered), "First frame"))
 
     def _remembered(self, chunk: ChunkDone) -> ChunkDone:
         """The chunk as it is; its estimate of x_0, where it has one, stays."""
