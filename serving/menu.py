@@ -146,6 +146,10 @@ class ModelMenu:
         if self.offer is not None:
             self.offer.check(name, checkpoint)
 
+    def finds(self, name: str | None) -> bool:
+        """Whether a name stands for a model that may be chosen."""
+        return self._checkpoint(name) is not None
+
     def note(self, name: str | None) -> str:
         """One line about a model, blank where nothing is known."""
         model = self._known(name)
@@ -153,42 +157,39 @@ class ModelMenu:
 
     def speeds(self, name: str | None) -> tuple[str, ...]:
         """The speeds that a model has, full quality first; what is not on offer has no other."""
-        model = self._known(name)
-        if model:
-            return speeds_of(model.family)
-        own = self._own(name)
-        return speeds_of(family_of(find_checkpoint(own)) if own else "")
+        return speeds_of(self._family(name))
 
     def native_side(self, name: str | None) -> int:
         """The side of the square that models of the same family are trained at, in pixels."""
-        model = self._known(name)
-        own = self._own(name)
-        family = model.family if model else family_of(find_checkpoint(own)) if own else "sd1"
-        return FAMILY_SIDES[family]
+        return FAMILY_SIDES[self._family(name) or "sd1"]
 
     def vocabulary(self, name: str | None) -> Vocabulary | None:
         """The words that a model knows, where somebody wrote them down."""
-        if not (named := self._named(name)):
-            return None
-        checkpoint = checkpoint_for(self.task, named) if self.task == EDITING else find_checkpoint(named)
-        places = [place for place in (checkpoint.unet, checkpoint.source) if place]
+        checkpoint = self._checkpoint(name)
+        places = [place for place in (checkpoint.unet, checkpoint.source) if place] if checkpoint else []
         return next((found for place in places if (found := Vocabulary.read(Path(place)))), None)
 
     def token_count(self, name: str | None, prompt: str) -> TokenCount | None:
         """How long a prompt is for a model, None where its tokenizer is not on this machine."""
         from text2video_zero.prompts.counting import token_count, tokenizer_here
 
-        tokenizer = tokenizer_here(find_checkpoint(named)) if (named := self._named(name)) else None
+        checkpoint = self._checkpoint(name)
+        tokenizer = tokenizer_here(checkpoint) if checkpoint else None
         return None if tokenizer is None else token_count(prompt, tokenizer)
 
-    def _named(self, name: str | None) -> str:
-        """The name of a model that may be loaded; blank where there is none."""
-        model = self._known(name)
-        return model.name if model else self._own(name)
+    def _family(self, name: str | None) -> str:
+        """The family of a model, blank for what is none."""
+        model, checkpoint = self._known(name), self._checkpoint(name)
+        return model.family if model else family_of(checkpoint) if checkpoint else ""
 
-    def _own(self, name: str | None) -> str:
-        """The name of a model that may be the person's own; blank where there is none, or none may be named."""
-        return name.strip() if self.free and isinstance(name, str) else ""
+    def _checkpoint(self, name: str | None) -> Checkpoint | None:
+        """What a name stands for in the task; None for what is no model, and for what is not on offer."""
+        if not (name and name.strip() and (self.free or self._known(name))):
+            return None
+        try:
+            return checkpoint_for(self.task, name) if self.task == EDITING else find_checkpoint(name)
+        except UserError:
+            return None
 
     def _known(self, name: str | None) -> KnownModel | None:
         return next((model for model in self.models if name and model.name == name.strip()), None)

@@ -89,5 +89,5 @@ class Services:
             return None
         try:
             return self.menu.token_count(model, prompt)
-        except UserError:  # a model or a prompt that cannot be read: the run tells it
+        except UserError:  # a prompt that cannot be read: the run tells it
             return None

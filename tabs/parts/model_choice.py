@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from tabs.form import QUIETLY, Update, sizes
-from text2video_zero.errors import UserError
 from text2video_zero.job import defaults_of
 from text2video_zero.models.catalogue import MODELS_FOLDER
 from text2video_zero.models.speeds import FULL_QUALITY, SPEED_FIELDS
@@ -70,10 +69,9 @@ class ModelChoice:
         menu, model, speed = self.menu, self.model, fields.get("speed")
 
         def describe(name: str) -> Update:
-            try:
-                known, speeds, side = word_list(menu, name), menu.speeds(name), menu.native_side(name)
-            except UserError:
+            if not menu.finds(name):
                 return gr.skip()
+            known, speeds, side = word_list(menu, name), menu.speeds(name), menu.native_side(name)
             accordion, words = self.words
             choice = {speed: gr.update(visible=len(speeds) > 1)} if speed else {}
             return {
@@ -102,10 +100,9 @@ class ModelChoice:
             if preset is not None:  # the same preset, for the other model
                 values = {**defaults(by_model, model, FULL_QUALITY), **settings.values(preset, model or "")}
             else:
-                try:
-                    kept = chosen if chosen in menu.speeds(model) else FULL_QUALITY
-                except UserError:
+                if not menu.finds(model):
                     return gr.skip()
+                kept = chosen if chosen in menu.speeds(model) else FULL_QUALITY
                 names = list(dict.fromkeys(by_model + (by_speed if chosen != kept else [])))
                 values = defaults(names, model, kept) | ({"speed": kept} if speed else {})
             return controls.filled(values, model)
@@ -191,10 +188,7 @@ def info_of(menu: ModelMenu, model: str) -> str:
 
 def unknown_words_note(menu: ModelMenu, model: str | None, prompt: str | None) -> str:
     """One sentence that names the words the model has never seen, blank if there are none."""
-    try:
-        vocabulary = menu.vocabulary(model)
-    except UserError:
-        return ""
+    vocabulary = menu.vocabulary(model)
     unknown = vocabulary.unknown_words(read_prompt(prompt or "").text) if vocabulary else []
     if not unknown:
         return ""
