@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # by their multiply-accumulates (402 G at SD 1.5). Right to a factor of three until a job has been measured.
 CPU_SECONDS = {"toyland": 0.0125, "sd1": 5.0, "sd2": 12.0, "sdxl": 40.0}
 CPU_FIRST_SECONDS = 3.0  # what a first job takes beside: kernels are made ready, previews and files written
+TIMESTEPS = 1000  # that models are trained with
 ATTENTION_SHARE = 0.25  # of the work at the model's own size, which grows with the square of the area
 CONTROL_SHARE = 0.4  # of a UNet's work, that a ControlNet adds
 SHALLOW_SHARE = 0.2  # of a pass, where deep features are reused
@@ -111,20 +112,33 @@ def _fitted(work: np.ndarray, seconds: np.ndarray) -> tuple[float, float]:
 def evaluations(job: Job) -> float:
     """The work of a job, counted in passes of one frame of the model's own size through its UNet."""
     request = job.request
-    passes = _passes(request) * (SHALLOW_SHARE + (1 - SHALLOW_SHARE) / request.cache_interval)
-    return (request.frames * passes + DECODE_COST * request.frames) * _relative_cost(job)
+    passes = _steps(request) * _passes(request) * (SHALLOW_SHARE + (1 - SHALLOW_SHARE) / request.cache_interval)
+    return (passes + DECODE_COST * request.frames) * _relative_cost(job)
+
+
+def _steps(request: VideoRequest) -> float:
+    """Steps of all frames; up to T the first frame of a shot takes them for the whole of it."""
+    begin = 1.0  # the share of the timesteps that all frames go through
+    if isinstance(request, StartPictureRequest) and request.start_picture:
+        begin = request.start_strength
+    elif isinstance(request, TextToVideoRequest) and request.motion:
+        begin = request.motion_to / TIMESTEPS
+    together, alone = begin * request.steps, 0.0
+    if isinstance(request, TextToVideoRequest):
+        if request.sampler == "LCM":  # whose steps all come after T
+            together = float(request.steps)
+        if not request.start_picture:
+            alone = (1 - begin) * request.steps * len(request.shots)
+        if request.smooth_background:
+            together *= 2
+    return alone + together * request.frames
 
 
 def _passes(request: VideoRequest) -> float:
-    """Passes of each frame through the UNet."""
-    steps = float(request.steps)
+    """Passes of one frame through the UNet in one step."""
     if isinstance(request, InstructPix2PixRequest):  # with words and picture; with the picture alone; with neither
-        return (1 + 2 * request.guidance_end) * steps
-    if isinstance(request, StartPictureRequest) and request.start_picture:
-        steps *= request.start_strength
-    passes = (1 + request.guidance_end if request.guidance_scale > 1 else 1) * steps
-    if isinstance(request, TextToVideoRequest) and request.smooth_background:
-        return 2 * passes
+        return 1 + 2 * request.guidance_end
+    passes = 1 + request.guidance_end if request.guidance_scale > 1 else 1.0
     return passes * (1 + CONTROL_SHARE) if isinstance(request, ControlledRequest) else passes
 
 

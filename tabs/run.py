@@ -55,6 +55,11 @@ PLANNED = (
     "guidance_scale",
     "cache_interval",
     "guidance_end",
+    "sampler",
+    "motion",
+    "motion_to",
+    "storyboard",
+    "shot_anchors",
     "smooth_background",
 )
 """What decides how long a video is and how long it takes; the rest of the form is not asked at each key."""

@@ -72,11 +72,16 @@ def test_parts_are_the_clip_for_every_option(pipeline, changes):
     assert torch.allclose(torch.cat(parts), whole, atol=1e-4)
 
 
-def test_a_part_samples_its_own_frames_and_the_anchor(pipeline):
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [({}, [[3], [1, 3], [1, 3]]), ({"cross_frame_attention": False}, [[3], [3], [3]])],
+    ids=str,
+)
+def test_a_part_samples_its_own_frames_and_the_anchor_that_they_attend_to(pipeline, changes, parts):
     batches = []
     handle = pipeline.components.unet.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
-    request = dataclasses.replace(REQUEST, frames=9, motion=False, guidance_scale=1.0, chunk_size=9)
-    for number, expected in enumerate([[3], [1, 3], [1, 3]]):
+    request = dataclasses.replace(REQUEST, frames=9, motion=False, guidance_scale=1.0, chunk_size=9, **changes)
+    for number, expected in enumerate(parts):
         batches.clear()
         latents_of(request, pipeline, None, Share(number, 3))
         assert batches == expected * request.steps

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.estimates import CPU_FIRST_SECONDS, Pace, evaluations
+from serving.estimates import CPU_FIRST_SECONDS, DECODE_COST, Pace, evaluations
 from text2video_zero.job import Job
 from text2video_zero.models.catalogue import KNOWN_MODELS
 from text2video_zero.requests import EdgeRequest, InstructPix2PixRequest, TextToVideoRequest
@@ -44,6 +44,23 @@ def test_reused_deep_features_take_less_time_the_rarer_whole_passes_are():
     assert times[0] / 8 < times[-1] < times[0] / 2
 
 
+def test_only_the_first_frame_of_a_shot_goes_through_the_steps_before_t():
+    """As the run itself counts them, but for how timesteps fall."""
+    late = {"motion_from": 200, "motion_to": 300, "guidance_scale": 1.0}
+    one, two, still = (
+        evaluations(job(**late, **more)) - DECODE_COST * 8
+        for more in ({}, {"storyboard": "4: a cat", "shot_anchors": True}, {"motion": False})
+    )
+    assert one == pytest.approx(35 + 8 * 15)
+    assert two == pytest.approx(2 * 35 + 8 * 15)
+    assert still == pytest.approx(8 * 50)
+
+
+def test_all_of_few_steps_come_after_t():
+    few = {"sampler": "LCM", "steps": 4, "guidance_scale": 1.0, "start_picture": "a.png", "start_strength": 0.8}
+    assert evaluations(job(**few)) == pytest.approx(8 * 4 + DECODE_COST * 8)
+
+
 def test_a_clip_s_control_and_an_instruction_cost_more_than_words_alone():
     shaped, edited = (
         evaluations(job(request=kind(prompt="a fox", clip="a.mp4", frames=8, steps=50)))
@@ -70,7 +87,7 @@ def test_what_was_measured_goes_before_a_guess_and_the_latest_counts_most():
     pace = Pace()
     pace.learn(job(), 100.0)
     assert pace.estimate(job(), "cuda") == pytest.approx(100.0)
-    assert pace.estimate(job(frames=16), "cuda") == pytest.approx(200.0)
+    assert pace.estimate(job(frames=16), "cuda") == pytest.approx(200.0, rel=0.01)
     pace.learn(job(), 50.0)
     assert 50.0 < pace.estimate(job(), "cpu") < 100.0
     assert pace.estimate(job("sdxl"), "cuda") is None
