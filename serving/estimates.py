@@ -123,15 +123,11 @@ def _steps(request: VideoRequest) -> float:
         begin = request.start_strength
     elif isinstance(request, TextToVideoRequest) and request.motion:
         begin = request.motion_to / TIMESTEPS
-    together, alone = begin * request.steps, 0.0
-    if isinstance(request, TextToVideoRequest):
-        if request.sampler == "LCM":  # whose steps all come after T
-            together = float(request.steps)
-        if not request.start_picture:
-            alone = (1 - begin) * request.steps * len(request.shots)
-        if request.smooth_background:
-            together *= 2
-    return alone + together * request.frames
+    together = begin * request.steps * request.frames
+    if not isinstance(request, TextToVideoRequest):
+        return together
+    alone = 0.0 if request.start_picture else (1 - begin) * request.steps * len(request.shots)
+    return alone + (2 * together if request.smooth_background else together)
 
 
 def _passes(request: VideoRequest) -> float:

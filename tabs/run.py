@@ -55,7 +55,6 @@ PLANNED = (
     "guidance_scale",
     "cache_interval",
     "guidance_end",
-    "sampler",
     "motion",
     "motion_to",
     "storyboard",

@@ -54,7 +54,7 @@ def test_what_a_speed_sets_is_a_request_whose_motion_lies_on_its_own_timesteps(n
     plan = MotionPlan.of(request.sampler, request.steps, scheduler, request.motion_from, request.motion_to)
     assert plan.opening.timesteps[plan.at_from] == request.motion_from
     assert plan.opening.timesteps[plan.at_to] == plan.joint.timesteps[plan.begin] == request.motion_to
-    assert len(plan.joint.timesteps) - plan.begin == request.steps <= 8
+    assert len(plan.joint.timesteps) - plan.begin <= request.steps <= 8
     EdgeRequest(prompt="a fox", clip="a.mp4", speed=name, **{k: v for k, v in values.items() if "motion" not in k})
 
 

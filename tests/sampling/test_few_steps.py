@@ -51,10 +51,10 @@ def test_four_steps_after_the_motion():
     assert lcm_timesteps_from(939, 4, 1000) == (939, 699, 459, 219)
 
 
-@given(steps=some.integers(2, 8), timestep=some.floats(159, 999))
-def test_the_rest_of_the_grid_is_divided_evenly(steps, timestep):
+@given(steps=some.integers(1, 50), timestep=some.floats(9, 999))
+def test_the_rest_of_the_grid_is_divided_evenly_and_as_the_whole_would_be(steps, timestep):
     timesteps = lcm_timesteps_from(timestep, steps, 1000)
-    assert len(timesteps) == steps
+    assert len(timesteps) == math.ceil(steps * (timesteps[0] + 1) / 1000)
     assert on_the_grid(timesteps)
     assert abs(timesteps[0] - timestep) <= 10
     gaps = [a - b for a, b in pairwise((*timesteps, -1))]
@@ -84,10 +84,8 @@ def test_a_first_frame_that_goes_far_alone_goes_in_the_strides_of_its_steps():
 def test_too_many_steps_are_told_in_one_sentence(pipeline):
     with pytest.raises(UserError, match="Steps is 51, but the sampler LCM has 50 at most"):
         sampled(order(**STILL, sampler="LCM", steps=51), pipeline)
-    with pytest.raises(
-        UserError, match=r"Steps is 48, but the sampler LCM has 47 from timestep 939 on.*or raise Redraw"
-    ):
-        sampled(order(sampler="LCM", steps=48, motion_from=879, motion_to=939), pipeline)
+    with pytest.raises(UserError, match="Steps is 51, but the sampler LCM has 50 at most"):
+        sampled(order(sampler="LCM", steps=51, motion_from=179, motion_to=279), pipeline)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +144,12 @@ def test_trailing_ddim_equals_diffusers(scheduler, steps):
 
 
 class TestMotionPlan:
-    def test_all_of_lcms_steps_come_after_the_motion(self, scheduler):
+    def test_few_steps_are_divided_by_the_motion(self, scheduler):
+        plan = MotionPlan.of("LCM", 4, scheduler, 179, 279)
+        assert (plan.opening.timesteps, plan.at_to, plan.at_from) == ((999, 759, 519, 279, 179), 3, 4)
+        assert (plan.joint.timesteps, plan.begin) == ((279, 139), 0)
+
+    def test_all_of_lcms_steps_come_after_a_motion_near_the_top(self, scheduler):
         plan = MotionPlan.of("LCM", 4, scheduler, 879, 939)
         assert (plan.opening.timesteps, plan.at_to, plan.at_from) == ((999, 939, 879), 1, 2)
         assert (plan.joint.timesteps, plan.begin) == ((939, 699, 459, 219), 0)

@@ -56,11 +56,6 @@ def test_only_the_first_frame_of_a_shot_goes_through_the_steps_before_t():
     assert still == pytest.approx(8 * 50)
 
 
-def test_all_of_few_steps_come_after_t():
-    few = {"sampler": "LCM", "steps": 4, "guidance_scale": 1.0, "start_picture": "a.png", "start_strength": 0.8}
-    assert evaluations(job(**few)) == pytest.approx(8 * 4 + DECODE_COST * 8)
-
-
 def test_a_clip_s_control_and_an_instruction_cost_more_than_words_alone():
     shaped, edited = (
         evaluations(job(request=kind(prompt="a fox", clip="a.mp4", frames=8, steps=50)))

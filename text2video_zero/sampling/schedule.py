@@ -105,30 +105,26 @@ def lcm_timesteps(steps: int, trained: int) -> tuple[int, ...]:
     Raises UserError where the grid has fewer points.
     """
     points = trained // LCM_STRIDE
-    if steps > points:
-        raise FieldError(f"Steps is {steps}, but the sampler LCM has {points} at most: give fewer, 4 to 8 are usual.")
+    _check_steps(steps, points)
     return tuple(LCM_STRIDE * (points - points * step // steps) - 1 for step in range(steps))
 
 
 def lcm_timesteps_from(timestep: float, steps: int, trained: int) -> tuple[int, ...]:
-    """From the point of the grid nearest to a timestep to the end, evenly as far as the grid allows.
+    """From the point of the grid nearest to a timestep to the end, by strides as of so many steps over the whole grid.
 
-    Rounded down, so that 4 steps from 939 keep the stride of 4 steps from 999: 939, 699, 459, 219. Raises
-    UserError where fewer points are left.
+    Evenly as far as the grid allows, and rounded down, so that 4 steps go on from 939 as they do from 999: 939, 699,
+    459, 219. Raises UserError where the whole grid has fewer points.
     """
-    points = _point(timestep, trained)
-    if steps > points:
-        raise FieldError(
-            f"Steps is {steps}, but the sampler LCM has {points} from timestep {timestep:g} on, where all frames "
-            "begin: give fewer, or raise Redraw, or without a start picture Motion up to timestep."
-        )
-    return tuple(LCM_STRIDE * (points * (steps - step) // steps) - 1 for step in range(steps))
+    points, top = _point(timestep, trained), trained // LCM_STRIDE
+    _check_steps(steps, top)
+    strides = math.ceil(points * steps / top)
+    return tuple(LCM_STRIDE * (points * (strides - stride) // strides) - 1 for stride in range(strides))
 
 
 def lcm_timesteps_of_motion(motion_from: float, motion_to: float, steps: int, trained: int) -> tuple[int, ...]:
     """Where the first frame goes alone: from the top of the grid to T and on to T', T first where T is the top.
 
-    It comes to T evenly, by strides that are no longer than those of `steps` steps over the whole grid.
+    It comes to T by strides as of `steps` steps over the whole grid.
     """
     top = trained // LCM_STRIDE
     point_to = max(_point(motion_to, trained), 2)
@@ -136,6 +132,11 @@ def lcm_timesteps_of_motion(motion_from: float, motion_to: float, steps: int, tr
     strides = math.ceil((top - point_to) * steps / top)
     points = [top - (top - point_to) * stride // strides for stride in range(strides)]
     return tuple(LCM_STRIDE * point - 1 for point in (*points, point_to, point_from))
+
+
+def _check_steps(steps: int, points: int) -> None:
+    if steps > points:
+        raise FieldError(f"Steps is {steps}, but the sampler LCM has {points} at most: give fewer, 4 to 8 are usual.")
 
 
 def _point(timestep: float, trained: int) -> int:

@@ -35,8 +35,8 @@ class MotionPlan:
     def of(cls, sampler: str, steps: int, scheduler: TrainedNoise, motion_from: float, motion_to: float) -> MotionPlan:
         """The plan with T' and T at the nearest steps.
 
-        Where a sampler's few steps are too coarse for that, T' and T lie on timesteps of their own, and all `steps`
-        steps come after T.
+        Where a sampler's few steps are too coarse for that, T' and T lie on timesteps of their own, and what is left
+        before and after them is divided as `steps` steps would divide the whole.
         """
         motion = SAMPLERS[sampler].motion
         if motion is None:
