@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from serving.limits import Limits
 from serving.menu import ModelMenu, Offer, lacking
 from serving.options import is_shared, known_hosts, read_options, trusted_proxies, wants_check
 from serving.queue import JobQueue
@@ -25,6 +24,7 @@ from serving.runners.local import LocalRunner
 from serving.runners.ray_pool import RayRunner
 from serving.runners.spaces import VisitorsQueue, ZeroGPURunner, is_zero_gpu
 from serving.store import JobStore
+from serving.visitors.limits import Limits
 from text2video_zero.errors import UserError
 from text2video_zero.job import build_job
 from text2video_zero.media.files import folder_of_this_program
@@ -249,10 +249,10 @@ def launch_options(
     from starlette.middleware import Middleware
     from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-    from serving.guard import Guard
-    from serving.head import Head
-    from serving.limits import Door
-    from serving.uploads import Uploads
+    from serving.visitors.door import Door
+    from serving.visitors.guard import Guard
+    from serving.visitors.head import Head
+    from serving.visitors.uploads import Uploads
     from tabs.about import PICTURES
     from tabs.look.theme import LOGIN, PAGE, STYLE, build_theme
     from tabs.tasks import CLIPS

@@ -14,7 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving.limits import Limits
+from serving.visitors.limits import Limits
 from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:

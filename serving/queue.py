@@ -11,22 +11,24 @@ import time
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from serving.completion import complete
 from serving.estimates import Clock, Pace
 from serving.jobs import Done, Failed, Interrupted, Queued, Running, Standing, Stopped, Stopping, explained
-from serving.limits import Asked, Listeners, without_folders
 from serving.line import Entry, WaitingLine
-from serving.presence import Presence
 from serving.store import FORMS
+from serving.visitors.folders import without_folders
+from serving.visitors.limits import Asked
+from serving.visitors.listeners import Listeners
+from serving.visitors.presence import Presence
 from text2video_zero.errors import UserError
-from text2video_zero.events import ClipFrames, ControlMaps, Finished, Notice, Progress
+from text2video_zero.events import Notice, Progress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 
-    from serving.jobs import Guide, Runner, State, Stored
-    from serving.limits import Limits
-    from serving.store import JobFolder, JobStore
-    from text2video_zero.events import Event
+    from serving.jobs import Runner, State
+    from serving.store import JobStore
+    from serving.visitors.limits import Limits
     from text2video_zero.job import Job
 
 LOG = logging.getLogger(__name__)
@@ -43,31 +45,6 @@ PROGRESS_SECONDS = 0.5
 A page that gets more news than it can draw falls behind without end: it still shows steps of a job that was stopped
 long ago, over the video of the next one.
 """
-
-
-def complete(
-    job: Job, runner: Runner, folder: JobFolder, forms: tuple[str, ...] = tuple(FORMS), limits: Limits | None = None
-) -> Generator[Event | Guide | Stored]:
-    """Run a job and keep what it makes, and its steps until then: one that was cut off goes on where it was.
-
-    The runner is free for the next job before the video's files are written.
-    """
-    folder.check_room()
-    if limits:
-        yield from limits.checking_clip(job)
-    video = None
-    with closing(runner.run(dataclasses.replace(job, kept_in=folder.steps))) as events:
-        for event in events:
-            match event:
-                case Finished():
-                    video = event.video
-                case ControlMaps() | ClipFrames():
-                    yield folder.save_guide(event)
-                case _:
-                    yield event
-    if video is not None:
-        yield Progress("Saving", 0, 1)
-        yield from folder.save(video, forms)
 
 
 class JobQueue:

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from serving.limits import network_of
 from serving.store import FORMS
+from serving.visitors.addresses import network_of
 from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from model_manager import ModelManager
 from serving.estimates import Pace
-from serving.limits import Limits
 from serving.menu import ModelMenu
 from serving.queue import JobQueue
 from serving.runners.local import LocalRunner
 from serving.store import JobStore
+from serving.visitors.limits import Limits
 from text2video_zero.events import Progress
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from serving.limits import Limits
 from serving.options import PREFIX, build_parser, read_options, trusted_proxies
+from serving.visitors.limits import Limits
 from text2video_zero.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent

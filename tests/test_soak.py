@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from model_manager import ModelManager
-from serving.queue import complete
+from serving.completion import complete
 from serving.runners.local import LocalRunner
 from serving.store import JobStore
 from text2video_zero.errors import UserError

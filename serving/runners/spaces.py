@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from model_manager import ModelManager
-    from serving.limits import Limits
     from serving.line import Entry
     from serving.store import JobStore
+    from serving.visitors.limits import Limits
     from text2video_zero.events import Event
     from text2video_zero.job import Job
     from text2video_zero.models.checkpoints import Checkpoint

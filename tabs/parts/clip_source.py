@@ -24,7 +24,7 @@ from text2video_zero.requests import ClipRequest, Size
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from serving.limits import Limits
+    from serving.visitors.limits import Limits
     from tabs.form import Field
     from text2video_zero.media.clips import Clip, ClipInfo
     from text2video_zero.requests import FieldSpec

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving.limits import Limits
+from serving.visitors.limits import Limits
 from tests.served import served
 
 VALUES = (

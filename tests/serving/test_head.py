@@ -7,7 +7,7 @@ import pytest
 from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.testclient import TestClient
 
-from serving.head import Head
+from serving.visitors.head import Head
 from tests.served import served
 
 GRADIO_S = b'<head>\n<meta\n property="og:title"\n content="Gradio"\n/><meta name="twitter:card" content="x">'

@@ -11,9 +11,10 @@ import pytest
 
 import app
 from model_manager import ModelManager
+from serving.completion import complete
 from serving.jobs import Guide, Stored
 from serving.menu import ModelMenu, Offer
-from serving.queue import JobQueue, complete
+from serving.queue import JobQueue
 from serving.runners.local import LocalRunner
 from serving.store import FORMS, LAST_FRAME, JobStore
 from tests.example_files import write_clip

@@ -14,12 +14,15 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from serving import limits as limits_module
 from serving.jobs import Failed, Stopped
-from serving.limits import Door, Limits, Listeners, network_of, without_folders
 from serving.queue import JobQueue
 from serving.runners.local import LocalRunner
 from serving.store import JobStore
+from serving.visitors.addresses import network_of
+from serving.visitors.door import Door
+from serving.visitors.folders import without_folders
+from serving.visitors.limits import Limits
+from serving.visitors.listeners import GRACE_SECONDS, Listeners
 from tabs.parts.clip_source import LOOKS_AT_ONCE, showing_used_part
 from tests.example_files import write_clip
 from tests.media.clip_files import counting, written
@@ -257,11 +260,11 @@ def test_who_listens_is_told_from_who_does_not(monkeypatch):
     listeners = Listeners()
     now = time.monotonic()
     assert listeners.hears("ann", since=now)  # she has just asked
-    assert not listeners.hears("ann", since=now - limits_module.GRACE_SECONDS)
+    assert not listeners.hears("ann", since=now - GRACE_SECONDS)
     with listeners.listening("ann"), listeners.listening("ann"):
         assert listeners.hears("ann", since=0)
     assert listeners.hears("ann", since=0)  # a connection that breaks is opened again
-    monkeypatch.setattr(limits_module, "GRACE_SECONDS", 0)
+    monkeypatch.setattr("serving.visitors.listeners.GRACE_SECONDS", 0)
     assert not listeners.hears("ann", since=0)
     with listeners.listening("bob"):
         pass
@@ -372,7 +375,7 @@ class TestOnAServer:
     def test_seventeen_posts_of_one_visitor_keep_nobody_from_stop_previews_and_video(
         self, address, entries, long_job, tmp_path, monkeypatch
     ):
-        monkeypatch.setattr(limits_module, "GRACE_SECONDS", 2)
+        monkeypatch.setattr("serving.visitors.listeners.GRACE_SECONDS", 2)
         assert {self.post(address, long_job, f"nobody {number}").status_code for number in range(17)} == {200}
         assert sum(not entry.standing.is_over for entry in entries()) <= 3
         hers = Client(address, verbose=False, download_files=str(tmp_path / "hers"), headers=came_from("203.0.113.9"))
@@ -407,7 +410,7 @@ class TestOnAServer:
         assert hers.status_code == 200
 
     def test_a_connection_that_breaks_ends_the_job(self, address, entries, queues, long_job, monkeypatch):
-        monkeypatch.setattr(limits_module, "GRACE_SECONDS", 1)
+        monkeypatch.setattr("serving.visitors.listeners.GRACE_SECONDS", 1)
         assert self.post(address, long_job, "left").status_code == 200
         with httpx.stream("GET", f"{address}gradio_api/queue/data?session_hash=left", timeout=60) as news:
             next(news.iter_lines())
@@ -487,7 +490,7 @@ class TestWrongPasswords:
 
         monkeypatch.setattr(Door, "FIRST_PAUSE", 1234.5)
         monkeypatch.setattr(Door, "LONGEST_PAUSE", 5000.0)
-        monkeypatch.setattr(limits_module.asyncio, "sleep", noted)
+        monkeypatch.setattr("serving.visitors.door.asyncio.sleep", noted)
         guesser = "198.51.100.8"
         for _ in range(Door.FREE):
             assert self.login(address, "wrong", guesser).status_code == 400

@@ -10,8 +10,8 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 import app
-from serving.guard import Guard
 from serving.options import build_parser, is_shared, known_hosts, read_options
+from serving.visitors.guard import Guard
 from text2video_zero.errors import UserError
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from math import inf
 
-from serving import presence as presence_module
-from serving.presence import Presence
+from serving.visitors import presence as presence_module
+from serving.visitors.presence import Presence
 
 
 def test_an_owner_is_here_while_any_of_her_pages_is_open():

@@ -20,10 +20,10 @@ import pytest
 from model_manager import ModelManager
 from serving import queue as queue_module
 from serving.jobs import Done, Failed, Interrupted, Queued, Running, Stopped, Stopping
-from serving.limits import Limits
 from serving.queue import PROGRESS_SECONDS, JobQueue
 from serving.runners.local import LocalRunner
 from serving.store import STATE, JobFolder, JobStore
+from serving.visitors.limits import Limits
 from tests.fake_hub import PIECE, FakeHub
 from tests.media.clip_files import CASES, hung_decoder
 from text2video_zero.errors import UserError

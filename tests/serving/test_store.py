@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 import app
+from serving.completion import complete
 from serving.jobs import Done, Failed, Guide, Interrupted, Running, Stopped
-from serving.queue import complete
 from serving.runners.local import LocalRunner
 from serving.store import FORMS, REQUEST, STATE, JobStore
 from tests.example_files import write_clip

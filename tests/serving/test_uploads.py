@@ -15,8 +15,8 @@ from gradio_client import Client
 from PIL import Image
 
 import app
-from serving import uploads
-from serving.limits import Limits
+from serving.visitors import uploads
+from serving.visitors.limits import Limits
 from tabs.services import Services
 from tabs.tasks import CLIPS
 from tests.served import served

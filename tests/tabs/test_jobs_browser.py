@@ -10,7 +10,7 @@ from PIL import Image
 
 from serving.estimates import Pace
 from serving.jobs import Queued, Running, Stopped
-from serving.limits import Limits
+from serving.visitors.limits import Limits
 from tests.browsing import NEEDS_CHROMIUM, keep, opened, playing, sync_api
 from tests.served import UnhurriedRunner, served
 

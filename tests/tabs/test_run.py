@@ -14,11 +14,11 @@ import pytest
 import app
 from serving.estimates import Pace, evaluations
 from serving.jobs import Done, Failed, Standing, Stored
-from serving.limits import Limits
 from serving.menu import ModelMenu
 from serving.queue import JobQueue
 from serving.runners.local import LocalRunner
 from serving.store import FORMS, JobStore
+from serving.visitors.limits import Limits
 from tabs.after import CHANGES, AfterRun
 from tabs.parts.model_choice import unknown_words_note
 from tabs.run import PLANNED, at_the_field

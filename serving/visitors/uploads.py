@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gradio.routes import App
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from serving.presence import Presence
+    from serving.visitors.presence import Presence
 
 LOG = logging.getLogger(__name__)
 
