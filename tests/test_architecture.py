@@ -151,6 +151,14 @@ def test_nothing_imports_the_app():
         assert "app" not in packages(name, typing=True), name
 
 
+def test_no_test_module_is_imported():
+    """What several of them share lies beside them: to import one would collect its tests' fixtures, too."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        modules = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert not {name for name in modules if name.rsplit(".", 1)[-1].startswith("test_")}, path
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_a_function_fits_on_a_screen_and_a_file_on_a_few(name):
     functions = [node for node in ast.walk(TREES[name]) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]

@@ -8,18 +8,17 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from safetensors.torch import load_file
-from transformers import CLIPTextModel
 
 from model_manager import ModelManager, _Reader
 from tests.fake_hub import FakeHub
+from tests.lending import loads, take
 from tests.tiny_models import write_lora
 from tests.tiny_single_files import write_single_file
 from text2video_zero.device.memory import Holding, to_send_away, weight_bytes
@@ -28,37 +27,6 @@ from text2video_zero.errors import UserError
 from text2video_zero.models.catalogue import DREAMBOOTH_STYLES
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
 from text2video_zero.models.hub import Hub
-
-
-class LoadCount:
-    """Counts what is read from disk, by class; the reading itself is the real one."""
-
-    def __init__(self, *classes):
-        self.counts = {cls.__name__: 0 for cls in classes}
-        self._patches = [
-            mock.patch.object(cls, "from_pretrained", self._counted(cls.__name__, cls.from_pretrained))
-            for cls in classes
-        ]
-
-    def _counted(self, name, read):
-        def counted(*arguments, **options):
-            self.counts[name] += 1
-            return read(*arguments, **options)
-
-        return counted
-
-    def __enter__(self):
-        for patch in self._patches:
-            patch.start()
-        return self.counts
-
-    def __exit__(self, *_):
-        for patch in self._patches:
-            patch.stop()
-
-
-def loads():
-    return LoadCount(UNet2DConditionModel, AutoencoderKL, CLIPTextModel, ControlNetModel)
 
 
 @pytest.fixture
@@ -198,12 +166,6 @@ class TestDetectors:
     def test_an_unknown_detector_is_refused(self, own_manager):
         with pytest.raises(UserError, match="'sonar' is not known: choose one of depth"):
             own_manager.lend_detector("sonar").__enter__()
-
-
-def take(manager, checkpoint):
-    """Lend and give back at once."""
-    with manager.lend(checkpoint) as pipeline:
-        return pipeline
 
 
 class TestEviction:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from model_manager import ModelManager
-from tests.test_model_manager import take
+from tests.lending import take
 from text2video_zero.errors import UserError
 from text2video_zero.events import Finished, Notice
 from text2video_zero.generate import run_job, settings

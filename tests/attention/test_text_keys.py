@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.runs import sampled
-from tests.sampling.test_denoising import order
+from tests.runs import order, sampled
 from tests.tiny_models import tiny_unet
 from text2video_zero.attention import patches
 from text2video_zero.attention.branches import Branches

@@ -8,8 +8,7 @@ from diffusers import UNet2DConditionModel
 from hypothesis import given
 from hypothesis import strategies as some
 
-from tests.runs import sampled
-from tests.sampling.test_denoising import order
+from tests.runs import order, sampled
 from tests.tiny_models import tiny_unet
 from text2video_zero.attention.branches import Branches
 from text2video_zero.attention.cross_frame import CrossFrameProcessor, cross_frame_attention

@@ -2,20 +2,10 @@
 
 import pytest
 
+from tests.device.cgroups import group
 from text2video_zero.device.container import container_memory
 
 GIB = 2**30
-
-
-def group(folder, limit, used, cache=0, *, version=2):
-    limit_name, use_name, cache_name = {
-        2: ("memory.max", "memory.current", "inactive_file"),
-        1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    }[version]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / limit_name).write_text(f"{limit}\n")
-    (folder / use_name).write_text(f"{used}\n")
-    (folder / "memory.stat").write_text(f"anon {used}\nfile {cache}\n{cache_name} {cache}\n")
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ import torch
 
 import model_manager
 from model_manager import ModelManager
-from tests.runs import sampled
-from tests.sampling.test_denoising import order
+from tests.runs import order, sampled
 from text2video_zero.__main__ import main
 from text2video_zero.device import devices
 from text2video_zero.device.devices import chosen_device, chosen_type, computes_in_bfloat16, memory_format

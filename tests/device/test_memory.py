@@ -12,7 +12,7 @@ import pytest
 import torch
 from diffusers.hooks.group_offloading import _is_group_offload_enabled
 
-from tests.device.test_container import group
+from tests.device.cgroups import group
 from tests.runs import sampled
 from text2video_zero.device.container import container_memory
 from text2video_zero.device.memory import KEPT_SHARE, memory_of, shortage_in_one_sentence, weight_budget

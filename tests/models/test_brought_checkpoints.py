@@ -14,8 +14,9 @@ from transformers import CLIPTextModel
 
 from model_manager import ModelManager
 from tests.fake_hub import FakeHub
+from tests.lending import loads, same_weights, take
+from tests.pickles import Evil
 from tests.runs import sampled
-from tests.test_model_manager import loads, take
 from tests.tiny_models import (
     write_controlnet,
     write_lora,
@@ -60,11 +61,6 @@ def hub(fake_hub, tmp_path):
 def wide(tmp_path_factory):
     """A whole model of Stable Diffusion 2.x's kind that predicts velocities."""
     return write_wide_model(tmp_path_factory.mktemp("wide") / "tiny-sd2", write_tokenizer(tmp_path_factory.mktemp("w")))
-
-
-def same_weights(ours, theirs):
-    mine, others = ours.state_dict(), theirs.state_dict()
-    return mine.keys() == others.keys() and all(torch.equal(mine[name], others[name]) for name in mine)
 
 
 # A list of ten lists of ten lists …, each ten times the same one, is a kilobyte of YAML.
@@ -283,11 +279,6 @@ class TestHub:
 
     def test_the_four_styles_of_the_paper_are_offered(self):
         assert {f"{style}-style" for style in ("anime", "avatar", "gta5", "arcane")} <= set(DREAMBOOTH_STYLES)
-
-
-class Evil:
-    def __reduce__(self):
-        return exec, ("raise AssertionError('code of a pickle was run')",)
 
 
 def pickled(model, folder):

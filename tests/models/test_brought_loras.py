@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model_manager import ModelManager
+from tests.lending import loads, take
 from tests.runs import sampled
-from tests.test_model_manager import loads, take
 from tests.tiny_models import LORA_LAYER, write_lora, write_lycoris
 from text2video_zero.device import copies
 from text2video_zero.errors import UserError

@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 
 from model_manager import ModelManager
 from tests.fake_hub import FakeHub
-from tests.models.test_brought_checkpoints import Evil, same_weights
-from tests.test_model_manager import take
+from tests.lending import same_weights, take
+from tests.pickles import Evil
 from tests.tiny_models import LORA_LAYER
 from tests.tiny_single_files import write_single_file
 from text2video_zero.errors import UserError

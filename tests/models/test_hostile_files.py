@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from model_manager import ModelManager
-from tests.test_model_manager import take
+from tests.lending import take
 from tests.tiny_models import write_lora
 from text2video_zero.errors import UserError
 from text2video_zero.models.adapters import local_loras, read_adapter

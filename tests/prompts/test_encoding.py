@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.lending import take
 from tests.runs import sampled
-from tests.test_model_manager import take
 from tests.tiny_models import write_lora
 from text2video_zero import job
 from text2video_zero.errors import UserError

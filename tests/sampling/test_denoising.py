@@ -10,34 +10,13 @@ import torch
 from diffusers import DDIMScheduler
 from diffusers.pipelines.deprecated.text_to_video_synthesis import pipeline_text_to_video_zero as reference
 
-from tests.runs import sampled
+from tests.runs import PROMPT, EvaluationCount, order, sampled
 from text2video_zero.events import Finished, Preview, Progress
 from text2video_zero.generate import generate
 from text2video_zero.requests import Size, TextToVideoRequest
 from text2video_zero.requests.video import SAMPLERS
 from text2video_zero.sampling.noise import frame_noise
 from text2video_zero.sampling.solvers import DDIM, schedule_of
-
-PROMPT = "a red panda dancing in the snow"
-
-
-def order(**changes):
-    defaults = {"prompt": PROMPT, "frames": 4, "steps": 5, "seed": 7, "size": Size(64, 64)}
-    return TextToVideoRequest(**(defaults | changes))
-
-
-class EvaluationCount:
-    """Counts the frames that go through the UNet, guidance branches not counted."""
-
-    def __init__(self, unet, branches):
-        self.frames = 0
-        self.batches = []
-        self.branches = branches
-        self.handle = unet.register_forward_pre_hook(self.count)
-
-    def count(self, _module, inputs):
-        self.batches.append(len(inputs[0]) // self.branches)
-        self.frames += self.batches[-1]
 
 
 def diffusers_latents(pipeline, request, *, exact_alphas):

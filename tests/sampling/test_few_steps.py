@@ -12,8 +12,7 @@ from diffusers.schedulers import scheduling_lcm
 from hypothesis import given
 from hypothesis import strategies as some
 
-from tests.runs import sampled
-from tests.sampling.test_denoising import EvaluationCount, order
+from tests.runs import EvaluationCount, order, sampled
 from text2video_zero.attention.branches import Branches
 from text2video_zero.device.offload import Placement
 from text2video_zero.errors import UserError

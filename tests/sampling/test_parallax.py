@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.sampling.test_denoising import order
+from tests.runs import order
 from text2video_zero.errors import UserError
 from text2video_zero.generate import generate
 from text2video_zero.models.catalogue import TOYLAND

@@ -14,7 +14,7 @@ from benchmarks.peer import sampled_by_peer
 from benchmarks.sampling import main
 from benchmarks.shapes import SHAPES, TOKENS, write_model
 from model_manager import ModelManager
-from tests.sampling.test_denoising import EvaluationCount
+from tests.runs import EvaluationCount
 from text2video_zero.attention.processors import is_self_attention, layer_of
 from text2video_zero.models.checkpoints import Checkpoint
 

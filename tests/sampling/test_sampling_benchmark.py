@@ -9,7 +9,7 @@ from benchmarks import peer
 from benchmarks.clips import measured, paper_request
 from benchmarks.peer import motion_steps, parts_of_clip
 from benchmarks.sampling import works_of
-from tests.sampling.test_denoising import EvaluationCount
+from tests.runs import EvaluationCount
 from text2video_zero.tasks.text_to_video import motion_plan
 
 

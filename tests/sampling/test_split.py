@@ -11,8 +11,7 @@ from diffusers import StableDiffusionPipeline
 from hypothesis import given
 from hypothesis import strategies as some
 
-from tests.runs import sampled
-from tests.sampling.test_denoising import order
+from tests.runs import order, sampled
 from text2video_zero.events import Finished
 from text2video_zero.generate import generate, sample
 from text2video_zero.generators import result_of
