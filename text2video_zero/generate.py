@@ -184,12 +184,15 @@ def _decoded(sampled: Sampled, pipeline: Pipeline, seen: SeenFrame) -> Iterator[
     others = [network for network in pipeline.networks if network is not vae]
     if vae.device.type != pipeline.device.type:
         bring([vae], pipeline.device, others)
-    frames = decoded_frames(vae, sampled.latents, others)
+    before = [] if sampled.first is None else [sampled.first]
+    frames = decoded_frames(vae, torch.stack([*before, *sampled.latents]), others)
     with tiled_where_short(vae, sampled.request.concrete_size, pipeline):
         passed = frames if pipeline.safety_checker is None else pipeline.safety_checker.passed(frames)
         views = sampled.views or [SplitPose(BEGINNING)] * len(sampled.latents)
-        for frame, view in zip(passed, views, strict=True):
-            yield seen(frame, view)
+        first = next(passed) if before else None
+        for row, (frame, view) in enumerate(zip(passed, views, strict=True)):
+            first = frame if first is None or row in sampled.cuts else first
+            yield seen(frame, view, first)
 
 
 def settings(request: VideoRequest, pipeline: Pipeline, picture: str = "") -> dict[str, Any]:

@@ -72,27 +72,25 @@ def test_parts_are_the_clip_for_every_option(pipeline, changes):
     assert torch.allclose(torch.cat(parts), whole, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("changes", "parts"),
-    [({}, [[3], [1, 3], [1, 3]]), ({"cross_frame_attention": False}, [[3], [3], [3]])],
-    ids=str,
-)
-def test_a_part_samples_its_own_frames_and_the_anchor_that_they_attend_to(pipeline, changes, parts):
+def test_a_part_samples_its_own_frames_and_the_anchor(pipeline):
     batches = []
     handle = pipeline.components.unet.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
-    request = dataclasses.replace(REQUEST, frames=9, motion=False, guidance_scale=1.0, chunk_size=9, **changes)
-    for number, expected in enumerate(parts):
+    request = dataclasses.replace(REQUEST, frames=9, motion=False, guidance_scale=1.0, chunk_size=9)
+    for number, expected in enumerate([[3], [1, 3], [1, 3]]):
         batches.clear()
         latents_of(request, pipeline, None, Share(number, 3))
         assert batches == expected * request.steps
     handle.remove()
 
 
-def test_videos_of_the_parts_make_the_video_with_its_frames_in_between_and_settings(pipeline):
-    request = dataclasses.replace(REQUEST, frames=6, play_fps=16, fps=8)
+@pytest.mark.parametrize("changes", [{}, {"storyboard": "2: a blue robot", "shot_anchors": True}], ids=str)
+def test_videos_of_the_parts_make_the_video_with_its_frames_in_between_and_settings(pipeline, changes):
+    pan = {"pan_x": 0.3 / 8, "pan_y": 0.0, "cell_step": 2}  # edges of which the first frame of a shot has more
+    request = dataclasses.replace(REQUEST, frames=6, play_fps=16, fps=8, **pan, **changes)
     *_, whole = generate(request, pipeline)
     events = [list(generate(request, pipeline, share=Share(number, 2))) for number in range(2)]
-    assert all(len(event.frames) in {1, 3} for part in events for event in part if isinstance(event, Preview))
+    firsts = len(request.shots)
+    assert all(len(event.frames) in {firsts, 3} for part in events for event in part if isinstance(event, Preview))
     videos = [part[-1].video for part in events]
     assert [len(video.frames) for video in videos] == [3, 3]
     *steps, finished = joined(request, videos)

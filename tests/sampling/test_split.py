@@ -19,7 +19,7 @@ from text2video_zero.models.catalogue import TOYLAND_FOLDER
 from text2video_zero.requests.camera import CameraPose
 from text2video_zero.sampling.decoding import decoded_frames
 from text2video_zero.sampling.motion.camera import sample_positions
-from text2video_zero.sampling.motion.split import SplitPose, seen_from
+from text2video_zero.sampling.motion.split import SplitPose, completed, seen_from
 from text2video_zero.sampling.motion.warp import warp
 from toyland.judges.evaluate import prompt_scenes
 from toyland.world.captions import plain_caption
@@ -80,6 +80,27 @@ def test_without_a_shift_a_picture_is_itself_and_by_half_a_pixel_it_is_between_i
     assert np.all(half[:, 4:-4] == ramp[:, 4:-4] + 2)
 
 
+@pytest.mark.parametrize("way", [1, -1])
+def test_what_latents_lack_on_the_side_that_the_camera_comes_from_the_first_frame_has(way):
+    """A scene of which the latents have gone ahead by 16 pixels and the camera by 11."""
+    scene = np.zeros((64, 128, 3), np.uint8)
+    scene[..., :2] = np.stack(np.meshgrid(2 * np.arange(128), 4 * np.arange(64)), -1)
+    first, drawn, wanted = (scene[:, 32 + way * shift :][:, :64] for shift in (0, 16, 11))
+    view = SplitPose(CameraPose(way * 16 / 64, 0, 1, 0), CameraPose(way * -5 / 64, 0, 1, 0))
+    assert view.whole.x == pytest.approx(way * 11 / 64)
+    assert np.abs(completed(drawn, view, first).astype(int) - wanted).max() <= 1
+    assert np.abs(seen_from(drawn, view.rest).astype(int) - wanted).max() > 5
+
+
+def test_what_neither_has_is_mirrored_and_a_frame_that_has_all_stays_what_it_is():
+    frame, first = pictures(2)
+    ahead = SplitPose(CameraPose(0.25, 0, 1, 0), CameraPose(3 / 64, 0, 1, 0))
+    assert np.array_equal(completed(frame, ahead, first)[:, 4:], seen_from(frame, ahead.rest)[:, 4:])
+    closer = SplitPose(CameraPose(0.25, 0, 1, 0), CameraPose(0, 0, 1.2, 0.01))
+    assert np.array_equal(completed(frame, closer, first), seen_from(frame, closer.rest))
+    assert completed(frame, SplitPose(CameraPose(0.25, 0, 1, 0)), first) is frame
+
+
 def test_a_pan_by_whole_cells_is_the_smooth_one_bit_for_bit(pipeline):
     pans = {"pan_x": CELL, "pan_y": -CELL, "motion_smoothness": 1.5}
     steady, smooth = (sampled(order(**pans, resampling=name), pipeline) for name in ("steady", "smooth"))
@@ -100,8 +121,9 @@ def test_what_is_left_of_a_pan_is_done_to_the_pictures(pipeline, step, rests):
     decoded = decoded_frames(pipeline.components.vae, drawn.latents)
     *_, finished = generate(request, pipeline)
     assert isinstance(finished, Finished)
-    for frame, latent_frame, view in zip(finished.video.frames, decoded, drawn.views, strict=True):
-        assert np.array_equal(frame, seen_from(latent_frame, view.rest))
+    first, *_ = frames = list(decoded)
+    for frame, latent_frame, view in zip(finished.video.frames, frames, drawn.views, strict=True):
+        assert np.array_equal(frame, completed(latent_frame, view, first))
     assert any(view.rest.x for view in drawn.views)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from text2video_zero.attention.cross_frame import OTHERS, Span, spans, spans_of
+from text2video_zero.attention.cross_frame import spans, spans_of
 from text2video_zero.device.precision import precisions
 from text2video_zero.errors import UserError, ran_out_of_memory
 from text2video_zero.sampling.kept_steps import KeptSteps, LoopState
@@ -20,7 +20,7 @@ from text2video_zero.sampling.solvers import SAMPLERS
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
-    from text2video_zero.attention.cross_frame import FrameMemory
+    from text2video_zero.attention.cross_frame import FrameMemory, Span
     from text2video_zero.attention.deep_cache import DeepCache
     from text2video_zero.device.offload import Placement
     from text2video_zero.media.video import Sound
@@ -63,12 +63,16 @@ class Sampled:
 
     latents: (f, c, h, w).  request: with nothing left open in it.  sound: what the clip sounds like, if wanted.
     views: the camera of each frame, and how much of its way is left for the decoded frame; none where nothing is.
+    cuts: rows of latents at which a shot begins.  first: (c, h, w) of the first frame of the shot that a share goes on
+    with; None where it begins one.
     """
 
     latents: torch.Tensor
     request: VideoRequest
     sound: Sound | None = None
     views: Sequence[SplitPose] = ()
+    cuts: Sequence[int] = (0,)
+    first: torch.Tensor | None = None
 
 
 def denoise(
@@ -125,10 +129,7 @@ def denoise(
 
 def _order(frames: int, anchors: Sequence[int], memory: FrameMemory | None, share: Share) -> list[Span]:
     """The order in which a share's frames, and the anchors that they need, go through the model."""
-    if memory is None:
-        rows = share.rows(frames)
-        return [Span(rows.start, rows.stop, OTHERS)]
-    order = spans(frames, anchors, memory.key_frame_every)
+    order = spans(frames, anchors, memory.key_frame_every if memory else None)
     return order if share == WHOLE else spans_of(order, share.frames(frames))
 
 

@@ -13,7 +13,7 @@ from text2video_zero.errors import FieldError, UserError
 from text2video_zero.models.catalogue import depth_detector_of
 from text2video_zero.requests import TextToVideoRequest
 from text2video_zero.sampling.motion.parallax import DepthScale, Parallax
-from text2video_zero.sampling.motion.split import SplitPose, seen_from
+from text2video_zero.sampling.motion.split import SplitPose, completed
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from text2video_zero.models.pipeline import Detector, Pipeline
     from text2video_zero.requests import VideoRequest
 
-# A decoded frame (h, w, 3) uint8 and its view -> the frame as its camera sees it; called in the order of the frames.
-SeenFrame = Callable[[np.ndarray, SplitPose], np.ndarray]
+# A decoded frame (h, w, 3) uint8, its view and the first frame of its shot -> the frame as its camera sees it; called
+# in the order of the frames.
+SeenFrame = Callable[[np.ndarray, SplitPose, np.ndarray], np.ndarray]
 
 
 def depth_detector(
@@ -53,12 +54,12 @@ def depth_detector(
 def camera_of(request: VideoRequest, detector: str | None, detectors: Detectors | None) -> Generator[SeenFrame]:
     """What makes of decoded frames what the camera sees; the detector, if there is one, is lent meanwhile."""
     if detector is None or detectors is None:
-        yield lambda frame, view: seen_from(frame, view.rest)
+        yield completed
         return
     strength, scale = cast("TextToVideoRequest", request).parallax, None
     with detectors.lend_detector(detector) as lent:
 
-        def seen(frame: np.ndarray, view: SplitPose) -> np.ndarray:
+        def seen(frame: np.ndarray, view: SplitPose, _first: np.ndarray) -> np.ndarray:
             nonlocal scale
             depth = network_depths(cast("Detector", lent), frame[None])[0]
             scale = scale or DepthScale.of(depth)

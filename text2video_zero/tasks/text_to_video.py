@@ -75,8 +75,7 @@ def sample_text_to_video(
         joint = plan.joint, range(plan.begin, len(plan.joint.timesteps))
         if not request.smooth_background:
             latents = yield from run.denoised((yield from run.start()), *joint, share=share)
-            rows = share.rows(request.frames)
-            return Sampled(latents[rows], request, views=run.views[rows])
+            return run.finished(latents, share)
         # Before the first step, so that a word or a network that is missing is told at once.
         detector = _foreground_detector(request, pipeline, branches)
         start = yield from run.start()
@@ -84,7 +83,7 @@ def sample_text_to_video(
             first_pass = yield from run.denoised(start, *joint, around_chunk=around_chunk)
         masks = detector.masks(first_pass)
         latents = yield from run.denoised(run.smoothed(start, masks), *joint, stage="Smoothing the background")
-        return Sampled(latents, request, views=run.views)
+        return run.finished(latents)
 
 
 def text_guidance(request: TextToVideoRequest, pipeline: Pipeline, plan: MotionPlan) -> TextGuidance:
@@ -218,6 +217,15 @@ class ClipRun:
             noise = frame_noise(request.seed, RESTART, first.shape, self.pipeline.device)
             anchors = [anchor.restarted(noise) for anchor in anchors]
         return anchors
+
+    def finished(self, latents: torch.Tensor, share: Share = WHOLE) -> Sampled:
+        """What has come of latents (f, c, h, w), those of a share and of the anchors that it needs."""
+        frames, rows = share.frames(self.request.frames), share.rows(self.request.frames)
+        starts = [shot.start for shot in self.request.shots]
+        cuts = [start - frames.start for start in starts if start in frames]
+        begun = max((start for start in starts if start <= frames.start), default=0)
+        first = None if begun in frames else latents[begun]
+        return Sampled(latents[rows], self.request, views=self.views[rows], cuts=cuts, first=first)
 
     def smoothed(self, start: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Start latents (f, c, h, w) whose background is steady; masks: (f, h, w), 1 = foreground."""

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from text2video_zero.requests.camera import CameraPose
 
 
+EDGE = 1 / 32
+"""Along an edge, the share of a frame's width in which its picture passes into another."""
+
+
 @dataclass(frozen=True)
 class SplitPose:
     """A camera's pose, in two parts.
@@ -40,6 +44,11 @@ class SplitPose:
     def is_beginning(self) -> bool:
         """Whether the camera is where it is in frame 0."""
         return self.cells == self.rest == BEGINNING
+
+    @property
+    def whole(self) -> CameraPose:
+        """Both parts together."""
+        return replace(self.rest, x=self.cells.x + self.rest.x, y=self.cells.y + self.rest.y)
 
     @classmethod
     def of(cls, pose: CameraPose, height: int, width: int, step: int = 1) -> Self:
@@ -63,13 +72,44 @@ def seen_from(frame: np.ndarray, pose: CameraPose) -> np.ndarray:
     if pose == BEGINNING:
         return frame
     height, width = frame.shape[:2]
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    reads = _reads(pose, height, width)
+    return cv2.warpAffine(frame, reads, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT)
+
+
+def completed(frame: np.ndarray, view: SplitPose, first: np.ndarray) -> np.ndarray:
+    """A decoded frame (height, width, 3) uint8 from its view; where it ends, what the first frame of its shot shows.
+
+    Where latents wait for the next whole step of a pan, or have gone ahead of it, the picture is seen from beside them.
+    On the side that the camera comes from, the first frame has what they lack; on the other nobody has drawn it yet,
+    and it is mirrored. The two pictures pass into one another along the edge.
+    """
+    if view.rest == BEGINNING:
+        return frame
+    seen = seen_from(frame, view.rest)
+    height, width = frame.shape[:2]
+    ends = [side for side in _to_sides(view.rest, height, width) if side.min() < 0]
+    if not ends:
+        return seen
+    share = np.clip(np.min(ends, axis=0) / (EDGE * width), 0, 1)
+    share = np.where(_to_sides(view.whole, height, width).min(0) < 0, 1, share)[..., None]
+    return np.rint(share * seen + (1 - share) * seen_from(first, view.whole)).astype(np.uint8)
+
+
+def _to_sides(pose: CameraPose, height: int, width: int) -> np.ndarray:
+    """How far from the four sides each pixel reads on a frame, in pixels, (4, height, width); below 0 beyond one."""
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    x, y = np.tensordot(_reads(pose, height, width), np.stack([x, y, np.ones_like(x)]), axes=1)
+    return np.stack([x, width - 1 - x, y, height - 1 - y])
+
+
+def _reads(pose: CameraPose, height: int, width: int) -> np.ndarray:
+    """The affine map (2, 3) from a pixel of the picture to where it reads on the frame."""
     middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
     cos, sin = math.cos(pose.angle) / pose.scale, math.sin(pose.angle) / pose.scale
-    reads = np.array(
+    return np.array(
         [
             [cos, -sin, middle_x - cos * middle_x + sin * middle_y + pose.x * width],
             [sin, cos, middle_y - sin * middle_x - cos * middle_y + pose.y * height],
         ]
     )
-    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(frame, reads, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT)
