@@ -168,7 +168,7 @@ class TextToVideoRequest(FewStepRequest, StartPictureRequest):
         8,
         "Cells per step",
         "A steady pan moves latents by multiples of so many cells. A UNet halves its grid, and draws a face as it was "
-        "where that has moved by 2 or by 4 cells; but the more, the wider is the edge of a frame that is mirrored.",
+        "where that has moved by 2 or by 4 cells; but the more, the wider is the edge that is mirrored before a step.",
         section=MOTION,
     )
     motion_smoothness: float = decimal(
