@@ -35,8 +35,8 @@ class TextToVideoRequest(FewStepRequest, StartPictureRequest):
     storyboard: str = text(
         "",
         "Storyboard",
-        "Prompts at later frames: 12: a fox on the beach; 24: a fox in the city. One turns into the other, or each is a "
-        "shot of its own, with An anchor for each shot. Blank: the prompt throughout.",
+        "Prompts at later frames: 12: a fox on the beach; 24: a fox in the city. One turns into the other, or each is "
+        "a shot of its own, with An anchor for each shot. Blank: the prompt throughout.",
         section=BASICS,
         lines=2,
     )
