@@ -25,7 +25,9 @@ from serving.runners.ray_pool import RayRunner
 from serving.runners.spaces import VisitorsQueue, ZeroGPURunner, is_zero_gpu
 from serving.store import JobStore
 from serving.visitors.limits import Limits
+from tabs.gradio_import import import_gradio
 from text2video_zero.errors import UserError
+from text2video_zero.imports import without_collections
 from text2video_zero.job import build_job
 from text2video_zero.media.files import folder_of_this_program
 from text2video_zero.requests.presets import BALANCED, DRAFT
@@ -200,15 +202,18 @@ def open_queue(runner: Runner, store: JobStore, limits: Limits | None) -> JobQue
 
 def build_app(queue: JobQueue, menu: ModelMenu, *, shared: bool = False) -> gr.Blocks:
     """The page with its tabs; nothing is loaded and nothing served yet."""
+    import_gradio()
     import gradio as gr
 
     from tabs.page import build_page
 
     refuse_downloads()
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(HOUR, DAY)) as demo:
+        # Not past the queue: what waits for a job would then hold a thread of the server. And while the page is empty:
+        # Gradio makes its server anew then, for all that the page has.
+        demo.queue(max_size=QUEUE_LENGTH, api_open=False)
         build_page(demo, queue, menu, header, shared=shared)
-    # Not past the queue: what waits for a job would then hold a thread of the server.
-    return demo.queue(max_size=QUEUE_LENGTH, api_open=False)
+    return demo
 
 
 def refuse_downloads() -> None:
@@ -325,7 +330,8 @@ def open_store(folder: Path | None, *, shared: bool, keep_settings: bool) -> Job
 
 def open_models(options: argparse.Namespace) -> ModelManager:
     """The model manager; importing it takes seconds, so the page is up before."""
-    from model_manager import ModelManager
+    with without_collections():
+        from model_manager import ModelManager
 
     return ModelManager(
         options.device, dtype=options.dtype, compiled=options.compile, check_safety=wants_check(options)

@@ -52,7 +52,10 @@ def build_page(
         )
     services = Services(queue, menu, shared, page, visitor, strip, head)
     with gr.Tabs(elem_id="tasks", overflow_behavior="wrap"):
-        runs = {tab.request.task: build_tab(tab, services, states[tab.request.task]) for tab in TABS}
+        runs = {
+            tab.request.task: build_tab(tab, services, states[tab.request.task], comes_first=tab is TABS[0])
+            for tab in TABS
+        }
         build_about()
     strip.render()
     for run in runs.values():

@@ -9,6 +9,7 @@ about the same mistake.
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import time
 from collections.abc import AsyncIterator, Iterator  # noqa: TC003 - Gradio reads the annotations of its handlers
@@ -97,8 +98,8 @@ class Run:
     maps_only: bool = False
     following: dict[tuple[str, str | None], object] = field(default_factory=dict)
 
-    def connect(self) -> None:
-        """Connect the buttons of the tab."""
+    def connect(self, *seen: Any) -> None:
+        """Connect the buttons of the tab. seen: events after which a person sees it anew, or more is known for it."""
         controls, maps = self.controls, replace(self, maps_only=True)
         self._connect_start(controls.buttons.run, self.start)
         self._connect_start(controls.buttons.anyway, self.start_anyway)
@@ -116,7 +117,7 @@ class Run:
         controls.buttons.stop.click(
             self.stop, [states.jobs, self.services.visitor], [controls.buttons.stop, self.result.status], **QUIETLY
         )
-        self._connect_plan()
+        self._connect_plan(*seen)
 
     def _connect_start(self, button: gr.Button, start: Any, *, maps_only: bool = False) -> None:
         controls = self.controls
@@ -147,11 +148,14 @@ class Run:
             **IN_TURN,
         )
 
-    def _connect_plan(self) -> None:
-        """Below the buttons stands what the form asks for, and how long that takes, once it is known on what."""
+    def _connect_plan(self, *seen: Any) -> None:
+        """Below the buttons stands what the form asks for, and how long that takes, once it is known on what.
+
+        A tab that nobody sees has no plan: whatever was once an output, Gradio looks up again at all later news.
+        """
         inputs = {name: widget for name, widget in self.controls.inputs_of_page.items() if name in PLANNED}
         gr.on(
-            [widget.change for widget in (self.services.head, *inputs.values()) if hasattr(widget, "change")],
+            [*seen, *(widget.change for widget in inputs.values() if hasattr(widget, "change"))],
             self.plan,
             inputs_kwargs=inputs,
             outputs=self.controls.buttons.plan,
@@ -276,9 +280,8 @@ class Run:
             return
         self._take_over(owner, request.session_hash, token)
         listening = self.services.listening(request)
-        strip, shown = self.services.strip, Update({self.controls.states.jobs: [entry.job.id for entry in entries]})
-        yield dict(shown)
-        listed, had_video, had_files = None, video is not None, settings is not None
+        strip, shown, listed = self.services.strip, Update(), None
+        had_video, had_files = video is not None, settings is not None
 
         def wanted() -> bool:
             return listening() and self.following.get((owner, request.session_hash)) is token
@@ -292,6 +295,7 @@ class Run:
                 )
                 had_video |= standing.stored is not None
                 had_files |= standing.stored is not None and standing.is_over
+                page[self.controls.states.jobs] = [entry.job.id for entry in entries]
                 page[self.controls.buttons.stop] = gr.update(interactive=not standing.is_over)
                 if (kind := (entry, type(standing.state))) != listed:
                     page[strip.made], listed = strip.listed(owner), kind
@@ -300,7 +304,8 @@ class Run:
                 }
                 shown |= page
                 if changed:
-                    yield changed
+                    # Copies, for Gradio takes the values out of what it is given.
+                    yield {widget: copy.copy(news) for widget, news in changed.items()}
         finally:
             if self.following.get((owner, request.session_hash)) is token:
                 del self.following[owner, request.session_hash]

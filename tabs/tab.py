@@ -62,13 +62,13 @@ class Tab:
     only_with: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=lambda: MappingProxyType({}))
 
 
-def build_tab(tab: Tab, services: Services, states: States) -> Run:
-    """Render a tab and connect it. Call inside gr.Tabs."""
+def build_tab(tab: Tab, services: Services, states: States, *, comes_first: bool) -> Run:
+    """Render a tab and connect it. Call inside gr.Tabs. comes_first: whether the page opens with it."""
     task, request = tab.request.task, tab.request
     services = replace(services, menu=services.menu.of_task(task))
     declared = _declared(request, services.menu)
     first = required(request)
-    with gr.Tab(request.title, id=task), gr.Row(elem_classes="columns"):
+    with gr.Tab(request.title, id=task) as opened, gr.Row(elem_classes="columns"):
         left, right = gr.Column(elem_classes="left"), gr.Column(elem_classes="right")
         with left, gr.Column(elem_classes="ask"):
             gr.HTML(introduction(tab), elem_classes="about-slot")
@@ -99,7 +99,7 @@ def build_tab(tab: Tab, services: Services, states: States) -> Run:
             f"text2video-zero form {task} {services.menu.default}",  # another model has other defaults
         )
         run = Run(request, services, controls, result)
-        run.connect()
+        run.connect(opened.select, *([services.head.change] if comes_first else []))
         if source is not None:
             source.connect(fields, services.queue.limits)
         connect_examples(examples, tab.examples, controls)

@@ -29,7 +29,7 @@ FLOORS = (
     {"control", "foreground", "sampling"},
     {"attention", "models", "media", "device", "prompts"},
     {"requests", "events"},
-    {"errors", "generators", "text2video_zero"},  # the latter is the package itself, with its version
+    {"errors", "generators", "imports", "text2video_zero"},  # the latter is the package itself, with its version
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -13,7 +13,7 @@ import pytest
 
 import app
 from serving.estimates import Pace, evaluations
-from serving.jobs import Done, Failed, Standing, Stored
+from serving.jobs import Done, Failed, Running, Standing, Stored
 from serving.menu import ModelMenu
 from serving.queue import JobQueue
 from serving.runners.local import LocalRunner
@@ -25,6 +25,7 @@ from tabs.run import PLANNED, at_the_field
 from tabs.tasks import TABS
 from tests.served import run_of
 from text2video_zero.errors import UserError
+from text2video_zero.events import Progress
 from text2video_zero.job import build_job, changed_job, preset_values
 from text2video_zero.media.video import Video
 from text2video_zero.requests import REQUESTS, TextToVideoRequest
@@ -364,7 +365,6 @@ def test_whoever_follows_last_is_the_one_who_fills_the_page(run):
         (begun,) = run.start("toyland", "", [], **several(run, prompt="a fox"))
         first = run.follow(begun[run.controls.states.followed], "", None, None, request)
         await anext(first)
-        await anext(first)
         second = run.follow(begun[run.controls.states.followed], "", None, None, request)
         await anext(second)
         (entry,) = run.services.queue.of("")
@@ -383,7 +383,6 @@ def test_whoever_follows_several_waits_for_each_and_keeps_the_first_s_video_when
         second, first = run.services.queue.of("")
         following = run.follow(begun[run.controls.states.followed], "", None, None, SimpleNamespace(session_hash="c"))
         await anext(following)
-        await anext(following)
         assert second.watchers == 1
         first.standing = Standing(Done(1.0), stored=Stored({".mp4": "a.mp4"}, {}))
         second.standing = Standing(Failed("No room."))
@@ -395,6 +394,29 @@ def test_whoever_follows_several_waits_for_each_and_keeps_the_first_s_video_when
 
     for entry in asyncio.run(follow()):
         run.services.queue.remove(entry)
+
+
+def test_a_page_is_told_the_same_once_though_gradio_empties_what_it_is_given(run):
+    async def follow():
+        (begun,) = run.start("toyland", "", [], **several(run, prompt="a fox"))
+        (entry,) = run.services.queue.of("")
+        stored = Stored({".mp4": "a.mp4"}, {})
+        entry.standing = Standing(Running(Progress("Saving", 1, 5)), stored=stored)
+        pages = []
+        async for page in run.follow(
+            begun[run.controls.states.followed], "", None, None, SimpleNamespace(session_hash="d")
+        ):
+            pages.append(list(page))
+            for news in page.values():
+                if isinstance(news, dict):
+                    news.clear()
+            entry.standing = Standing(Done(1.0), stored=stored)
+        return entry, pages
+
+    entry, pages = asyncio.run(follow())
+    run.services.queue.remove(entry)
+    assert [run.result.status in page for page in pages] == [True, True]
+    assert [run.result.video in page for page in pages] == [True, False]
 
 
 def test_a_page_that_follows_nothing_is_left_as_it_is(run):
@@ -444,3 +466,14 @@ def test_a_page_may_begin_with_another_preset_than_balanced(tmp_path):
     assert first.settings.radio.value == "draft"
     wanted = preset_values("text-to-video", "toyland", "draft")
     assert {name: first.fields[name].value for name in wanted} == wanted
+
+
+def test_what_a_page_s_load_brings_up_to_date_is_the_tab_that_is_seen(page):
+    plans = [
+        {name for widget, event in function.targets for name in (event, type(page.blocks.get(widget)).__name__)}
+        for function in page.fns.values()
+        if getattr(function.fn, "__name__", "") == "plan"
+    ]
+    assert len(plans) == len(TABS)
+    assert all("select" in plan for plan in plans)
+    assert ["HTML" in plan for plan in plans] == [True] + [False] * (len(TABS) - 1)  # the head, of the device
