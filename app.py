@@ -30,7 +30,6 @@ from text2video_zero.errors import UserError
 from text2video_zero.imports import without_collections
 from text2video_zero.job import build_job
 from text2video_zero.media.files import folder_of_this_program
-from text2video_zero.requests.presets import BALANCED, DRAFT
 
 if TYPE_CHECKING:
     import argparse
@@ -82,7 +81,7 @@ def serve(options: argparse.Namespace) -> None:
     limits, hosts, proxies = Limits.read(options.limit or ()), known_hosts(options), trusted_proxies(options)
     free = options.any_model or not shared
     offer = None if free else offered_to_strangers(options)
-    menu = ModelMenu(options.model, free=free, offer=offer, preset=first_preset())
+    menu = menu_of(options.model, free=free, offer=offer)
     auth = credentials(options)
     if options.mcp:
         check_mcp(asks_password=auth is not None)
@@ -173,14 +172,15 @@ def open_runner(options: argparse.Namespace) -> Runner:
     return ZeroGPURunner(opening, first_checkpoint(options.model)) if is_zero_gpu() else LocalRunner(opening)
 
 
-def first_preset() -> str:
-    """The settings that are chosen at first: on ZeroGPU a visitor's quota is a few minutes a day."""
-    return DRAFT if is_zero_gpu() else BALANCED
+def menu_of(model: str, *, free: bool = True, offer: Offer | None = None) -> ModelMenu:
+    """The models to choose from; on ZeroGPU, where a visitor's quota is a few minutes a day, drafts come first."""
+    return ModelMenu(model, free=free, offer=offer, hurried=is_zero_gpu())
 
 
 def first_checkpoint(model: str) -> Checkpoint:
     """What the first job will ask for, if its person changes nothing but the prompt."""
-    return build_job("text-to-video", {"prompt": "whatever"}, model=model, preset=first_preset()).checkpoint
+    menu = menu_of(model)
+    return build_job(menu.task, {"prompt": "whatever"}, model=model, preset=menu.first_preset(model)).checkpoint
 
 
 def make_ready(runner: Runner, model: str) -> None:

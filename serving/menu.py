@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
+from text2video_zero.job import first_preset
 from text2video_zero.models.adapters import local_loras
 from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS, KnownModel, known_name, mirrors_of
 from text2video_zero.models.native_size import FAMILY_SIDES
@@ -15,7 +16,7 @@ from text2video_zero.models.selection import checkpoint_for, family_of, find_che
 from text2video_zero.models.speeds import speeds_of
 from text2video_zero.models.vocabulary import Vocabulary
 from text2video_zero.requests import InstructPix2PixRequest
-from text2video_zero.requests.presets import BALANCED
+from text2video_zero.requests.presets import DRAFT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -85,7 +86,7 @@ class ModelMenu:
     models: the known models that are offered by name.
     task: what they are offered for.
     offer: what of it strangers may have; None is all of it.
-    preset: the settings that are chosen at first.
+    hurried: whether a draft is chosen at first, whatever the model.
     """
 
     default: str
@@ -93,7 +94,7 @@ class ModelMenu:
     models: tuple[KnownModel, ...] = tuple(KNOWN_MODELS.values())
     task: str = "text-to-video"
     offer: Offer | None = None
-    preset: str = BALANCED
+    hurried: bool = False
 
     def __post_init__(self) -> None:
         # The record is frozen for everybody else.
@@ -113,7 +114,7 @@ class ModelMenu:
             kin = (model for model in models if model.family == known.family)
             stays = task != "dreambooth" and known in models  # who opens that tab wants a style
             default = known.name if stays else next(kin, models[0]).name
-        return ModelMenu(default, self.free, models, task, self.offer, self.preset)
+        return ModelMenu(default, self.free, models, task, self.offer, self.hurried)
 
     def names(self) -> list[str]:
         """Names to choose from, the default among them; on a free menu also those in models/."""
@@ -149,6 +150,10 @@ class ModelMenu:
     def finds(self, name: str | None) -> bool:
         """Whether a name stands for a model that may be chosen."""
         return self._checkpoint(name) is not None
+
+    def first_preset(self, name: str | None) -> str:
+        """The settings that are chosen at first with a model."""
+        return DRAFT if self.hurried else first_preset(self.task, name or "")
 
     def note(self, name: str | None) -> str:
         """One line about a model, blank where nothing is known."""

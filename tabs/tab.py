@@ -115,8 +115,8 @@ def build_tab(tab: Tab, services: Services, states: States, *, comes_first: bool
 def _declared(request: type[Request], menu: ModelMenu) -> dict[str, tuple[Any, FieldSpec]]:
     """Field -> its default with the model and the preset that are chosen at first, and its declaration."""
     defaults = defaults_of(request.task, menu.default)
-    if menu.preset != BALANCED:
-        defaults |= preset_values(request.task, menu.default, menu.preset)
+    if (preset := menu.first_preset(menu.default)) != BALANCED:
+        defaults |= preset_values(request.task, menu.default, preset)
     return {name: (defaults[name], spec) for name, _, spec in request.declarations()}
 
 
@@ -151,7 +151,7 @@ class _Settings:
         basics = groups.pop(BASICS)
         groups = {"Wording": [name for name in basics if name in WORDS], **groups}
         with left, gr.Column(elem_classes="settings"):
-            chips = (build_setting_presets(task, menu.preset),)
+            chips = (build_setting_presets(task, menu.first_preset(menu.default)),)
             if tab.presets:
                 defaults = {name: default for name, (default, _) in declared.items()}
                 chips += (build_presets(task, tab.presets, defaults),)

@@ -25,7 +25,7 @@ from text2video_zero.models.speeds import SPEED_FIELDS, speed_adapters, speed_va
 from text2video_zero.prompts.loras import prompts_of, tagged_adapters
 from text2video_zero.requests import REQUESTS, ControlledRequest, FewStepRequest, InstructPix2PixRequest
 from text2video_zero.requests.idle import copied_story, idle_settings, unreached_keys
-from text2video_zero.requests.presets import PRESETS, find_preset, preset_fields
+from text2video_zero.requests.presets import BALANCED, DRAFT, PRESETS, find_preset, preset_fields
 from text2video_zero.requests.video import FULL_QUALITY
 from text2video_zero.sampling.share import WHOLE, Share
 
@@ -240,6 +240,12 @@ def preset_values(task: str, model: str, preset: str) -> dict[str, Any]:
         values["steps"] = round(float(values["steps"]) * chosen.steps)
     values |= chosen.values.get(task, {})
     return {name: values[name] for name in preset_fields(task)}
+
+
+def first_preset(task: str, model: str) -> str:
+    """The preset to begin with: a draft where it is drawn in few steps that come with the model, which look as good."""
+    few_steps = preset_values(task, model, DRAFT).get("speed", FULL_QUALITY) != FULL_QUALITY
+    return DRAFT if few_steps else BALANCED
 
 
 def fields_with_defaults(task: str) -> list[str]:

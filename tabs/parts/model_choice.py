@@ -14,6 +14,7 @@ from text2video_zero.job import defaults_of
 from text2video_zero.models.catalogue import MODELS_FOLDER
 from text2video_zero.models.speeds import FULL_QUALITY, SPEED_FIELDS
 from text2video_zero.prompts.syntax import read_prompt
+from text2video_zero.requests.presets import DRAFT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,6 +99,8 @@ class ModelChoice:
 
         def fill_for_model(model: str | None, preset: str | None, chosen: str = FULL_QUALITY) -> Update:
             if preset is not None:  # the same preset, for the other model
+                if preset == DRAFT:  # which may have been chosen for the one before, for its own few steps
+                    preset = menu.first_preset(model)
                 values = {**defaults(by_model, model, FULL_QUALITY), **settings.values(preset, model or "")}
             else:
                 if not menu.finds(model):

@@ -30,7 +30,7 @@ from text2video_zero.job import build_job, changed_job, preset_values
 from text2video_zero.media.video import Video
 from text2video_zero.requests import REQUESTS, TextToVideoRequest
 from text2video_zero.requests.fields import SEED_LIMIT
-from text2video_zero.requests.presets import PRESETS
+from text2video_zero.requests.presets import BALANCED, DRAFT, PRESETS
 from text2video_zero.requests.video import MOST_FRAMES
 
 LOADER = "connect_loader.<locals>.fill"
@@ -270,7 +270,7 @@ def test_what_is_typed_and_no_model_changes_nothing_of_the_form(page):
 
 def test_a_form_that_a_file_has_filled_tells_other_weights_and_another_picture_as_the_command_line_does(page, tmp_path):
     run = run_of(page, "text-to-video")
-    request = {"prompt": "a fox", "seed": 5}
+    request = {"prompt": "a fox", "seed": 5, "speed": "full quality"}
     settings = {"task": "text-to-video", "model": "toyland", "weights": "1" * 10, "picture": "2" * 10}
     brought = loaded(page, tmp_path, settings | {"request": request})[run.controls.states.brought]
 
@@ -459,13 +459,28 @@ def test_another_of_a_visitor_s_videos_is_hers_and_counts_for_her_address(tmp_pa
     assert queue.find(sure[states.followed]["jobs"][0], run.services.owner("ann")).job.request.frames == 16
 
 
-def test_a_page_may_begin_with_another_preset_than_balanced(tmp_path):
+@pytest.mark.parametrize(
+    ("model", "hurried", "preset"), [("toyland", False, DRAFT), ("sd-1.5", False, BALANCED), ("sd-1.5", True, DRAFT)]
+)
+def test_a_page_begins_with_a_draft_where_it_is_by_few_steps_of_the_model_s_own_or_in_a_hurry(
+    tmp_path, model, hurried, preset
+):
     store = JobStore(tmp_path)
     queue = JobQueue(LocalRunner(lambda: pytest.fail("no model is wanted")), store)
-    first = run_of(app.build_app(queue, ModelMenu("toyland", free=True, preset="draft")), "text-to-video").controls
-    assert first.settings.radio.value == "draft"
-    wanted = preset_values("text-to-video", "toyland", "draft")
+    first = run_of(app.build_app(queue, ModelMenu(model, free=True, hurried=hurried)), "text-to-video").controls
+    assert first.settings.radio.value == preset
+    wanted = preset_values("text-to-video", model, preset)
     assert {name: first.fields[name].value for name in wanted} == wanted
+
+
+def test_a_draft_is_not_taken_along_to_a_model_without_few_steps_of_its_own(page, run):
+    (fill, *_) = (one.fn for one in page.fns.values() if getattr(one.fn, "__name__", "") == "fill_for_model")
+    for model, preset, stays in (("sd-1.5", DRAFT, BALANCED), ("toyland", DRAFT, DRAFT), ("sd-1.5", "best", "best")):
+        (asked,) = fill(model, preset, "4 steps").values()
+        filled = asked["values"]
+        assert filled[run.controls.settings.radio.elem_id] == stays
+        wanted = preset_values("text-to-video", model, stays)
+        assert {name: filled[name] for name in wanted} == wanted
 
 
 def test_what_a_page_s_load_brings_up_to_date_is_the_tab_that_is_seen(page):
