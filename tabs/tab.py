@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs.form import QUIETLY, Field, required, rows, sections, sizes, the, widget
+from tabs.form import QUIETLY, Field, required, rows, sections, shown, sizes, the, widget
 from tabs.parts.camera_pad import build_camera_pad, connect_camera_pad
 from tabs.parts.clip_source import build_clip_source
 from tabs.parts.controls import Controls, build_batch, build_buttons
@@ -233,18 +233,23 @@ def _connect_form(services: Services, controls: Controls, task: str) -> None:
     """Let the browser fill the form, keep what is entered but for files, and fill that in when the page comes again.
 
     Gradio looks every target, input and output of an event up by a walk through the whole page, and after an event of
-    the server's it looks all up again that were outputs of any before. So each field has an event of its own, which
-    tells the browser alone; it also takes the mark off the presets that set the field.
+    the server's it looks all up again that were outputs of any before. So what is entered is noted in one event of the
+    browser's own, once a person pauses; it also takes the mark off the presets that set what she has changed.
     """
     widgets = controls.filled_widgets
     key, names, tab = json.dumps(controls.kept_as), json.dumps(list(widgets)), json.dumps(task)
-    for name, changed in controls.inputs.items():
-        if name in controls.files:
-            continue
-        rows = [chips.radio for chips in controls.chips if name in chips.fields]
-        ids = json.dumps([row.elem_id for row in rows])
-        js = f"(value) => forms.note({key}, {json.dumps(name)}, value, {ids})"
-        changed.input(None, changed, rows, js=js, api_visibility="private")
+    entered = {name: widget for name, widget in controls.inputs.items() if name not in controls.files}
+    noting = gr.Button(visible="hidden", elem_id=f"{task}-noting", elem_classes="noting")
+    initial = {name: shown(widget.value) for name, widget in entered.items()}
+    sets = {chips.radio.elem_id: list(chips.fields) for chips in controls.chips}
+    note = ", ".join(map(json.dumps, (noting.elem_id, controls.kept_as, list(entered), initial, sets)))
+    noting.click(
+        None,
+        list(entered.values()),
+        [chips.radio for chips in controls.chips],
+        js=f"(...values) => forms.note(values, {note})",
+        api_visibility="private",
+    )
     outputs, states = list(widgets.values()), controls.states
     fill = f"(asked) => forms.fill({key}, {names}, {tab}, asked)"
     states.refill.change(None, states.refill, outputs, js=fill, api_visibility="private")

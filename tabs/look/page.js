@@ -12,17 +12,30 @@
       return {};
     }
   };
+  const stored = {}; // the key of a form -> when something was
   const store = (key, values) => {
+    stored[key] = performance.now();
     try {
       localStorage.setItem(key, JSON.stringify({ ...read(key), ...values }));
     } catch {} // a browser that keeps nothing
   };
   const picked = (names, values) => names.map((name) => (name in values ? values[name] : SAME));
+  // What an event fills in takes Gradio a while to show: what is read of a form meanwhile is neither the old nor the new.
+  const SETTLES = 1000; // milliseconds
   globalThis.forms = {
-    // The person has changed a field: the presets that set it, rows of chips by their ids, lose their mark.
-    note(key, name, value, rows) {
-      store(key, { [name]: value, ...Object.fromEntries(rows.map((row) => [row, null])) });
-      return rows.map(() => null);
+    // The person has been at a form: what she has changed is kept, and the presets that set it lose their mark.
+    // initial: the values of a new form by name.  rows: the names that a row of presets sets, by its id.
+    note(values, id, key, names, initial, rows) {
+      const known = { ...initial, ...read(key) };
+      const differs = (name, index) => String(values[index] ?? "") !== String(known[name] ?? "");
+      const changed = names.filter(differs);
+      const settled = performance.now() - (stored[key] ?? -SETTLES) >= SETTLES;
+      if (!settled) noteSoon(document.getElementById(id), SETTLES);
+      if (!settled || !changed.length) return Object.keys(rows).map(() => SAME);
+      const lose = Object.keys(rows).filter((row) => rows[row].some((name) => changed.includes(name)));
+      const entries = changed.map((name) => [name, values[names.indexOf(name)]]);
+      store(key, Object.fromEntries([...entries, ...lose.map((row) => [row, null])]));
+      return Object.keys(rows).map((row) => (lose.includes(row) ? null : SAME));
     },
     // A run begins with these values, of which the first ones have names; a file has none.
     keep(key, names, values) {
@@ -84,6 +97,21 @@
       requestAnimationFrame(() => requestAnimationFrame(look));
     },
   };
+
+  // One event notes a whole form, once its person pauses: with one for each field, Gradio's page took twice as long to
+  // come up. Its button, which nobody sees, stands in the form.
+  const PAUSE = 300; // milliseconds
+  const waiting = new Map(); // button -> its timer
+  const noteSoon = (button, milliseconds = PAUSE) => {
+    clearTimeout(waiting.get(button));
+    waiting.set(button, setTimeout(() => button.click(), milliseconds));
+  };
+  for (const event of ["input", "change", "keyup", "click"]) {
+    on(event, (target) => {
+      const button = target.closest?.(".columns")?.querySelector("button.noting");
+      if (button && target !== button && !target.closest(".result, .actions")) noteSoon(button);
+    });
+  }
 
   // From a click on an example until all of it is in the form, whoever presses a button that begins a run is patient.
   document.addEventListener(

@@ -147,6 +147,25 @@ def test_a_camera_preset_moves_the_sliders_and_a_slider_moved_by_hand_leaves_it(
     sync_api.expect(page.locator(f"{TASK}-presets label.selected")).to_have_count(0)
 
 
+def test_who_looks_at_a_form_and_leaves_it_as_it_is_takes_no_mark_off(page):
+    kept = "() => Object.keys(localStorage).filter((key) => key.includes('form text-to-video'))"
+    page.locator(f"{TASK}-frames input").click()
+    page.keyboard.press("Tab")
+    page.wait_for_timeout(1000)  # longer than until what is entered is noted
+    sync_api.expect(page.locator(f"{TASK}-setting-presets label.selected")).to_have_text("Balanced")
+    assert page.evaluate(kept) == []
+
+
+def test_what_is_typed_while_a_preset_fills_the_form_is_kept_and_the_preset_stays_chosen(page):
+    page.locator(f"{TASK}-setting-presets").get_by_text("Best", exact=True).click()
+    page.locator(f"{TASK}-prompt textarea").fill("a fox")
+    page.wait_for_function("() => Object.values(localStorage).some((kept) => kept.includes('a fox'))")
+    sync_api.expect(page.locator(f"{TASK}-setting-presets label.selected")).to_have_text("Best")
+    page.reload()
+    sync_api.expect(page.locator(f"{TASK}-prompt textarea")).to_have_value("a fox")
+    sync_api.expect(page.locator(f"{TASK}-setting-presets label.selected")).to_have_text("Best")
+
+
 def test_a_setting_preset_stays_chosen_when_the_model_changes(page):
     page.get_by_role("button", name="Sampling").click()
     steps, chosen = page.locator(f"{TASK}-steps input[type=number]"), f"{TASK}-setting-presets label.selected"
