@@ -269,7 +269,7 @@ def launch_options(
         "theme": build_theme(),
         "css_paths": STYLE,
         "js": PAGE.read_text(encoding="utf-8"),
-        "allowed_paths": [str(store.folder.resolve()), str(PICTURES.resolve())],
+        "allowed_paths": [str(folder.resolve()) for folder in (store.folder, PICTURES, CLIPS)],
         "max_file_size": LARGEST_UPLOAD if queue.limits else None,
         "footer_links": ["api", "settings"],
         "ssr_mode": False,

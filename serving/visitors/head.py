@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import html
 import re
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,9 +15,13 @@ if TYPE_CHECKING:
 GRADIO_S = re.compile(rb'\s*<meta\s+(?:property="og:|name="twitter:)[^>]*>')
 """What Gradio's template says of itself, in front of what it says of the app."""
 
+FAST = 3  # of gzip's nine levels
+
 
 class Head:
-    """ASGI middleware that writes into the page's head what Gradio has no option for.
+    """ASGI middleware that writes into the page's head what Gradio has no option for, and sends the page compressed.
+
+    All that the tabs say is in it, which is a megabyte otherwise.
 
     title, about: of the page, for previews of links.  style: CSS; before the login Gradio sends none of an app's own.
     """
@@ -32,6 +37,7 @@ class Head:
         if scope["type"] != "http" or scope["path"] not in {"/", ""}:
             await self._app(scope, receive, send)
             return
+        zips = "gzip" in Headers(scope=scope).get("accept-encoding", "")
         held: list[Message] = []  # the start, until the length of what follows it is known
 
         async def rewrite(message: Message) -> None:
@@ -39,9 +45,14 @@ class Head:
                 held.append(message)
                 return
             if held:
-                message = {**message, "body": self.written(message.get("body", b""))}
-                start = held.pop()
-                MutableHeaders(scope=start)["content-length"] = str(len(message["body"]))
+                page, start = self.written(message.get("body", b"")), held.pop()
+                headers = MutableHeaders(scope=start)
+                headers.add_vary_header("accept-encoding")
+                if zips:
+                    page = gzip.compress(page, FAST)
+                    headers["content-encoding"] = "gzip"
+                headers["content-length"] = str(len(page))
+                message = {**message, "body": page}
                 await send(start)
             await send(message)
 

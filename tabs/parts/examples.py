@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import gradio as gr
 
@@ -64,7 +64,7 @@ def texts_of(examples: Sequence[Mapping[str, object]]) -> str:
 
 
 def cards_of(examples: Sequence[Mapping[str, object]]) -> str:
-    """A card for each example: its clip in motion and its prompt. The clips are small and travel in the page."""
+    """A card for each example: its clip in motion and its prompt."""
     cards = "".join(
         f'<button type="button" data-example="{number}">{_moving(Path(str(example["clip"])))}'
         f"<span>{html.escape(str(example['prompt']))}</span></button>"
@@ -74,5 +74,5 @@ def cards_of(examples: Sequence[Mapping[str, object]]) -> str:
 
 
 def _moving(clip: Path) -> str:
-    data = base64.b64encode(clip.read_bytes()).decode()
-    return f'<video src="data:video/mp4;base64,{data}" muted autoplay loop playsinline aria-hidden="true"></video>'
+    address = f"gradio_api/file={quote(str(clip.resolve()))}"
+    return f'<video src="{html.escape(address)}" muted autoplay loop playsinline aria-hidden="true"></video>'

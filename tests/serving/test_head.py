@@ -13,21 +13,24 @@ from tests.served import served
 GRADIO_S = b'<head>\n<meta\n property="og:title"\n content="Gradio"\n/><meta name="twitter:card" content="x">'
 
 
-def answered(response):
+def answered(response, encoding="identity"):
     client = TestClient(Head(response, title='Films & "more"', about="It films.", style="p { color: red }"))
-    return client.get("/")
+    return client.get("/", headers={"accept-encoding": encoding})
 
 
-def test_gradio_s_words_go_and_ours_come_as_text():
+@pytest.mark.parametrize("encoding", ["identity", "gzip, br"])
+def test_gradio_s_words_go_and_ours_come_as_text(encoding):
     values = b"""<script>prompt = '<meta property="og:title" content="mine">'</script></head><body>"""
-    page = answered(HTMLResponse(GRADIO_S + values))
+    page = answered(HTMLResponse(GRADIO_S + values), encoding)
     assert page.text.count("og:title") == 2
     assert "Gradio" not in page.text
     assert "twitter" not in page.text
     assert '<meta property="og:title" content="Films &amp; &quot;more&quot;">' in page.text
     assert "<style>p { color: red }</style>" in page.text
     assert page.content.endswith(values)
-    assert int(page.headers["content-length"]) == len(page.content)
+    assert page.headers["vary"] == "accept-encoding"
+    assert page.headers.get("content-encoding", "identity") in encoding
+    assert (int(page.headers["content-length"]) == len(page.content)) == (encoding == "identity")
 
 
 @pytest.mark.parametrize("response", [PlainTextResponse(GRADIO_S + b"</head>"), HTMLResponse("no head")])
