@@ -26,8 +26,9 @@ from tabs.tasks import TABS
 from tests.served import run_of
 from text2video_zero.errors import UserError
 from text2video_zero.events import Progress
-from text2video_zero.job import build_job, changed_job, preset_values
+from text2video_zero.job import build_job, changed_job, first_preset, preset_values
 from text2video_zero.media.video import Video
+from text2video_zero.models.catalogue import DREAMBOOTH_STYLES
 from text2video_zero.requests import REQUESTS, TextToVideoRequest
 from text2video_zero.requests.fields import SEED_LIMIT
 from text2video_zero.requests.presets import BALANCED, DRAFT, PRESETS
@@ -471,6 +472,11 @@ def test_a_page_begins_with_a_draft_where_it_is_by_few_steps_of_the_model_s_own_
     assert first.settings.radio.value == preset
     wanted = preset_values("text-to-video", model, preset)
     assert {name: first.fields[name].value for name in wanted} == wanted
+
+
+def test_a_style_begins_at_full_quality_for_few_steps_were_learnt_without_it():
+    assert first_preset("edge", "toyland") == DRAFT
+    assert {first_preset("dreambooth", style) for style in DREAMBOOTH_STYLES} == {BALANCED}
 
 
 def test_a_draft_is_not_taken_along_to_a_model_without_few_steps_of_its_own(page, run):

@@ -129,7 +129,7 @@ TOYLAND_STYLES = (
             # At full weight the lines of a clip are lost in those of the style.
             adapters=(Adapter(str(TOYLAND_FOLDER / "style-blueprint" / "pytorch_lora_weights.safetensors"), 0.85),),
         ),
-        "embedded style, a LoRA: light lines on blue paper",
+        "embedded style, a LoRA: light lines on blue paper, seen at full quality alone",
         "blueprint style",
         TOYLAND,
     ),
