@@ -16,6 +16,7 @@ from serving.store import PLAYABLE
 from tabs.form import optional
 from text2video_zero.job import fields_with_defaults
 from text2video_zero.requests import REQUESTS, Kind
+from text2video_zero.requests.video import FULL_QUALITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +71,8 @@ class Endpoint:
         run, request = self.run, self.run.request
         specs = {name: spec for name, _, spec in request.declarations()}
         may_be_left_out = {name: optional(specs[name]) for name in fields_with_defaults(request.task)}
+        if "speed" in specs:  # which a page may begin with another of, and a program should find as it was
+            may_be_left_out["speed"] = optional(specs["speed"], FULL_QUALITY)
         # Without a trigger of its own the endpoint needs a button that nobody sees.
         gr.Button(visible=False).click(
             named(self.answer, request.task.replace("-", "_")),

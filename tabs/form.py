@@ -143,14 +143,14 @@ def file_widget(name: str, spec: FieldSpec, task: str) -> gr.File:
     return gr.File(file_types=list(types), height=height, label=label, elem_id=f"{task}-{name}", interactive=True)
 
 
-def optional(spec: FieldSpec) -> Field:
-    """A field that programs may leave out; nobody sees it."""
+def optional(spec: FieldSpec, value: str | None = None) -> Field:
+    """A field that programs may leave out; nobody sees it. value: of a choice, what it is then."""
     match spec.kind:
         case Kind.INTEGER | Kind.DECIMAL:
             precision = 0 if spec.kind is Kind.INTEGER else None
             return gr.Number(None, precision=precision, label=spec.label, visible=False)
         case Kind.CHOICE:
-            return gr.Dropdown(list(spec.choices), value=None, label=spec.label, visible=False)
+            return gr.Dropdown(list(spec.choices), value=value, label=spec.label, visible=False)
         case _:
             return gr.Textbox(None, label=spec.label, visible=False)
 

@@ -239,7 +239,7 @@ def _connect_form(services: Services, controls: Controls, task: str) -> None:
     widgets = controls.filled_widgets
     key, names, tab = json.dumps(controls.kept_as), json.dumps(list(widgets)), json.dumps(task)
     entered = {name: widget for name, widget in controls.inputs.items() if name not in controls.files}
-    noting = gr.Button(visible="hidden", elem_id=f"{task}-noting", elem_classes="noting")
+    noting = controls.buttons.noting
     initial = {name: shown(widget.value) for name, widget in entered.items()}
     sets = {chips.radio.elem_id: list(chips.fields) for chips in controls.chips}
     note = ", ".join(map(json.dumps, (noting.elem_id, controls.kept_as, list(entered), initial, sets)))

@@ -37,6 +37,7 @@ STORAGE_SECRET = "text2video-zero"  # noqa: S105 - hides nothing: the browser's 
 class Buttons:
     """What stands below the form's first fields.
 
+    noting: which nobody sees; the browser presses it to note the form, once its person pauses.
     plan: what the form asks for, in a line.  show_maps: makes the control maps alone, None for tasks without.
     question: asks before a run that takes very long.  anyway: says yes.
     """
@@ -44,6 +45,7 @@ class Buttons:
     run: gr.Button
     show_maps: gr.Button | None
     stop: gr.Button
+    noting: gr.Button
     plan: gr.HTML
     question: gr.HTML
     anyway: gr.Button
@@ -228,8 +230,9 @@ def build_buttons(request: type[Request]) -> Buttons:
                 "Show control map", elem_id=f"{task}-show-maps", elem_classes="begins", scale=2, min_width=90
             )
         stop = gr.Button("Stop", variant="stop", interactive=False, elem_id=f"{task}-stop", scale=1, min_width=60)
+        noting = gr.Button(visible="hidden", elem_id=f"{task}-noting", elem_classes="noting")
     plan = gr.HTML(elem_id=f"{task}-plan", elem_classes="plan-slot")
-    return Buttons(run, show_maps, stop, plan, *build_question(task))
+    return Buttons(run, show_maps, stop, noting, plan, *build_question(task))
 
 
 def build_batch(task: str) -> dict[str, gr.Textbox | gr.Slider]:

@@ -220,6 +220,8 @@ def test_who_looks_at_an_earlier_video_has_not_left_and_who_closes_the_page_has(
     with served("toyland", tmp_path, **shared) as address:
         with opened(browser, address, width=1280, height=900) as page:
             cards = page.locator(f"{STRIP} li")
+            page.locator(f"{TASK}-setting-presets").get_by_text("Balanced", exact=True).click()
+            page.wait_for_function("() => Object.values(localStorage).some((kept) => kept.includes('full quality'))")
             ask(page, "a panda", frames=1)
             tell(page, "Done in")
             ask(page, "a fox", steps=900)
