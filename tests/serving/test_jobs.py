@@ -328,7 +328,7 @@ class TestOffer:
             page = app.build_app(queue, menu, shared=True)
             run = run_of(page, "text-to-video")
             form = {name: widget.value for name, widget in run.controls.inputs_of_page.items() if name != "model"}
-            run.job("sd-1.5", form | {"prompt": "a fox"})
+            run.job("sd-1.5", form | {"prompt": "a fox", "speed": "full quality"})
             with pytest.raises(UserError, match="which this takes, is not on this server"):
                 run.job("sd-1.5", form | {"prompt": "a fox", "speed": "LCM"})
 
