@@ -16,9 +16,11 @@ def without_collections() -> Generator[None]:
 
     What is imported stays, and each new module makes the search among all of them longer.
     """
+    looks = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        gc.enable()
+        if looks:
+            gc.enable()
