@@ -207,18 +207,3 @@ def sections(request: type[Request], leave_out: Iterable[str] = ()) -> dict[str,
 def required(request: type[Request]) -> list[str]:
     """The fields without which nothing can begin; they stand on top of the form."""
     return [name for name, _, spec in request.declarations() if spec.required]
-
-
-def rows(specs: Mapping[str, FieldSpec]) -> list[list[str]]:
-    """Names of fields in rows: a text stands alone, everything else in pairs."""
-    layout: list[list[str]] = []
-    open_row = False
-    for name, spec in specs.items():
-        alone = spec.kind is Kind.TEXT or spec.kind in FILES
-        if open_row and not alone:
-            layout[-1].append(name)
-            open_row = False
-        else:
-            layout.append([name])
-            open_row = not alone
-    return layout

@@ -7,14 +7,13 @@ a click and a video.
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from tabs.form import QUIETLY, Field, required, rows, sections, shown, sizes, the, widget
+from tabs.form import QUIETLY, Field, required, sections, shown, sizes, the, widget
 from tabs.parts.camera_pad import build_camera_pad, connect_camera_pad
 from tabs.parts.clip_source import build_clip_source
 from tabs.parts.controls import Controls, build_batch, build_buttons
@@ -155,10 +154,12 @@ class _Settings:
             if tab.presets:
                 defaults = {name: default for name, (default, _) in declared.items()}
                 chips += (build_presets(task, tab.presets, defaults),)
-            with gr.Group():
+            with gr.Group(elem_classes="basics"):
                 shown_names = [name for name in basics if name not in WORDS]
-                fields = _build_fields(shown_names, declared, task, seed_buttons)
+                at = shown_names.index("fps") + 1
+                fields = _build_fields(shown_names[:at], declared, task)
                 _build_seconds(the(gr.Number, fields, "frames"), the(gr.Number, fields, "fps"), task)
+                fields |= _build_fields(shown_names[at:], declared, task, seed_buttons)
         pad = None
         with right, gr.Column(elem_classes="more"):
             choice = build_model_choice(task, menu)
@@ -166,7 +167,7 @@ class _Settings:
                 with gr.Accordion(section, open=False):
                     if "camera_keys" in names:
                         pad = build_camera_pad(task)
-                    fields |= _build_fields(names, declared, task, seed_buttons)
+                    fields |= _build_fields(names, declared, task)
             batch = build_batch(task)
         the(gr.Dropdown, fields, "size").choices = sizes(menu.native_side(menu.default))
         return cls(fields, choice, chips, batch, seed_buttons, pad)
@@ -178,30 +179,25 @@ def introduction(tab: Tab) -> str:
 
 
 def _build_fields(
-    names: list[str],
+    names: Sequence[str],
     declared: Mapping[str, tuple[Any, FieldSpec]],
     task: str,
-    seed_buttons: list[gr.Button],
+    seed_buttons: list[gr.Button] | None = None,
 ) -> dict[str, Field]:
-    fields: dict[str, Field] = {}
-    for row in rows({name: declared[name][1] for name in names}):
-        with gr.Row():
-            for name in row:
-                fields[name] = widget(name, *declared[name], task, seed_buttons if name == "seed" else None)
-    return fields
+    """Render them one after the other; the style sheet has them in pairs, which costs the page no components."""
+    return {name: widget(name, *declared[name], task, seed_buttons if name == "seed" else None) for name in names}
 
 
 def _build_seconds(frames: gr.Number, fps: gr.Number, task: str) -> None:
-    """How long the video plays: follows frames and speed, and sets the frames; both within the browser."""
-    with frames.parent or nullcontext():
-        seconds = gr.Number(
-            round(frames.value / fps.value, 2),
-            label="Seconds",
-            minimum=0.1,
-            step=0.5,
-            elem_id=f"{task}-seconds",
-            interactive=True,
-        )
+    """Render how long the video plays: follows frames and speed, and sets the frames; both within the browser."""
+    seconds = gr.Number(
+        round(frames.value / fps.value, 2),
+        label="Seconds",
+        minimum=0.1,
+        step=0.5,
+        elem_id=f"{task}-seconds",
+        interactive=True,
+    )
     follow = "(frames, fps) => (frames && fps ? Number((frames / fps).toFixed(2)) : 0)"
     gr.on([frames.change, fps.change], None, [frames, fps], seconds, js=follow, api_visibility="private")
     lead = "(seconds, fps) => Math.max(1, Math.round(seconds * fps))"

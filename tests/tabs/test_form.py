@@ -3,7 +3,7 @@ from __future__ import annotations
 import gradio as gr
 import pytest
 
-from tabs.form import PLAIN, given, required, rows, sections, shown, sizes, widget
+from tabs.form import PLAIN, given, required, sections, shown, sizes, widget
 from tabs.tasks import TEXT_TO_VIDEO
 from text2video_zero.requests import Kind, TextToVideoRequest
 from text2video_zero.requests.fields import FILES
@@ -76,14 +76,3 @@ def test_sections_hold_every_field_once_and_the_required_text_stands_apart():
     assert first == ["prompt"]
     assert sorted(first + [name for group in grouped.values() for name in group]) == sorted(names)
     assert next(iter(grouped)) == "Basics"
-
-
-def test_texts_stand_alone_and_other_fields_in_pairs():
-    specs = {name: spec for name, _, spec in TextToVideoRequest.declarations()}
-    wanted = ["negative_prompt", "frames", "fps", "prompt", "seed"]
-    assert rows({name: specs[name] for name in wanted}) == [
-        ["negative_prompt"],
-        ["frames", "fps"],
-        ["prompt"],
-        ["seed"],
-    ]
