@@ -27,7 +27,7 @@ from serving.store import JobStore
 from serving.visitors.limits import Limits
 from tabs.gradio_import import import_gradio
 from text2video_zero.errors import UserError
-from text2video_zero.imports import without_collections
+from text2video_zero.imports import sharing_cores
 from text2video_zero.job import build_job
 from text2video_zero.media.files import folder_of_this_program
 
@@ -330,7 +330,7 @@ def open_store(folder: Path | None, *, shared: bool, keep_settings: bool) -> Job
 
 def open_models(options: argparse.Namespace) -> ModelManager:
     """The model manager; importing it takes seconds, so the page is up before."""
-    with without_collections():
+    with sharing_cores():
         from model_manager import ModelManager
 
     return ModelManager(

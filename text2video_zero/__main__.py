@@ -19,7 +19,7 @@ from text2video_zero.errors import UserError
 from text2video_zero.evaluation import command
 from text2video_zero.events import Finished, Notice, Progress, duration
 from text2video_zero.generators import result_of
-from text2video_zero.imports import without_collections
+from text2video_zero.imports import sharing_cores
 from text2video_zero.job import NO_SETTINGS, Settings, build_job, defaults_of
 from text2video_zero.media.files import typed_path, unique_path
 from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND
@@ -267,7 +267,7 @@ def model_manager_of(arguments: argparse.Namespace, line: ProgressLine) -> Model
     line.note("Starting")
     # Imported here because torch and diffusers take many seconds, which --help and every mistake in the
     # options are spared; and because the engine as a whole does not depend on who lends it models.
-    with without_collections():
+    with sharing_cores():
         import diffusers.utils.logging
         import transformers.utils.logging
 

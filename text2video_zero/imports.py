@@ -1,8 +1,9 @@
-"""Imports of thousands of modules, in nine tenths of the time."""
+"""Imports of thousands of modules, in nine tenths of the time, and of a PyTorch that shares the machine."""
 
 from __future__ import annotations
 
 import gc
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -24,3 +25,15 @@ def without_collections() -> Generator[None]:
         gc.freeze()
         if looks:
             gc.enable()
+
+
+@contextmanager
+def sharing_cores() -> Generator[None]:
+    """To import PyTorch in: its threads sleep while they wait for each other, unless `OMP_WAIT_POLICY` says otherwise.
+
+    Else they turn round and round. Where something else runs on the same cores, such as a browser that draws the page,
+    all threads wait for the one that it has put off, at each of thousands of operations.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read as PyTorch is loaded
+    with without_collections():
+        yield

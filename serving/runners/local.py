@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -94,9 +93,6 @@ class LocalRunner:
 
     def _manager(self) -> ModelManager:
         if self._models is None:
-            # Before torch is imported: its threads would turn round and round while they wait for each other, and take
-            # the cores away from the browser, which draws the page on the same ones.
-            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
             self._models = self._open_models()
             self._opened.set()
         return self._models

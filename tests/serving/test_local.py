@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 
 import pytest
@@ -68,13 +67,3 @@ def test_what_would_be_downloaded_is_not_made_ready(tmp_path, monkeypatch):
         app.make_ready(runner, model)
     assert asked == [build_job("text-to-video", {"prompt": "a fox"}, model=TOYLAND.name, preset="draft").checkpoint]
     assert lacking(STABLE_DIFFUSION_1_5.checkpoint, Hub(cache=tmp_path))
-
-
-@pytest.mark.parametrize(("said", "is_then"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_leave_the_browser_its_cores_while_they_wait_unless_somebody_has_said_how(monkeypatch, said, is_then):
-    monkeypatch.setenv("OMP_WAIT_POLICY", said or "")
-    if said is None:
-        monkeypatch.delenv("OMP_WAIT_POLICY")
-    seen = []
-    LocalRunner(lambda: seen.append(os.environ["OMP_WAIT_POLICY"])).open()
-    assert seen == [is_then]  # by the time at which torch is imported
