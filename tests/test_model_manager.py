@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import threading
@@ -336,6 +337,18 @@ class TestSources:
         assert tuned.components.vae is plain.components.vae
         assert tuned.components.text_encoder is not plain.components.text_encoder  # a LoRA may change it
         assert set(tuned.components.unet.state_dict()) == set(plain.components.unet.state_dict())
+
+    def test_of_a_lora_for_the_unet_alone_nothing_is_said(self, own_manager, checkpoints, tmp_path):
+        base, library, told = checkpoints["text"].source, logging.getLogger("diffusers"), []
+        file = write_lora(tmp_path / "style.safetensors", Path(base))
+        (listener := logging.Handler()).emit = told.append
+        library.addHandler(listener)
+        try:
+            take(own_manager, Checkpoint(base, adapters=(Adapter(str(file)),)))
+            logging.getLogger("diffusers.loaders.peft").warning("No LoRA keys associated to it")
+        finally:
+            library.removeHandler(listener)
+        assert [record.getMessage() for record in told] == ["No LoRA keys associated to it"]  # which others may hear
 
     def test_a_lora_of_another_base_is_refused(self, own_manager, checkpoints, tmp_path):
         base = checkpoints["text"].source

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -15,6 +17,7 @@ from text2video_zero.models.compatibility import check_adapter, errors_in_one_se
 from text2video_zero.models.weights import is_lycoris, read_shapes
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
@@ -67,7 +70,8 @@ def add_lora(components: _Components, adapter: Adapter, file: Path) -> None:
             return
         # The file's own way in knows its metadata, but not how to reckon with eight bits.
         named: dict[str, Any] = {} if quantized else {"weight_name": file.name}
-        components.load_lora_weights(tensors if quantized else str(file.parent), adapter_name="lora", **named)
+        with _of_some_networks():
+            components.load_lora_weights(tensors if quantized else str(file.parent), adapter_name="lora", **named)
         if not any(components.get_list_adapters().values()):
             raise UserError(
                 f"The LoRA {short_name(adapter.source)!r} has nothing for any layer of the model: choose one that was "
@@ -76,6 +80,23 @@ def add_lora(components: _Components, adapter: Adapter, file: Path) -> None:
         components.set_adapters("lora", adapter.weight)
         components.fuse_lora(adapter_names=["lora"])
         components.unload_lora_weights()
+
+
+@contextmanager
+def _of_some_networks() -> Generator[None]:
+    """A LoRA that leaves a network as it is, most often the text encoder, is no fault. diffusers warns of each."""
+
+    def tells_more(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("No LoRA keys associated to")
+
+    loggers = [logging.getLogger(f"diffusers.loaders.{module}") for module in ("lora_base", "peft")]
+    for logger in loggers:
+        logger.addFilter(tells_more)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(tells_more)
 
 
 def _checked_tensors(source: str, file: Path) -> tuple[dict[str, torch.Tensor], bool]:
