@@ -109,6 +109,11 @@ def served(
         queue.close()
 
 
+def came_from(address: str) -> dict[str, str]:
+    """The header of a proxy on this machine, which is trusted."""
+    return {"X-Forwarded-For": address}
+
+
 def free_port() -> int:
     """A port that nobody uses now."""
     with socket.socket() as probe:

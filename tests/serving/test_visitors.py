@@ -18,7 +18,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from tests.example_files import write_clip
-from tests.served import program
+from tests.served import came_from, program
 
 ENDPOINT = "/text-to-video"
 SESSIONS = 500
@@ -117,7 +117,7 @@ class Visitor(threading.Thread):
     def __init__(self, address, number, folder):
         super().__init__(daemon=True)
         self.address, self.number = address, number
-        self.headers = {"X-Forwarded-For": f"198.51.100.{number}"}
+        self.headers = came_from(f"198.51.100.{number}")
         self.client = Client(address, verbose=False, download_files=str(folder), headers=self.headers)
         self.random, self.wrong, self.met = np.random.default_rng(number), [], dict.fromkeys(MOODS, 0)
 
