@@ -27,7 +27,7 @@ from serving.store import JobStore
 from serving.visitors.limits import Limits
 from tabs.gradio_import import import_gradio
 from text2video_zero.errors import UserError
-from text2video_zero.imports import sharing_cores
+from text2video_zero.imports import hide_bars, sharing_cores
 from text2video_zero.job import build_job
 from text2video_zero.media.files import folder_of_this_program
 
@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", MOST_TIMED)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio's, which asks the page itself whether it is up
     try:
         options = read_options(argv)
         if options.check:
@@ -333,6 +334,7 @@ def open_models(options: argparse.Namespace) -> ModelManager:
     with sharing_cores():
         from model_manager import ModelManager
 
+    hide_bars()
     return ModelManager(
         options.device, dtype=options.dtype, compiled=options.compile, check_safety=wants_check(options)
     )

@@ -7,6 +7,7 @@ import io
 import os
 
 import pytest
+from diffusers.utils.logging import enable_progress_bar, is_progress_bar_enabled
 
 import app
 from text2video_zero import __main__ as cli
@@ -42,12 +43,14 @@ def test_threads_leave_others_their_cores_while_they_wait_unless_somebody_has_sa
 
 
 @pytest.mark.parametrize("program", ["page", "command line"])
-def test_both_programs_import_torch_so(monkeypatch, program):
+def test_both_programs_import_torch_so_and_load_without_bars(monkeypatch, program):
     monkeypatch.setenv("OMP_WAIT_POLICY", "")
     monkeypatch.delenv("OMP_WAIT_POLICY")
+    enable_progress_bar()
     if program == "page":
         app.open_models(app.read_options(["--device", "cpu"]))
     else:
         arguments = cli.build_parser().parse_args(["text-to-video", "--prompt", "a fox", "--device", "cpu"])
         cli.model_manager_of(arguments, cli.ProgressLine(io.StringIO(), quiet=True))
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert not is_progress_bar_enabled()

@@ -19,7 +19,7 @@ from text2video_zero.errors import UserError
 from text2video_zero.evaluation import command
 from text2video_zero.events import Finished, Notice, Progress, duration
 from text2video_zero.generators import result_of
-from text2video_zero.imports import sharing_cores
+from text2video_zero.imports import hide_bars, sharing_cores
 from text2video_zero.job import NO_SETTINGS, Settings, build_job, defaults_of
 from text2video_zero.media.files import typed_path, unique_path
 from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND
@@ -268,14 +268,9 @@ def model_manager_of(arguments: argparse.Namespace, line: ProgressLine) -> Model
     # Imported here because torch and diffusers take many seconds, which --help and every mistake in the
     # options are spared; and because the engine as a whole does not depend on who lends it models.
     with sharing_cores():
-        import diffusers.utils.logging
-        import transformers.utils.logging
-
         from model_manager import ModelManager
 
-    # Their own bars about loading would break into the line.
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
+    hide_bars()
     return ModelManager(
         arguments.device, dtype=arguments.dtype, compiled=arguments.compile, check_safety=arguments.safety_checker
     )

@@ -1,4 +1,4 @@
-"""Imports of thousands of modules, in nine tenths of the time, and of a PyTorch that shares the machine."""
+"""Imports of thousands of modules, in nine tenths of the time; of a PyTorch that shares the machine, and no bars."""
 
 from __future__ import annotations
 
@@ -37,3 +37,12 @@ def sharing_cores() -> Generator[None]:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read as PyTorch is loaded
     with without_collections():
         yield
+
+
+def hide_bars() -> None:
+    """Diffusers and transformers load without bars of their own: they break into the command line's, and fill logs."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
