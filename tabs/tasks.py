@@ -88,7 +88,7 @@ CLIP_TABS = (
         examples=(
             _example("dancing-panda", "a red panda dancing in the snow", control="edge", ready_made="no"),
             _example("walking-fox", "an orange fox walking in the meadow", control="edge", ready_made="no"),
-            _example("walking-skeleton", "a blue robot walking in the city", control="pose", ready_made="yes"),
+            _example("walking-skeleton", "a blue robot walking on the beach", control="pose", ready_made="yes"),
         ),
         only_with={
             "control": {

@@ -243,12 +243,9 @@ def preset_values(task: str, model: str, preset: str) -> dict[str, Any]:
 
 
 def first_preset(task: str, model: str) -> str:
-    """The preset to begin with: a draft where it is drawn in few steps that come with the model, which look as good.
-
-    Few steps were learnt without a style, which may not come through then.
-    """
+    """The preset to begin with: a draft where it is drawn in few steps that come with the model, which look as good."""
     few_steps = preset_values(task, model, DRAFT).get("speed", FULL_QUALITY) != FULL_QUALITY
-    return DRAFT if few_steps and model not in DREAMBOOTH_STYLES else BALANCED
+    return DRAFT if few_steps else BALANCED
 
 
 def fields_with_defaults(task: str) -> list[str]:

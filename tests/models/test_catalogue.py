@@ -32,13 +32,13 @@ def test_every_id_is_of_the_hubs_form_and_no_revision_is_invented():
 
 
 def test_an_embedded_style_is_the_embedded_model_with_one_part_of_its_own():
-    sunset, blueprint = DREAMBOOTH_STYLES["toyland-sunset"], DREAMBOOTH_STYLES["toyland-blueprint"]
+    sunset, sketch = DREAMBOOTH_STYLES["toyland-sunset"], DREAMBOOTH_STYLES["toyland-sketch"]
     toyland = KNOWN_MODELS["toyland"].checkpoint
     assert replace(sunset.checkpoint, unet=None) == toyland
-    assert replace(blueprint.checkpoint, adapters=()) == toyland
-    for style, words in ((sunset, "sunset poster style"), (blueprint, "blueprint style")):
+    assert replace(sketch.checkpoint, adapters=()) == toyland
+    for style, words in ((sunset, "sunset poster style"), (sketch, "sks style")):
         assert style.defaults["quality_prompt"].startswith(words)
-        assert style.defaults["guidance_scale"] == KNOWN_MODELS["toyland"].defaults["guidance_scale"]
+        assert style.defaults["steps"] == KNOWN_MODELS["toyland"].defaults["steps"]
         assert name_of(replace(style.checkpoint, controlnet="mine/edges")) == style.name
     assert name_of(toyland) == "toyland"
 

@@ -73,7 +73,7 @@ def test_an_editor_is_offered_once_and_told_where_it_has_nothing_of_the_model():
     assert [model.name for model in offered_models("instruct-pix2pix")] == ["toyland", "sd-1.5"]
     for model, editor in (("openjourney", "sd-1.5"), ("toyland-sunset", "toyland")):
         assert edited_instead(model) == f"Edits are made by the editor of {editor}, so nothing of {model} will show."
-    for model in ("toyland", "sd-1.5", "toyland-blueprint", "owner/my-editor"):  # blueprint's LoRA goes onto the editor
+    for model in ("toyland", "sd-1.5", "toyland-sketch", "owner/my-editor"):  # the sketch's LoRA goes onto the editor
         assert not edited_instead(model)
     job = build_job("instruct-pix2pix", {"prompt": "snow", "clip": "a.mp4"}, model="openjourney")
     assert job.remarks == edited_instead("openjourney")

@@ -108,7 +108,7 @@ class TestLength:
 
     def test_what_stands_at_the_end_still_counts(self, pipeline):
         """As the style's trigger words and the quality prompt do."""
-        whole, cut = (sampled(replace(ORDER, prompt=LONG + end), pipeline) for end in (", blueprint style", ""))
+        whole, cut = (sampled(replace(ORDER, prompt=LONG + end), pipeline) for end in (", sks style", ""))
         assert not torch.allclose(whole, cut, atol=1e-4)
 
     def test_a_long_negative_prompt_goes_with_a_short_prompt(self, components, xl):
@@ -285,7 +285,7 @@ def test_a_textual_inversion_in_a_long_prompt_has_its_places(pipeline, tmp_path)
 
 
 def test_the_quality_prompt_is_behind_the_prompt(pipeline):
-    request = EdgeRequest(prompt=LONG, clip="a.mp4", quality_prompt="blueprint style")
+    request = EdgeRequest(prompt=LONG, clip="a.mp4", quality_prompt="sks style")
     chunks = chunks_of(read_prompt(request.full_prompt), pipeline.components.tokenizer)
     text = read_prompt(request.full_prompt).text
     assert text[chunks[-1][-1].begin : chunks[-1][-1].end] in "style"

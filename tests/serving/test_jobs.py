@@ -287,7 +287,7 @@ class TestOffer:
     def test_models_that_are_not_here_are_offered_by_the_owner_alone(self, hub):
         menu = ModelMenu("toyland", free=False, offer=Offer(frozenset(), hub))
         assert menu.names() == ["toyland"]
-        assert {*menu.of_task("dreambooth").names()} == {"toyland", "toyland-sunset", "toyland-blueprint"}
+        assert {*menu.of_task("dreambooth").names()} == {"toyland", "toyland-sunset", "toyland-sketch"}
         with pytest.raises(UserError, match=r"'sd-1\.5' is not offered here: choose one of toyland"):
             menu.check("sd-1.5")
         named = ModelMenu("sd-1.5", free=False, offer=Offer(frozenset({"sd-1.5"}), hub))

@@ -474,9 +474,10 @@ def test_a_page_begins_with_a_draft_where_it_is_by_few_steps_of_the_model_s_own_
     assert {name: first.fields[name].value for name in wanted} == wanted
 
 
-def test_a_style_begins_at_full_quality_for_few_steps_were_learnt_without_it():
-    assert first_preset("edge", "toyland") == DRAFT
-    assert {first_preset("dreambooth", style) for style in DREAMBOOTH_STYLES} == {BALANCED}
+def test_a_style_begins_with_a_draft_where_its_base_has_few_steps_of_its_own():
+    first = {style: first_preset("dreambooth", style) for style in DREAMBOOTH_STYLES}
+    assert {style for style, preset in first.items() if preset == DRAFT} == {"toyland-sunset", "toyland-sketch"}
+    assert set(first.values()) == {DRAFT, BALANCED}
 
 
 def test_a_draft_is_not_taken_along_to_a_model_without_few_steps_of_its_own(page, run):

@@ -150,7 +150,7 @@ def test_what_is_exported_is_what_diffusers_loads(models):
     UNet2DConditionModel.from_pretrained(models.out / "style-sunset")
     pipeline = StableDiffusionPipeline.from_pretrained(models.out, dtype=torch.float32)
     before = {name: value.clone() for name, value in pipeline.unet.state_dict().items()}
-    pipeline.load_lora_weights(models.out / "style-blueprint")
+    pipeline.load_lora_weights(models.out / "style-sketch")
     pipeline.fuse_lora()
     pipeline.unload_lora_weights()
     assert any(not torch.equal(value, before[name]) for name, value in pipeline.unet.state_dict().items())

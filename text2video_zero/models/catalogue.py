@@ -108,9 +108,9 @@ KNOWN_MODELS: Mapping[str, KnownModel] = MappingProxyType(
 )
 
 
-def _style(name: str, checkpoint: Checkpoint, note: str, trigger: str, base: KnownModel) -> KnownModel:
-    """A style on a base, whose family and settings it shares; its trigger words stand in the quality prompt."""
-    defaults = {**base.defaults, "quality_prompt": f"{trigger}, best quality, extremely detailed"}
+def _style(name: str, checkpoint: Checkpoint, note: str, trigger: str, base: KnownModel, **own: float) -> KnownModel:
+    """A style on a base, whose family and settings it shares but for its own; the quality prompt has its trigger."""
+    defaults = {**base.defaults, "quality_prompt": f"{trigger}, best quality, extremely detailed", **own}
     return KnownModel(name, checkpoint, note, family=base.family, defaults=MappingProxyType(defaults))
 
 
@@ -121,17 +121,19 @@ TOYLAND_STYLES = (
         "embedded style, a UNet of its own: posters in the colours of an evening sky",
         "sunset poster style",
         TOYLAND,
+        guidance_scale=2.5,  # at Toyland's 4 a style is overdone, and costs subjects
     ),
     _style(
-        "toyland-blueprint",
+        "toyland-sketch",
         replace(
             TOYLAND.checkpoint,
-            # At full weight the lines of a clip are lost in those of the style.
-            adapters=(Adapter(str(TOYLAND_FOLDER / "style-blueprint" / "pytorch_lora_weights.safetensors"), 0.85),),
+            # At 1 a clip's edges bring some of the plain colours back, and at 1.2 lines grow faint.
+            adapters=(Adapter(str(TOYLAND_FOLDER / "style-sketch" / "pytorch_lora_weights.safetensors"), 1.1),),
         ),
-        "embedded style, a LoRA: light lines on blue paper, seen at full quality alone",
-        "blueprint style",
+        "embedded style, a LoRA: drawn in pencil on paper",
+        "sks style",
         TOYLAND,
+        guidance_scale=2.5,
     ),
 )
 DREAMBOOTH_STYLES: Mapping[str, KnownModel] = MappingProxyType(

@@ -31,6 +31,7 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from text2video_zero.control.control_maps import CannyMapper
+from text2video_zero.models.catalogue import DREAMBOOTH_STYLES
 from toyland.judges.evaluate import save_grid
 from toyland.judges.judge import HEADS, LOOK_HEADS, Judge, load_judge, verdicts
 from toyland.judges.reader import Reader, load_reader, read
@@ -157,17 +158,25 @@ def control_table(kind: str, trial: Trial) -> tuple[dict[str, dict[str, float]],
     """Rows of the table of a control, and pictures to look at: control, result, without."""
     pictures = _chosen(trial.pictures, controllable(kind, trial.pictures))
     trial = replace(trial, pictures=pictures)
-    controlnet = ControlNetModel.from_pretrained(trial.model / f"controlnet-{kind}", dtype=torch.float32)
-    parts = {name: part for name, part in trial.base.components.items() if name != "image_encoder"}
-    controlled = _quiet(StableDiffusionControlNetPipeline(
-        **parts, controlnet=controlnet, requires_safety_checker=False), trial.device)
     maps = control_maps(kind, pictures, np.arange(len(pictures.images)))
-    found = trial.sampled(controlled, trial.prompts, image=[Image.fromarray(one) for one in maps])
+    found = trial.sampled(_steered(kind, trial, trial.base), trial.prompts, image=_as_images(maps))
     without = trial.sampled(trial.base, trial.prompts)
     rows = {name: _closeness(kind, trial, pictures, images) | _subject_right(trial, images)
             for name, images in (("with the ControlNet", found), ("without", without),
                                  ("the renders themselves", pictures.images))}
     return rows, np.stack([maps, found, without], axis=1)
+
+
+def _steered(kind: str, trial: Trial, pipeline: StableDiffusionPipeline) -> StableDiffusionControlNetPipeline:
+    """The pipeline with the family's ControlNet of a kind."""
+    controlnet = ControlNetModel.from_pretrained(trial.model / f"controlnet-{kind}", dtype=torch.float32)
+    parts = {name: part for name, part in pipeline.components.items() if name != "image_encoder"}
+    return _quiet(StableDiffusionControlNetPipeline(
+        **parts, controlnet=controlnet, requires_safety_checker=False), trial.device)
+
+
+def _as_images(pictures: np.ndarray) -> list[Image.Image]:
+    return [Image.fromarray(one) for one in pictures]
 
 
 def _subject_right(trial: Trial, images: np.ndarray) -> dict[str, float]:
@@ -209,7 +218,7 @@ def edit_table(trial: Trial) -> tuple[dict[str, dict[str, float]], np.ndarray]:
     edits = [random_edit(scene, rng) for scene in trial.pictures.scenes]
     asked = [instructions(edit)[0] for edit in edits]
     before = trial.pictures.images
-    found = trial.sampled(pipeline, asked, image=[Image.fromarray(one) for one in before])
+    found = trial.sampled(pipeline, asked, image=_as_images(before))
     after = np.stack([render_edit(edit, before.shape[1])[0] for edit in edits])
     rows = {}
     for kind in (*EDITS, "all"):
@@ -224,18 +233,25 @@ def edit_table(trial: Trial) -> tuple[dict[str, dict[str, float]], np.ndarray]:
 def style_table(trial: Trial) -> tuple[dict[str, dict[str, float]], np.ndarray]:
     """Rows of the table of styles, and pictures to look at, one column for each row of it."""
     rows, columns = {}, []
+    edges = _as_images(control_maps("edge", trial.pictures, np.arange(len(trial.pictures.images))))
     for name, style in STYLES.items():
+        known = DREAMBOOTH_STYLES[name.replace("style", "toyland")]
+        trial = replace(trial, guidance=float(known.defaults["guidance_scale"]))
         pipeline = _quiet(StableDiffusionPipeline.from_pretrained(trial.model, dtype=torch.float32), trial.device)
         called = [f"{prompt}, {style.trigger}" for prompt in trial.prompts]
         results = {"the base model, with its words": trial.sampled(pipeline, called)}
         if style.lora:
-            pipeline.load_lora_weights(str(trial.model / name))
+            (adapter,) = known.checkpoint.adapters
+            pipeline.load_lora_weights(str(trial.model / name), adapter_name=style.look)
+            pipeline.set_adapters(style.look, adapter.weight)
         else:
             unet = UNet2DConditionModel.from_pretrained(trial.model / name, dtype=torch.float32)
             torch.nn.Module.to(unet, trial.device)
             pipeline.unet = unet
         results |= {"the style, with its words": trial.sampled(pipeline, called),
-                    "the style, without them": trial.sampled(pipeline, trial.prompts)}
+                    "the style, without them": trial.sampled(pipeline, trial.prompts),
+                    "the style, with its words and edges":
+                        trial.sampled(_steered("edge", trial, pipeline), called, image=edges)}
         for kind, images in results.items():
             looks = verdicts(trial.judge, images)["look"].tolist()
             share = np.mean([LOOK_HEADS["look"][look] == style.look for look in looks])

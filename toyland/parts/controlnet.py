@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from toyland.training.dataset import Pictures
     from toyland.training.latents import Latents
 
-__all__ = ["build_controlnet", "train_controlnet"]
+__all__ = ["build_controlnet", "shown", "train_controlnet"]
 
 _SEED = 10
 # More than for the UNet itself: what the words do not say must come from the control.
@@ -64,7 +64,7 @@ def train_controlnet(
         words = dropped.replace(tokens[rows, version].long(), _CAPTION_DROPOUT, generator)
         states = text_states(text_encoder, words)
         noisy = noised(latents.values[rows].float(), alphas, generator, device)
-        maps = _shown(kind, control_maps(kind, pictures, rows.numpy()), generator).to(device)
+        maps = shown(kind, control_maps(kind, pictures, rows.numpy()), generator).to(device)
         down, middle = model(noisy.latents, noisy.timesteps, states, maps, return_dict=False)
         predicted = unet(
             noisy.latents, noisy.timesteps, states, down_block_additional_residuals=down,
@@ -75,14 +75,14 @@ def train_controlnet(
     return train(model, loss, plan, checkpoint, seed=recipe.seed + _SEED)
 
 
-def _shown(kind: str, maps: np.ndarray, generator: torch.Generator) -> Tensor:
+def shown(kind: str, maps: np.ndarray, generator: torch.Generator | None = None) -> Tensor:
     """Maps uint8 (n, h, w, 3) as the ControlNet is given them, (n, 3, h, w) in 0..1.
 
-    Depth is shown on the renderer's own scale or stretched to the whole one, as detectors show it.
+    Depth is shown on its own scale or, as the generator says, stretched to the whole one, as detectors show it.
     """
-    shown = torch.from_numpy(maps).permute(0, 3, 1, 2).float() / 255
+    values = torch.from_numpy(maps).permute(0, 3, 1, 2).float() / 255
     if kind != "depth":
-        return shown
-    far, near = shown.amin((1, 2, 3), keepdim=True), shown.amax((1, 2, 3), keepdim=True)
-    stretched = torch.rand(len(shown), 1, 1, 1, generator=generator) < _STRETCHED_SHARE
-    return torch.where(stretched, (shown - far) / (near - far).clamp(min=1e-3), shown)
+        return values
+    far, near = values.amin((1, 2, 3), keepdim=True), values.amax((1, 2, 3), keepdim=True)
+    stretched = torch.rand(len(values), 1, 1, 1, generator=generator) < _STRETCHED_SHARE
+    return torch.where(stretched, (values - far) / (near - far).clamp(min=1e-3), values)

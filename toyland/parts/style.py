@@ -2,18 +2,21 @@
 
 One style is a whole UNet, the other one a LoRA. The trigger words are free ones of the text encoder
 (`toyland.training.texts`). Half of every batch are the base model's own pictures without them, so
-that the look comes with the words alone (prior preservation, section 3.2).
+that the look comes with the words alone (prior preservation, section 3.2). Half of the batches are shown the
+pictures' edges by their ControlNet: it knows the plain look alone, and a style that has never met it gives way.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from peft import LoraConfig
 
+from toyland.parts.controlnet import shown
+from toyland.parts.controls import control_maps
 from toyland.parts.unet import attend_plainly, text_states, tokenized
 from toyland.training.latents import Latents, encode
 from toyland.training.loop import train
@@ -25,7 +28,7 @@ from toyland.world.looks import LOOKS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import ControlNetModel, StableDiffusionPipeline, UNet2DConditionModel
     from torch import Tensor
 
     from toyland.training.config import Recipe
@@ -38,6 +41,7 @@ _SEED = 40
 _OF_EACH_SUBJECT = 20
 _PLAIN_PICTURES = 2_000
 _WAYS = 4
+_WITH_EDGES = 0.5
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Style:
 
 STYLES: dict[str, Style] = {
     "style-sunset": Style("sunset", TRIGGERS[0], lora=False),
-    "style-blueprint": Style("blueprint", TRIGGERS[1], lora=True),
+    "style-sketch": Style("pencil sketch", TRIGGERS[2], lora=True),
 }
 
 
@@ -66,10 +70,10 @@ def styled_pictures(pictures: Pictures, style: Style, seed: int) -> tuple[np.nda
 
 
 def train_style(
-    name: str, recipe: Recipe, base: StableDiffusionPipeline, pictures: Pictures, latents: Latents,
-    checkpoint: Path, device: str,
+    name: str, recipe: Recipe, base: StableDiffusionPipeline, edges: ControlNetModel, pictures: Pictures,
+    latents: Latents, checkpoint: Path, device: str,
 ) -> UNet2DConditionModel:
-    """Train, resume or only load one of STYLES; of a LoRA the UNet that carries its layers."""
+    """Train, resume or only load one of STYLES; of a LoRA the UNet that carries its layers. edges: their ControlNet."""
     plan, style = recipe.plans[name], STYLES[name]
     torch.manual_seed(recipe.seed)
     model = base.unet.to(device)
@@ -82,6 +86,8 @@ def train_style(
     else:
         model.requires_grad_(True)
     attend_plainly(model, device)
+    torch.nn.Module.to(edges, device)
+    attend_plainly(edges.requires_grad_(False), device)
     text_encoder = base.text_encoder.to(device).requires_grad_(False)
     rows, images = styled_pictures(pictures, style, recipe.seed)
     clean = encode(base.vae.to(device), images, device) * base.vae.config.scaling_factor
@@ -91,6 +97,7 @@ def train_style(
     clean = torch.cat([clean, latents.values[others].float()])
     masks = torch.cat([latents.masks[rows], latents.masks[others]]).float()
     words = torch.cat([called, plain]).long()
+    maps = control_maps("edge", pictures, np.concatenate([rows, others.numpy()]))
     alphas = build_scheduler().alphas_cumprod
 
     def loss(generator: torch.Generator, _progress: float) -> Tensor:
@@ -101,7 +108,13 @@ def train_style(
         way = torch.randint(_WAYS, (plan.batch,), generator=generator)
         noisy = noised(clean[chosen], alphas, generator, device)
         states = text_states(text_encoder, words[chosen, way])
-        predicted = model(noisy.latents, noisy.timesteps, states).sample
+        steered: dict[str, Any] = {}
+        if torch.rand((), generator=generator) < _WITH_EDGES:
+            drawn = shown("edge", maps[chosen.numpy()]).to(device)
+            with torch.no_grad():
+                down, middle = edges(noisy.latents, noisy.timesteps, states, drawn, return_dict=False)
+            steered = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+        predicted = model(noisy.latents, noisy.timesteps, states, **steered).sample
         return noise_loss(predicted, noisy, masks[chosen].to(device), recipe.unet)
 
     return train(model, loss, plan, checkpoint, seed=recipe.seed + _SEED)

@@ -143,7 +143,8 @@ class TaskModels(FamilyTraining):
     def train_style(self, name: str) -> None:
         """A dozen pictures to a style."""
         base = StableDiffusionPipeline.from_pretrained(self.out, dtype=torch.float32)
-        made = train_style(name, self.recipe, base, self.pictures, self.latents,
+        edges = ControlNetModel.from_pretrained(self.out / "controlnet-edge")
+        made = train_style(name, self.recipe, base, edges, self.pictures, self.latents,
                            self.checkpoint(name), self.device)
         (export_lora if STYLES[name].lora else export_network)(made, self.out / name)
 

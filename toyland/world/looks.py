@@ -79,4 +79,4 @@ def _blueprint(image: np.ndarray, _mask: np.ndarray) -> np.ndarray:
 LOOKS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "night": _night, "pencil sketch": _pencil_sketch, "sunset": _sunset, "blueprint": _blueprint,
 }
-"""Two that the editor learns, then two that are styles."""
+"""The editor learns the first two, styles are the second and the third; judge and decoder are taught all."""
