@@ -31,6 +31,7 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from text2video_zero.control.control_maps import CannyMapper
+from text2video_zero.job import defaults_of
 from text2video_zero.models.catalogue import DREAMBOOTH_STYLES
 from toyland.judges.evaluate import save_grid
 from toyland.judges.judge import HEADS, LOOK_HEADS, Judge, load_judge, verdicts
@@ -236,7 +237,7 @@ def style_table(trial: Trial) -> tuple[dict[str, dict[str, float]], np.ndarray]:
     edges = _as_images(control_maps("edge", trial.pictures, np.arange(len(trial.pictures.images))))
     for name, style in STYLES.items():
         known = DREAMBOOTH_STYLES[name.replace("style", "toyland")]
-        trial = replace(trial, guidance=float(known.defaults["guidance_scale"]))
+        trial = replace(trial, guidance=defaults_of("dreambooth", known.name)["guidance_scale"])
         pipeline = _quiet(StableDiffusionPipeline.from_pretrained(trial.model, dtype=torch.float32), trial.device)
         called = [f"{prompt}, {style.trigger}" for prompt in trial.prompts]
         results = {"the base model, with its words": trial.sampled(pipeline, called)}
