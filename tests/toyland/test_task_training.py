@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from toyland.judges.judge import LOOK_HEADS, load_judge, verdicts
 from toyland.judges.reader import load_reader, read
 from toyland.parts.controls import CONTROLS, control_maps, controllable
 from toyland.parts.editor import build_editor
-from toyland.parts.style import STYLES, styled_pictures
+from toyland.parts.style import STYLES, styled_pictures, train_style
 from toyland.training import train, train_tasks
 from toyland.training.dataset import is_held_out, render_pictures, scenes
 from toyland.training.train import STAGES as BASE_STAGES
@@ -154,6 +155,17 @@ def test_what_is_exported_is_what_diffusers_loads(models):
     pipeline.fuse_lora()
     pipeline.unload_lora_weights()
     assert any(not torch.equal(value, before[name]) for name, value in pipeline.unet.state_dict().items())
+
+
+def test_some_of_a_style_s_batches_meet_the_controlnet_which_stays_as_it_is(models, tmp_path):
+    edges, met = ControlNetModel.from_pretrained(models.out / "controlnet-edge"), []
+    edges.register_forward_hook(lambda *_: met.append(1))
+    before = {name: value.clone() for name, value in edges.state_dict().items()}
+    recipe = replace(TINY, plans={"style-sketch": replace(TINY.plans["style-sketch"], steps=12)})
+    base = StableDiffusionPipeline.from_pretrained(models.out, dtype=torch.float32)
+    train_style("style-sketch", recipe, base, edges, models.pictures, models.latents, tmp_path / "checkpoint.pt", "cpu")
+    assert 0 < len(met) < 12
+    assert all(torch.equal(value, before[name]) for name, value in edges.state_dict().items())
 
 
 def test_the_student_is_a_lora_that_the_engine_samples_with_in_four_steps(models):

@@ -161,7 +161,7 @@ STAGES: dict[str, Callable[[TaskModels], object]] = {
     "edits": lambda models: models.edits,
     "instruct-pix2pix": TaskModels.train_editor,
 }
-"""In an order in which each finds what it builds on; the trainings do not depend on each other."""
+"""In an order in which each finds what it builds on: of the trainings the styles do, on the ControlNet of edges."""
 
 
 def main(argv: list[str] | None = None) -> None:
