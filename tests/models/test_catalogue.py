@@ -38,6 +38,7 @@ def test_an_embedded_style_is_the_embedded_model_with_one_part_of_its_own():
     assert replace(sketch.checkpoint, adapters=()) == toyland
     for style, words in ((sunset, "sunset poster style"), (sketch, "sks style")):
         assert style.defaults["quality_prompt"].startswith(words)
+        assert f"'{words}'" in style.note
         assert style.defaults["steps"] == KNOWN_MODELS["toyland"].defaults["steps"]
         assert name_of(replace(style.checkpoint, controlnet="mine/edges")) == style.name
     assert name_of(toyland) == "toyland"

@@ -111,6 +111,7 @@ KNOWN_MODELS: Mapping[str, KnownModel] = MappingProxyType(
 def _style(name: str, checkpoint: Checkpoint, note: str, trigger: str, base: KnownModel, **own: float) -> KnownModel:
     """A style on a base, whose family and settings it shares but for its own; the quality prompt has its trigger."""
     defaults = {**base.defaults, "quality_prompt": f"{trigger}, best quality, extremely detailed", **own}
+    note = f"{note}; called by '{trigger}' in the quality prompt"
     return KnownModel(name, checkpoint, note, family=base.family, defaults=MappingProxyType(defaults))
 
 

@@ -275,7 +275,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--task", choices=_TASKS, nargs="+", default=list(_TASKS))
     parser.add_argument("--pictures", type=int, default=96, help="half of held-out combinations")
     parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance-scale", type=float, default=4.0)
+    parser.add_argument("--guidance-scale", type=float, default=4.0, help="of all but the styles, which have their own")
     parser.add_argument("--grid-folder", type=Path, help="write pictures to look at here, a file for each task")
     parser.add_argument("--report", type=Path, help="write the tables here (JSON)")
     return parser.parse_args(argv)
