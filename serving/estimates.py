@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from text2video_zero.events import JOINING, Progress
+from text2video_zero.job import control_of
 from text2video_zero.models.native_size import FAMILY_SIDES
 from text2video_zero.models.selection import family_of
-from text2video_zero.requests import ControlledRequest, InstructPix2PixRequest, StartPictureRequest, TextToVideoRequest
+from text2video_zero.requests import InstructPix2PixRequest, StartPictureRequest, TextToVideoRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -122,7 +123,7 @@ def _steps(request: VideoRequest) -> float:
     if isinstance(request, StartPictureRequest) and request.start_picture:
         begin = request.start_strength
     elif isinstance(request, TextToVideoRequest) and request.motion:
-        begin = request.motion_to / TIMESTEPS
+        begin = request.together_from / TIMESTEPS
     together = begin * request.steps * request.frames
     if not isinstance(request, TextToVideoRequest):
         return together
@@ -135,7 +136,7 @@ def _passes(request: VideoRequest) -> float:
     if isinstance(request, InstructPix2PixRequest):  # with words and picture; with the picture alone; with neither
         return 1 + 2 * request.guidance_end
     passes = 1 + request.guidance_end if request.guidance_scale > 1 else 1.0
-    return passes * (1 + CONTROL_SHARE) if isinstance(request, ControlledRequest) else passes
+    return passes * (1 + CONTROL_SHARE) if control_of(request) else passes
 
 
 def pixels(job: Job) -> int:

@@ -162,14 +162,14 @@ def _left_out(settings: Settings, run: Run, model: str | None) -> Iterator[str]:
     if settings.loras and run.controls.loras is None:
         loras = ", ".join(settings.loras)
         yield f"The video was made with LoRAs ({loras}), which are not offered here: without them it will differ."
-    if not settings.controlnet:
+    if not settings.controlnet or not issubclass(run.request, ControlledRequest):
         return
     try:
         control = str(settings.values.get("control", "edge"))
         usual = checkpoint_for(run.request.task, model or run.services.menu.default, control=control).controlnet
     except UserError:  # the run tells it
         usual = None
-    if issubclass(run.request, ControlledRequest) and not settings.has_controlnet(usual):
+    if not settings.has_controlnet(usual):
         yield (
             f"The video was made with the ControlNet {settings.controlnet!r}, which only the command line takes: with "
             "the one of the form's model it will differ."

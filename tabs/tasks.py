@@ -34,15 +34,15 @@ def _example(clip: str, prompt: str, **values: object) -> dict[str, object]:
 TEXT_TO_VIDEO = Tab(
     request=TextToVideoRequest,
     about="Write what you want to see. A model that has only ever seen pictures films it: the camera moves, "
-    "the subject stays the same.",
+    "the subject stays the same, and whoever stands on two legs walks, runs, dances, jumps, waves or flies.",
     placeholder="a red panda dancing in the snow",
     section="3.3",
     examples=(
         {"prompt": "a red panda dancing in the snow"},
-        {"prompt": "an orange fox walking in the meadow"},
+        {"prompt": "a white astronaut waving on the moon"},
+        {"prompt": "an orange fox in the meadow"},
         {"prompt": "a yellow car on the beach"},
         {"prompt": "a white horse standing in a meadow"},
-        {"prompt": "an orange cat jumping on a street at night"},
     ),
     presets=Presets("Camera", "Where the camera goes; the sliders under Motion fine-tune it.", CAMERA_PRESETS),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Read when huggingface_hub is imported; the only Hub that these tests speak to is a server of their own.
@@ -95,6 +96,15 @@ def tiny_controlnets(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: 
         control: write_controlnet(folder / control, tiny_checkpoint, seed=10 + number)
         for number, control in enumerate(("pose", "edge", "depth"))
     }
+
+
+@pytest.fixture
+def posed_pipeline(
+    manager: ModelManager, tiny_checkpoint: Path, tiny_controlnets: dict[str, Path]
+) -> Iterator[Pipeline]:
+    """The tiny model with its ControlNet for poses."""
+    with manager.lend(Checkpoint(str(tiny_checkpoint), controlnet=str(tiny_controlnets["pose"]))) as lent:
+        yield lent
 
 
 @pytest.fixture(scope="session")

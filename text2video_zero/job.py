@@ -23,8 +23,14 @@ from text2video_zero.models.checkpoints import HUB_ID, at_revision, checked_name
 from text2video_zero.models.selection import checkpoint_for, edited_instead, find_checkpoint
 from text2video_zero.models.speeds import SPEED_FIELDS, speed_adapters, speed_values, speeds_of
 from text2video_zero.prompts.loras import prompts_of, tagged_adapters
-from text2video_zero.requests import REQUESTS, ControlledRequest, FewStepRequest, InstructPix2PixRequest
-from text2video_zero.requests.idle import copied_story, idle_settings, unreached_keys
+from text2video_zero.requests import (
+    REQUESTS,
+    ControlledRequest,
+    FewStepRequest,
+    InstructPix2PixRequest,
+    TextToVideoRequest,
+)
+from text2video_zero.requests.idle import copied_story, idle_settings, unreached_keys, unsaid_movement
 from text2video_zero.requests.presets import BALANCED, DRAFT, PRESETS, find_preset, preset_fields
 from text2video_zero.requests.video import FULL_QUALITY
 from text2video_zero.sampling.share import WHOLE, Share
@@ -180,7 +186,7 @@ def build_job(
         adapters += tagged_adapters(prompts_of(request), adapters)
     else:
         adapters += read_adapters(settings.prompt_loras)
-    control = request.control if isinstance(request, ControlledRequest) else "edge"
+    control = control_of(request)
     checkpoint = checkpoint_for(task, model, control=control, controlnet=controlnet, adapters=adapters)
     if settings.controlnet and not controlnet and same_model and checkpoint.controlnet:
         source, revision = at_revision(settings.usable_controlnet(checkpoint.controlnet) or "")
@@ -196,9 +202,22 @@ def changed_job(job: Job, **changes: Any) -> Job:
     return Job(request, job.checkpoint, remarks=_remarks(request, model))
 
 
+def control_of(request: VideoRequest) -> str | None:
+    """Which control shapes a request's video, "pose", "edge" or "depth"; None for none."""
+    if isinstance(request, TextToVideoRequest):
+        return "pose" if request.moved_as else None
+    return request.control if isinstance(request, ControlledRequest) else None
+
+
 def _remarks(request: VideoRequest, model: str) -> str:
     """What of the choices does nothing, or is another than it seems, in sentences; blank for none."""
-    remarks = [unreached_keys(request), copied_story(request), idle_settings(request, _chosen(request, model))]
+    chosen = _chosen(request, model)
+    remarks = [
+        unreached_keys(request),
+        copied_story(request),
+        idle_settings(request, chosen),
+        unsaid_movement(request, chosen),
+    ]
     if isinstance(request, InstructPix2PixRequest):
         remarks.append(edited_instead(model))
     return " ".join(filter(None, remarks))

@@ -14,11 +14,12 @@ import numpy as np
 from model_manager import ModelManager
 from text2video_zero.events import ClipFrames, ControlMaps, Finished
 from text2video_zero.generate import generate
+from text2video_zero.job import control_of
 from text2video_zero.media.clips import read_clip
 from text2video_zero.media.video import Video
 from text2video_zero.models.catalogue import TOYLAND
 from text2video_zero.models.selection import checkpoint_for, offered_models
-from text2video_zero.requests import REQUESTS, ControlledRequest, Size
+from text2video_zero.requests import REQUESTS, Size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -69,8 +70,7 @@ def model_of(task: str) -> str | None:
 def write_result(task: str, model: str, models: ModelManager, folder: Path) -> Iterator[Path]:
     """Make a task's example; writes the video and, for tasks with a clip, what plays beside it."""
     request = order(task, model)
-    control = request.control if isinstance(request, ControlledRequest) else "edge"
-    with models.lend(checkpoint_for(task, model, control=control)) as pipeline:
+    with models.lend(checkpoint_for(task, model, control=control_of(request))) as pipeline:
         for event in generate(request, pipeline, models):
             match event:
                 case ControlMaps(frames) | ClipFrames(frames):

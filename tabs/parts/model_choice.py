@@ -14,6 +14,8 @@ from text2video_zero.job import defaults_of
 from text2video_zero.models.catalogue import MODELS_FOLDER
 from text2video_zero.models.speeds import FULL_QUALITY, SPEED_FIELDS
 from text2video_zero.prompts.syntax import read_prompt
+from text2video_zero.requests import TextToVideoRequest
+from text2video_zero.requests.movement import movement_in, says_movement
 from text2video_zero.requests.presets import DRAFT
 
 if TYPE_CHECKING:
@@ -190,9 +192,14 @@ def info_of(menu: ModelMenu, model: str) -> str:
 
 
 def unknown_words_note(menu: ModelMenu, model: str | None, prompt: str | None) -> str:
-    """One sentence that names the words the model has never seen, blank if there are none."""
-    vocabulary = menu.vocabulary(model)
-    unknown = vocabulary.unknown_words(read_prompt(prompt or "").text) if vocabulary else []
+    """One sentence that names the words the model has never seen, blank if there are none.
+
+    In text to video those of a movement are read by the app itself.
+    """
+    vocabulary, text = menu.vocabulary(model), read_prompt(prompt or "").text
+    unknown = vocabulary.unknown_words(text) if vocabulary else []
+    if menu.task == TextToVideoRequest.task and movement_in(text):
+        unknown = [word for word in unknown if not says_movement(word)]
     if not unknown:
         return ""
     named = ", ".join(f"<b>{html.escape(word)}</b>" for word in unknown)

@@ -13,12 +13,13 @@ from text2video_zero.control.control_source import detector_name, detector_setti
 from text2video_zero.events import Notice
 from text2video_zero.generate import run_job
 from text2video_zero.job import build_job
-from text2video_zero.models.catalogue import TOYLAND
+from text2video_zero.models.catalogue import TOYLAND, TOYLAND_FOLDER
 from text2video_zero.models.checkpoints import Checkpoint
 from text2video_zero.requests import DreamBoothRequest, InstructPix2PixRequest, TextToVideoRequest
 from text2video_zero.requests.idle import IDLE, copied_story, idle_settings, unreached_keys
 
 CHANGED = {
+    "movement": "walk",
     "pan_x": 0.125,
     "pan_y": -0.125,
     "zoom": 0.1,
@@ -32,7 +33,7 @@ CHANGED = {
     "resampling": "white",
     "cell_step": 2,
     "motion_from": 400,
-    "motion_to": 990,
+    "motion_to": 600,
     "start_strength": 0.9,
     "shot_anchors": True,
     "loop": True,
@@ -50,7 +51,8 @@ WHILE = {
     "motion": {"motion": False},
     "camera_keys": {"camera_keys": "2: right 0.25 down 0.125"},
     "resampling": {"resampling": "smooth"},
-    "start_picture": {},
+    "start_picture": {"start_picture": str(TOYLAND_FOLDER / "grid.png")},
+    "movement": {"movement": "walk"},
     "storyboard": {},
     "shot_anchors": {"storyboard": "1: a blue robot", "shot_anchors": True},
     "cross_frame_attention": {"cross_frame_attention": False},
@@ -62,6 +64,7 @@ WHILE = {
 
 def text_to_video(**changes) -> TextToVideoRequest:
     asked = {"prompt": "a red fox", "frames": 3, "steps": 4, "seed": 1, "sampler": "DDIM"}
+    asked |= {"motion_from": 500, "motion_to": 700}
     return TextToVideoRequest(**asked | changes)
 
 
@@ -75,11 +78,11 @@ def cases():
 
 
 @pytest.mark.parametrize(("name", "beside"), list(cases()))
-def test_what_is_called_idle_changes_nothing(pipeline, name, beside):
+def test_what_is_called_idle_changes_nothing(posed_pipeline, name, beside):
     plain = text_to_video(**beside)
     changed = dataclasses.replace(plain, **{name: CHANGED[name]})
     assert idle_settings(changed, [name])
-    assert torch.equal(sampled(plain, pipeline), sampled(changed, pipeline))
+    assert torch.equal(sampled(plain, posed_pipeline), sampled(changed, posed_pipeline))
 
 
 @pytest.mark.parametrize(("name", "shared"), [("motion_smoothness", True), ("noise_follows", False)])

@@ -21,7 +21,7 @@ from text2video_zero.generators import result_of
 from text2video_zero.prompts.encoding import encoded_prompts
 from text2video_zero.sampling.denoising import denoise
 from text2video_zero.sampling.guidance import (
-    ControlledGuidance,
+    Control,
     InstructGuidance,
     TextGuidance,
     negative_branch,
@@ -144,15 +144,12 @@ def controlnet():
 @pytest.mark.parametrize(("strength", "start", "end"), [(1.0, 0.0, 1.0), (0.6, 0.2, 0.7)])
 def test_control_equals_diffusers(pipeline, controlnet, noise, picture, strength, start, end):
     schedule = schedule_of("DDIM", STEPS, pipeline.components.scheduler)
-    guidance = ControlledGuidance(
-        unet=pipeline.components.unet,
-        controlnet=controlnet,
-        embeddings=encoded_prompts(pipeline.components, PROMPT, NEGATIVE),
-        scale=9.0,
-        branches=Branches(2),
-        control_maps=in_bytes(picture),
-        strength=strength,
-        active=schedule.timesteps_within(start, end),
+    guidance = TextGuidance(
+        pipeline.components.unet,
+        encoded_prompts(pipeline.components, PROMPT, NEGATIVE),
+        9.0,
+        Branches(2),
+        Control(controlnet, in_bytes(picture), strength, schedule.timesteps_within(start, end)),
     )
     theirs = quiet(StableDiffusionControlNetPipeline(**parts(pipeline, controlnet=controlnet)))(
         PROMPT,
@@ -186,7 +183,9 @@ def test_control_of_no_strength_changes_nothing(pipeline, controlnet, noise, pic
     maps, branches = in_bytes(picture), Branches(2)
     controlled = {
         (strength, active): denoised(
-            noise, schedule, ControlledGuidance(unet, controlnet, embeddings, 9.0, branches, maps, strength, active)
+            noise,
+            schedule,
+            TextGuidance(unet, embeddings, 9.0, branches, Control(controlnet, maps, strength, active)),
         )
         for strength, active in ((0.0, everywhere), (1.0, frozenset()), (1.0, everywhere))
     }

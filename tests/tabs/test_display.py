@@ -94,6 +94,13 @@ def test_the_note_names_the_words_that_the_model_has_never_seen(wordy):
     assert unknown_words_note(wordy, "", None) == ""
 
 
+def test_words_of_a_movement_are_known_where_the_app_reads_them(wordy, tmp_path):
+    assert "waving" not in unknown_words_note(wordy, wordy.default, "a panda waving")
+    assert "waving" in unknown_words_note(wordy, wordy.default, "a fox waving")
+    poses = ModelMenu(str(tmp_path), free=True, task="pose")
+    assert "waving" in unknown_words_note(poses, str(tmp_path), "a panda waving")
+
+
 def test_the_list_shows_words_by_role_where_there_is_one(wordy):
     assert "panda" in word_list(wordy, wordy.default)
     assert word_list(wordy, "sd-1.5") == ""

@@ -16,6 +16,7 @@ import numpy as np
 
 from text2video_zero.errors import UserError
 from text2video_zero.requests import REQUESTS, Kind
+from text2video_zero.requests.movement import AS_IT_STANDS
 from text2video_zero.requests.presets import BALANCED, PAPER, PRESETS
 from text2video_zero.sampling.motion.split import seen_from
 
@@ -69,7 +70,13 @@ def ken_burns(frames: np.ndarray, poses: Sequence[CameraPose]) -> np.ndarray:
 
 # Each frame by itself: nothing that frames share in any task.
 _INDEPENDENT: Mapping[str, object] = MappingProxyType(
-    {"motion": False, "cross_frame_attention": False, "motion_smoothness": 0.0, "shared_noise": False}
+    {
+        "movement": AS_IT_STANDS,
+        "motion": False,
+        "cross_frame_attention": False,
+        "motion_smoothness": 0.0,
+        "shared_noise": False,
+    }
 )
 
 

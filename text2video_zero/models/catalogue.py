@@ -17,6 +17,7 @@ from text2video_zero.models.checkpoints import (
     DetectorCheckpoint,
     short_name,
 )
+from text2video_zero.requests.movement import BY_THE_PROMPT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +58,8 @@ TOYLAND = KnownModel(
     harmless=True,  # foxes and pandas are all that it has ever seen
     # It decides where things are later than Stable Diffusion does: earlier movement would be undone. Its ground is
     # level, so the camera goes sideways, by cells on which its two finer grids fall together, and by no more than two
-    # of them within eight frames. Copies of its first frame are too finished to turn into what a storyboard says later.
+    # of them within eight frames. What a prompt has its subjects do is drawn by its ControlNet for poses. Copies of its
+    # first frame are too finished to turn into what a storyboard says later.
     # Steps and guidance are those that its judge measured; deep features that are reused
     # take nothing from its pictures, and the last steps without guidance make its videos steadier (docs/EVALUATION.md).
     defaults=MappingProxyType(
@@ -70,6 +72,7 @@ TOYLAND = KnownModel(
             "motion_to": 281,
             "restart": True,
             "cell_step": 2,
+            "movement": BY_THE_PROMPT,
             "motion_smoothness": 4.0,
             "shot_anchors": True,
             "pan_x": 0.025,
@@ -265,9 +268,14 @@ def is_harmless(checkpoint: Checkpoint) -> bool:
     return all(any(Path(place).is_relative_to(home) for home in homes) for place in checkpoint.places)
 
 
+def draws_picture_book(checkpoint: Checkpoint) -> bool:
+    """Whether it draws Toyland's figures, which are built like no person."""
+    return checkpoint.source == TOYLAND.checkpoint.source
+
+
 def depth_detector_of(checkpoint: Checkpoint) -> str:
     """The name in KNOWN_DETECTORS of what tells how near things are in a model's pictures."""
-    return "depth-toyland" if checkpoint.source == TOYLAND.checkpoint.source else "depth"
+    return "depth-toyland" if draws_picture_book(checkpoint) else "depth"
 
 
 def controlnet_of(family: str, control: str) -> str | None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers.models.attention import AttentionMixin
 
+from text2video_zero.errors import UserError
 from text2video_zero.models.additions.textual_inversion import Inversions
+from text2video_zero.models.catalogue import name_of
 from text2video_zero.models.weights import family_of_unet
 from text2video_zero.requests.fields import Size
 
@@ -49,6 +51,13 @@ class Pipeline:
     safety_checker: SafetyChecker | None = None
     inversions: Inversions = field(default_factory=Inversions)
     weights: str = ""
+
+    @property
+    def needed_controlnet(self) -> ControlNetModel:
+        """The ControlNet; raises UserError where there is none."""
+        if self.controlnet is None:
+            raise UserError(f"The model {name_of(self.checkpoint)!r} comes without a ControlNet: choose another model.")
+        return self.controlnet
 
     @property
     def networks(self) -> tuple[torch.nn.Module, ...]:

@@ -59,7 +59,7 @@ def checkpoint_for(
     task: str,
     model: str,
     *,
-    control: str = "edge",
+    control: str | None = None,
     controlnet: str | None = None,
     adapters: Iterable[Adapter] = (),
     models_folder: Path = MODELS_FOLDER,
@@ -68,8 +68,8 @@ def checkpoint_for(
     """What a task needs of a model: the model itself with its family's ControlNet, or the family's editor.
 
     task: one of TASKS.  model: a known name, a name in models/, a path or a Hub id.
-    control: which ControlNet "dreambooth" takes: "pose", "edge" or "depth"; the three tasks of these names
-        take their own.
+    control: which ControlNet "text-to-video" and "dreambooth" take: "pose", "edge" or "depth"; by itself the former
+        takes none and the latter edges. The three tasks of these names take their own.
     controlnet: a folder, file or Hub id instead of the family's default.
     adapters: LoRAs on top.
     hub: who is asked what a Hub id is; None asks the usual one.
@@ -82,11 +82,11 @@ def checkpoint_for(
         raise UserError(f"The task {task!r} is not known: choose one of {', '.join(TASKS)}.")
     base = find_checkpoint(model, models_folder)
     base = replace(base, adapters=base.adapters + tuple(adapters))
-    if task == "text-to-video":
+    if task == "text-to-video" and control is None:
         return base
     if task == "instruct-pix2pix":
         return _editor_for(model.strip(), base)
-    control = control if task == "dreambooth" else task
+    control = task if task in CONTROLLED_TASKS else control or "edge"
     source, revision = at_revision(checked_name(controlnet)) if controlnet else (None, None)
     return replace(base, controlnet=source or _controlnet_for(model, base, control, hub), controlnet_revision=revision)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from text2video_zero.requests.camera import read_camera_keys
 from text2video_zero.requests.instructed import InstructPix2PixRequest
+from text2video_zero.requests.movement import BY_THE_PROMPT
 from text2video_zero.requests.text_to_video import STEADY, TextToVideoRequest, read_storyboard
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ class Idle:
 
 IDLE: tuple[Idle, ...] = (
     Idle((*_PATH, "restart", "resampling", "cell_step", "motion_from", "motion_to"), "motion", lambda r: not r.motion),
+    Idle(("movement",), "start_picture", lambda r: r.start_picture),
+    Idle(("motion_from", "restart", "motion_smoothness"), "movement", lambda r: r.moved_as and r.motion),
+    Idle(("motion_to",), "movement", lambda r: r.together_from != r.motion_to and r.motion),
     Idle(_SPEEDS, "camera_keys", lambda r: r.camera_keys),
     Idle(("camera_eased",), "camera_keys", lambda r: not r.camera_keys),
     Idle(("cell_step",), "resampling", lambda r: r.resampling != STEADY),
@@ -99,15 +103,27 @@ def unreached_keys(request: VideoRequest) -> str:
     return " ".join(sentences)
 
 
+def unsaid_movement(request: VideoRequest, chosen: Collection[str]) -> str:
+    """That a prompt was chosen to say what the subject does and does not, in a sentence; blank where it does."""
+    if "movement" not in chosen or not isinstance(request, TextToVideoRequest):
+        return ""
+    if request.movement != BY_THE_PROMPT or request.moved_as or request.start_picture:
+        return ""
+    return (
+        "Movement of the subject: the prompt names nobody on two legs who walks, runs, dances, jumps, waves or flies, "
+        "or a storyboard's prompts name several of them, so that nothing but the camera moves."
+    )
+
+
 def copied_story(request: VideoRequest) -> str:
     """That copies of the first frame show little of other prompts, in a sentence; blank where they can."""
     if not (isinstance(request, TextToVideoRequest) and request.motion and read_storyboard(request.storyboard)):
         return ""
-    if request.motion_to > _LAYOUT or request.shot_anchors:
+    if request.together_from > _LAYOUT or request.shot_anchors:
         return ""
     return (
-        f"Storyboard: with Motion on, all frames are copies of the first one down to T = {request.motion_to}, which "
-        "has its place and subject by then: switch An anchor for each shot on, or Motion off."
+        f"Storyboard: with Motion on, all frames are copies of the first one down to T = {request.together_from}, "
+        "which has its place and subject by then: switch An anchor for each shot on, or Motion off."
     )
 
 

@@ -13,8 +13,11 @@ from text2video_zero.errors import FieldError
 from text2video_zero.requests.camera import PAPER_PAN, read_camera_keys
 from text2video_zero.requests.fields import BASICS, CONSISTENCY, MOTION, choice, decimal, flag, integer, text
 from text2video_zero.requests.key_frames import read_key_frames
+from text2video_zero.requests.movement import AS_IT_STANDS, MOVEMENTS, movement_of
 from text2video_zero.requests.video import FewStepRequest, StartPictureRequest
 
+POSES_OPEN = 781
+"""The last timestep at which the copies of a first frame still take poses of their own, without a shadow of its."""
 STEADY = "steady"
 RESAMPLING = (STEADY, "smooth", "nearest", "white")
 FOREGROUND_DETECTORS = ("attention", "salient object")
@@ -46,6 +49,15 @@ class TextToVideoRequest(FewStepRequest, StartPictureRequest):
         help="Each part of the storyboard is a shot of its own: the clip that its prompt would make of the same seed, "
         "from its own first frame on and with the camera where it began. Off: one prompt turns into the other.",
         section=CONSISTENCY,
+    )
+    movement: str = choice(
+        AS_IT_STANDS,
+        MOVEMENTS,
+        "Movement of the subject",
+        "What a subject on two legs does, in poses that a ControlNet draws it in; walking, running and flying, the "
+        "camera goes along. By the prompt: what its words say, as in a panda dancing, and nothing where they say "
+        "nothing. None is the paper's. Not with a start picture.",
+        section=MOTION,
     )
     motion: bool = flag(
         default=True,
@@ -222,6 +234,23 @@ class TextToVideoRequest(FewStepRequest, StartPictureRequest):
         story = read_storyboard(self.storyboard) if self.shot_anchors else []
         cuts = [0, *(frame for frame, _ in story if frame < self.frames), self.frames]
         return tuple(starmap(range, pairwise(cuts)))
+
+    @property
+    def loops(self) -> bool:
+        """Whether the last frame leads into the first, which it does in no video of several shots."""
+        return self.loop and len(self.shots) == 1
+
+    @property
+    def moved_as(self) -> str | None:
+        """The movement of the subject, as a verb; None where it has none."""
+        if self.start_picture:  # nobody knows how who is in it stands
+            return None
+        return movement_of(self.movement, [self.prompt, *(prompt for _, prompt in read_storyboard(self.storyboard))])
+
+    @property
+    def together_from(self) -> int:
+        """T, the timestep from which on all frames are denoised: no later than poses are open, where they differ."""
+        return max(self.motion_to, POSES_OPEN) if self.moved_as else self.motion_to
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from text2video_zero.attention.branches import Branches
@@ -54,8 +55,43 @@ def guided(noise: torch.Tensor, branches: int, scale: float) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
+class Control:
+    """What a ControlNet adds to a UNet.
+
+    maps: (f, height, width, 3) uint8 for all frames of the clip; those of a chunk are read at a time.
+    strength: factor on what is added.  active: timesteps at which the ControlNet has a say.
+    """
+
+    controlnet: ControlNetModel
+    maps: Frames
+    strength: float
+    active: frozenset[float]
+
+    def hints(
+        self, shown: torch.Tensor, timestep: float, texts: torch.Tensor, frames: Sequence[int]
+    ) -> dict[str, torch.Tensor]:
+        """What the UNet is to be called with for some frames (branches·m, c, h, w), branch-major.
+
+        Nothing where the ControlNet has no say, which is the same as adding nothing, and saves its time.
+        """
+        if timestep not in self.active:
+            return {}
+        maps = np.stack([self.maps[frame] for frame in frames])
+        maps = torch.from_numpy(maps).permute(0, 3, 1, 2).float() / 255
+        down, middle = self.controlnet(
+            shown,
+            timestep,
+            encoder_hidden_states=texts,
+            controlnet_cond=maps.to(shown).repeat(len(shown) // len(maps), 1, 1, 1),
+            conditioning_scale=self.strength,
+            return_dict=False,
+        )
+        return {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+
+
+@dataclass(frozen=True)
 class TextGuidance:
-    """A UNet with text alone.
+    """A UNet with text, and shaped by a ControlNet where there is one.
 
     embeddings: as `encoded_prompts` of prompts/encoding.py returns them, for all branches.
     """
@@ -64,22 +100,27 @@ class TextGuidance:
     embeddings: torch.Tensor
     scale: float
     branches: Branches
+    control: Control | None = None
 
     def __call__(self, latents: torch.Tensor, timestep: float, frames: slice) -> torch.Tensor:
         """Predict the noise of the given frames of the clip."""
+        return self._predicted(latents, timestep, range(frames.start, frames.start + len(latents)))
+
+    def of(self, frames: Sequence[int]) -> NoisePredictor:
+        """What predicts the noise of a clip that has these frames of this one side by side."""
+        return lambda latents, timestep, rows: self._predicted(latents, timestep, frames[rows])
+
+    def _predicted(self, latents: torch.Tensor, timestep: float, frames: Sequence[int]) -> torch.Tensor:
         branches = self.branches.at(timestep)
         shown = latents.to(_dtype(self.unet)).repeat(branches, 1, 1, 1)
-        texts = self.texts(range(frames.start, frames.start + len(latents))).to(shown)
-        noise = self.unet(shown, timestep, encoder_hidden_states=texts).sample.float()
+        texts = self.texts(frames).to(shown)
+        hints = self.control.hints(shown, timestep, texts, frames) if self.control else {}
+        noise = self.unet(shown, timestep, encoder_hidden_states=texts, **hints).sample.float()
         return guided(noise, branches, self.scale)
 
-    def texts(self, frames: range) -> torch.Tensor:
+    def texts(self, frames: Sequence[int]) -> torch.Tensor:
         """What each of m frames is to show, (branches·m, tokens, channels), branch-major: the same."""
         return self.branches.in_batch(self.embeddings).repeat_interleave(len(frames), dim=0)
-
-    def of_shots(self, count: int) -> Self:  # noqa: ARG002 - one text for all
-        """The guidance of a clip that has the first frames of so many shots side by side."""
-        return self
 
 
 @dataclass(frozen=True)
@@ -91,68 +132,16 @@ class StoryboardGuidance(TextGuidance):
     cut: whether they hold.
     """
 
-    later: Sequence[tuple[int, torch.Tensor]]
+    later: Sequence[tuple[int, torch.Tensor]] = ()
     cut: bool = False
 
-    def texts(self, frames: range) -> torch.Tensor:
+    def texts(self, frames: Sequence[int]) -> torch.Tensor:
         """What each of m frames is to show, (branches·m, tokens, channels), branch-major."""
         keys = (0, *(frame for frame, _ in self.later))
         embeddings = torch.stack([self.embeddings, *(embeddings for _, embeddings in self.later)])
         places = [Between.of(frame, keys) for frame in frames]
         shown = [torch.lerp(embeddings[p.before], embeddings[p.after], 0 if self.cut else p.share) for p in places]
         return self.branches.in_batch(torch.stack(shown, dim=1)).flatten(0, 1)  # (b, m, t, c)
-
-    def of_shots(self, count: int) -> Self:
-        """The guidance of a clip that has the first frames of so many shots side by side."""
-        later = [(shot, embeddings) for shot, (_, embeddings) in enumerate(self.later[: count - 1], start=1)]
-        return replace(self, later=later)
-
-
-@dataclass(frozen=True)
-class ControlledGuidance:
-    """A UNet with text, shaped by a ControlNet.
-
-    control_maps: (f, height, width, 3) uint8 for all frames of the clip; those of a chunk are read at a time.
-    strength: factor on what the ControlNet adds.  active: timesteps at which it has a say.
-    """
-
-    unet: UNet2DConditionModel
-    controlnet: ControlNetModel
-    embeddings: torch.Tensor
-    scale: float
-    branches: Branches
-    control_maps: Frames
-    strength: float
-    active: frozenset[float]
-
-    def __call__(self, latents: torch.Tensor, timestep: float, frames: slice) -> torch.Tensor:
-        """Predict the noise of the given frames of the clip."""
-        branches = self.branches.at(timestep)
-        shown = latents.to(_dtype(self.unet)).repeat(branches, 1, 1, 1)
-        embeddings = self.branches.in_batch(self.embeddings).to(shown).repeat_interleave(len(latents), dim=0)
-        down = middle = None
-        if timestep in self.active:
-            # Left out where it has no say, which is the same as adding nothing, and saves its time.
-            down, middle = self.controlnet(
-                shown,
-                timestep,
-                encoder_hidden_states=embeddings,
-                controlnet_cond=self._maps(frames).to(shown).repeat(branches, 1, 1, 1),
-                conditioning_scale=self.strength,
-                return_dict=False,
-            )
-        noise = self.unet(
-            shown,
-            timestep,
-            encoder_hidden_states=embeddings,
-            down_block_additional_residuals=down,
-            mid_block_additional_residual=middle,
-        ).sample.float()
-        return guided(noise, branches, self.scale)
-
-    def _maps(self, frames: slice) -> torch.Tensor:
-        """Control maps of some frames, (m, 3, height, width) float32 in 0..1."""
-        return torch.from_numpy(self.control_maps[frames]).permute(0, 3, 1, 2).float() / 255
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,11 @@ from text2video_zero.attention.deep_cache import deep_cache
 from text2video_zero.attention.patches import attention_of
 from text2video_zero.control.control_source import control_maps
 from text2video_zero.device.memory_plan import placement_for
-from text2video_zero.errors import FieldError, UserError
+from text2video_zero.errors import FieldError
 from text2video_zero.events import ControlMaps, Event
-from text2video_zero.models.catalogue import name_of
 from text2video_zero.prompts.encoding import encoded_prompts
 from text2video_zero.sampling.denoising import Sampled, denoise
-from text2video_zero.sampling.guidance import ControlledGuidance, branches_of, negative_branch
+from text2video_zero.sampling.guidance import Control, TextGuidance, branches_of, negative_branch
 from text2video_zero.sampling.sdxl import added_conditions
 from text2video_zero.sampling.share import WHOLE
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
@@ -25,8 +24,6 @@ from text2video_zero.tasks.start_picture import noised, start_latents
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-    from diffusers import ControlNetModel
 
     from text2video_zero.control.control_source import Detectors
     from text2video_zero.media.clips import Clip
@@ -62,7 +59,7 @@ def sample_controlled(
     kept: where the steps are kept, and from where the run goes on if some were. share: the frames that are wanted.
     Raises UserError when the clip cannot be read or the pipeline has no ControlNet.
     """
-    controlnet = _controlnet_of(pipeline)
+    controlnet = pipeline.needed_controlnet
     clip = yield from read(request, pipeline.native_size)
     request, picture = yield from start_latents(concrete(request, clip), pipeline)
     maps = yield from _detected(request, clip, detectors)
@@ -102,13 +99,6 @@ def sample_controlled(
         return Sampled(latents[share.rows(request.frames)], request, sound_of(request, clip))
 
 
-def _controlnet_of(pipeline: Pipeline) -> ControlNetModel:
-    """Raises UserError where there is none."""
-    if pipeline.controlnet is None:
-        raise UserError(f"The model {name_of(pipeline.checkpoint)!r} comes without a ControlNet: choose another model.")
-    return pipeline.controlnet
-
-
 def _guidance(
     request: ControlledRequest,
     pipeline: Pipeline,
@@ -116,7 +106,7 @@ def _guidance(
     schedule: Schedule,
     begin: int,
     maps: Frames,
-) -> ControlledGuidance:
+) -> TextGuidance:
     """Raises UserError where no step of those from `begin` on would be controlled."""
     active = schedule.timesteps_within(request.control_start, request.control_end, begin)
     if not active:
@@ -125,15 +115,12 @@ def _guidance(
             f"none of the {len(schedule.timesteps) - begin} steps, so nothing would follow the clip. Set them further "
             "apart, or take more steps."
         )
-    return ControlledGuidance(
-        unet=pipeline.components.unet,
-        controlnet=_controlnet_of(pipeline),
-        embeddings=embeddings,
-        scale=request.guidance_scale,
-        branches=branches_of(request, len(embeddings), schedule, begin=begin),
-        control_maps=maps,
-        strength=request.control_strength,
-        active=active,
+    return TextGuidance(
+        pipeline.components.unet,
+        embeddings,
+        request.guidance_scale,
+        branches_of(request, len(embeddings), schedule, begin=begin),
+        Control(pipeline.needed_controlnet, maps, request.control_strength, active),
     )
 
 

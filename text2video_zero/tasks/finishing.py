@@ -43,7 +43,7 @@ def played(video: Video, request: VideoRequest) -> Generator[Event, None, Video]
     """The video at the rate that it is to be played at."""
     if request.play_fps in {0, request.fps}:
         return video
-    loop = isinstance(request, TextToVideoRequest) and request.loop
+    loop = isinstance(request, TextToVideoRequest) and request.loops
     between = resampled(video.frames, request.fps, request.play_fps, loop=loop)
     count = resampled_count(len(video.frames), request.fps, request.play_fps)
     frames = yield from stored(between, count, "Frames in between")

@@ -12,6 +12,7 @@ import torch
 from text2video_zero.attention.deep_cache import deep_cache
 from text2video_zero.attention.patches import attention_of
 from text2video_zero.device.memory_plan import placement_for
+from text2video_zero.events import Notice
 from text2video_zero.foreground.attention_maps import CrossAttentionDetector
 from text2video_zero.foreground.salient_object import SalientObjectDetector
 from text2video_zero.generators import mapped
@@ -30,6 +31,7 @@ from text2video_zero.sampling.sdxl import added_conditions
 from text2video_zero.sampling.share import WHOLE
 from text2video_zero.sampling.smoothing import smoothed_latents
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
+from text2video_zero.tasks.moving_subject import moving_control
 from text2video_zero.tasks.progress import ProgressReporter
 from text2video_zero.tasks.start_picture import noised, start_latents
 
@@ -60,16 +62,18 @@ def sample_text_to_video(
     """
     request, picture = yield from start_latents(request.with_concrete_seed(), pipeline)
     request = dataclasses.replace(request, size=request.size or pipeline.native_size)
-    components = pipeline.components
     plan = motion_plan(request, pipeline)
     guidance = text_guidance(request, pipeline, plan)
+    networks = (guidance.unet, *([guidance.control.controlnet] if guidance.control else ()))
     branches, negative_prompt = guidance.branches, negative_branch(request.negative_prompt, request.guidance_scale)
+    if request.moved_as:
+        yield Notice(f"Movement: the subject is made to {request.moved_as}.")
     placement = yield from placement_for(request, request.concrete_size, pipeline)
     with (
         added_conditions(pipeline, request.prompt, negative_prompt, branches),
         placement,
-        attention_of(request, branches, components.unet) as memory,
-        deep_cache(request.cache_interval, branches, components.unet) as deep,
+        attention_of(request, branches, *networks) as memory,
+        deep_cache(request.cache_interval, branches, *networks) as deep,
     ):
         run = ClipRun(request, pipeline, plan, guidance, memory, placement, kept, picture, share, deep)
         joint = plan.joint, range(plan.begin, len(plan.joint.timesteps))
@@ -87,7 +91,10 @@ def sample_text_to_video(
 
 
 def text_guidance(request: TextToVideoRequest, pipeline: Pipeline, plan: MotionPlan) -> TextGuidance:
-    """What the prompt, or a storyboard, makes of the UNet. XL's summary of the text stays that of the prompt."""
+    """What the prompt, or a storyboard, makes of the UNet, and a movement. XL's summary of the text stays the prompt's.
+
+    Raises UserError where the subject is to move and the pipeline has no ControlNet.
+    """
     components, scale = pipeline.components, request.guidance_scale
     negative_prompt = negative_branch(request.negative_prompt, scale)
     story = read_storyboard(request.storyboard)
@@ -95,16 +102,20 @@ def text_guidance(request: TextToVideoRequest, pipeline: Pipeline, plan: MotionP
     first, *others = encoded_alike(components, prompts, negative_prompt, pipeline.inversions)
     begin = plan.begin if request.start_picture else 0  # without one, the first frame has gone all steps before T
     branches = branches_of(request, len(first), plan.opening, plan.joint, begin=begin)
+    control = None
+    if request.moved_as:
+        control = moving_control(request, request.moved_as, pipeline, camera_views(request, pipeline), plan)
     if not story:
-        return TextGuidance(components.unet, first, scale, branches)
+        return TextGuidance(components.unet, first, scale, branches, control)
     later = [(frame, embeddings) for (frame, _), embeddings in zip(story, others, strict=True)]
-    return StoryboardGuidance(components.unet, first, scale, branches, later, cut=request.shot_anchors)
+    return StoryboardGuidance(components.unet, first, scale, branches, control, later, cut=request.shot_anchors)
 
 
 def motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:
     """The steps of a request: those of the first frame alone, if there is motion, and those of all frames.
 
     With a start picture T is the share of the timesteps that it is drawn anew from, and T' as far below as it was.
+    Where the subject moves, T' is T: what its poses differ in is no noise, and the background keeps still.
     """
     scheduler = scheduler_told(pipeline.components.scheduler, request.prediction)
     if request.start_picture:
@@ -113,7 +124,8 @@ def motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:
         return MotionPlan.of(request.sampler, request.steps, scheduler, motion_from, motion_to)
     if not request.motion:
         return MotionPlan.without_motion(schedule_of(request.sampler, request.steps, scheduler))
-    return MotionPlan.of(request.sampler, request.steps, scheduler, request.motion_from, request.motion_to)
+    plan = MotionPlan.of(request.sampler, request.steps, scheduler, request.motion_from, request.together_from)
+    return plan.copying if request.moved_as else plan
 
 
 def camera_poses(request: TextToVideoRequest) -> list[CameraPose]:
@@ -132,9 +144,18 @@ def camera_poses(request: TextToVideoRequest) -> list[CameraPose]:
     return [shaken.pose(frame) for shot in request.shots for frame in range(len(shot))]
 
 
+def camera_views(request: TextToVideoRequest, pipeline: Pipeline) -> list[SplitPose]:
+    """Where the camera is at each frame: what of it the latents are moved by, and what is left for the picture."""
+    poses = camera_poses(request)
+    if request.resampling != STEADY:
+        return [SplitPose(pose) for pose in poses]
+    _, height, width = latent_shape(request.concrete_size, pipeline)
+    return [SplitPose.of(pose, height, width, request.cell_step) for pose in poses]
+
+
 def _period(request: TextToVideoRequest) -> int | None:
     """Of a loop, in frames; where there are cuts no frame leads into the first."""
-    return request.frames if request.loop and len(request.shots) == 1 else None
+    return request.frames if request.loops else None
 
 
 def _foreground_detector(
@@ -206,7 +227,7 @@ class ClipRun:
         if self.picture is None:
             at_to = yield from self._denoised_alone(first.expand(shots, *first.shape), range(plan.at_to))
             at_from = yield from self._denoised_alone(at_to, range(plan.at_to, plan.at_from))
-            clean = self.clean
+            clean = self.clean if plan.at_from else torch.zeros_like(at_to)
         else:
             at_to, at_from = (
                 noised(self.picture, first, alpha).expand(shots, *first.shape) for alpha in (alpha_to, alpha_from)
@@ -245,12 +266,8 @@ class ClipRun:
 
     @cached_property
     def views(self) -> list[SplitPose]:
-        """Where the camera is at each frame: what of it the latents are moved by, and what is left for the picture."""
-        poses = camera_poses(self.request)
-        if self.request.resampling != STEADY:
-            return [SplitPose(pose) for pose in poses]
-        _, height, width = latent_shape(self.request.concrete_size, self.pipeline)
-        return [SplitPose.of(pose, height, width, self.request.cell_step) for pose in poses]
+        """Where the camera is at each frame."""
+        return camera_views(self.request, self.pipeline)
 
     def _step_noise(self, schedule: Schedule) -> StepNoise:
         """What a sampler of few steps adds to all frames; a steady camera's shift takes that noise along.
@@ -302,7 +319,7 @@ class ClipRun:
             latents,
             opening,
             steps,
-            self.guidance.of_shots(shots),
+            self.guidance.of([shot.start for shot in self.request.shots]),
             self.memory,
             self.placement,
             shared_step_noise(self.request, self.pipeline, opening),

@@ -39,12 +39,16 @@ class Anchor:
 
         A path without smoothness is the paper's: what each frame adds is its own, and drawn where the frame sees it.
         One that is smooth belongs to the scene and moves with it, as all noise does where resampling is "white".
+        Where T' is T there is no way to go.
         """
-        if resampling != "white" and not path.smoothness:
+        is_copy = self.alpha_from == self.alpha_to
+        if not is_copy and resampling != "white" and not path.smoothness:
             noise = path.leaving(self._way, frame)
             seen = self._seen(self.at_from, self.alpha_from, pose, resampling)
             return forward_noise(seen, noise, self.alpha_from, self.alpha_to)
-        unmoved = forward_noise(self.at_from, self._noise(frame, path), self.alpha_from, self.alpha_to)
+        unmoved = self.at_to
+        if not is_copy:
+            unmoved = forward_noise(self.at_from, self._noise(frame, path), self.alpha_from, self.alpha_to)
         if resampling != "white":
             return self._seen(unmoved, self.alpha_to, pose, resampling)
         signal, sigma = math.sqrt(self.alpha_to) * self.clean, math.sqrt(1 - self.alpha_to)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from text2video_zero.sampling.solvers import SAMPLERS, schedule_at, schedule_of
@@ -25,6 +25,11 @@ class MotionPlan:
     at_from: int
     joint: Schedule
     begin: int
+
+    @property
+    def copying(self) -> MotionPlan:
+        """The same with T' at T: all frames go on from copies of the first one, without noise of their own."""
+        return replace(self, at_from=self.at_to)
 
     @classmethod
     def without_motion(cls, schedule: Schedule) -> MotionPlan:

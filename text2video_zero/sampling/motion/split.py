@@ -50,6 +50,16 @@ class SplitPose:
         """Both parts together."""
         return replace(self.rest, x=self.cells.x + self.rest.x, y=self.cells.y + self.rest.y)
 
+    def beneath(self, points: np.ndarray, pose: CameraPose, height: int, width: int) -> np.ndarray:
+        """Where on the decoded frame lies what the finished picture is to show where a pose sees points of frame 0.
+
+        points: (n, 2) in pixels, x and y.
+        """
+        seen = cv2.invertAffineTransform(_reads(pose, height, width))
+        for way in (seen, _reads(self.rest, height, width)):
+            points = points @ way[:, :2].T + way[:, 2]
+        return points
+
     @classmethod
     def of(cls, pose: CameraPose, height: int, width: int, step: int = 1) -> Self:
         """Split the pose of a frame of height x width cells: the nearest whole steps of its shift, and the rest.

@@ -1,0 +1,38 @@
+"""A subject that moves: the poses that a ControlNet draws it in, frame by frame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from text2video_zero.control.figure import GROWN_UP, PICTURE_BOOK
+from text2video_zero.control.movements import skeletons
+from text2video_zero.models.catalogue import draws_picture_book
+from text2video_zero.sampling.guidance import Control
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from text2video_zero.models.pipeline import Pipeline
+    from text2video_zero.requests import TextToVideoRequest
+    from text2video_zero.sampling.motion.plan import MotionPlan
+    from text2video_zero.sampling.motion.split import SplitPose
+
+
+def moving_control(
+    request: TextToVideoRequest, movement: str, pipeline: Pipeline, views: Sequence[SplitPose], plan: MotionPlan
+) -> Control:
+    """What draws the subject in the poses of a movement, which each shot begins anew.
+
+    views: the camera's at each frame. Raises UserError for a pipeline without ControlNet.
+    """
+    build = PICTURE_BOOK if draws_picture_book(pipeline.checkpoint) else GROWN_UP
+    maps = [
+        skeletons(
+            movement, views[shot.start : shot.stop], request.fps, request.concrete_size, build, loop=request.loops
+        )
+        for shot in request.shots
+    ]
+    timesteps = frozenset([*plan.opening.timesteps, *plan.joint.timesteps])
+    return Control(pipeline.needed_controlnet, np.concatenate(maps), strength=1.0, active=timesteps)
