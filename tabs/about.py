@@ -89,6 +89,14 @@ PARTS = (
         "frames, since the noise that frames start from is a path in time. The paper does not have it.",
         ("smoothness 0", "smoothness 2", "smoothness 4"),
     ),
+    Part(
+        "movement",
+        "Movement of the subject",
+        "With none, the paper's, the camera moves over a subject that hardly does. Asked to dance, to walk or to jump, "
+        "it takes a skeleton's pose in each frame, by a ControlNet. The paper does so with the poses of a clip.",
+        ("none", "dance", "walk", "jump"),
+        "3.4",
+    ),
 )
 
 
