@@ -205,7 +205,7 @@ def changed_job(job: Job, **changes: Any) -> Job:
 def control_of(request: VideoRequest) -> str | None:
     """Which control shapes a request's video, "pose", "edge" or "depth"; None for none."""
     if isinstance(request, TextToVideoRequest):
-        return "pose" if request.moved_as else None
+        return "pose" if request.movements else None
     return request.control if isinstance(request, ControlledRequest) else None
 
 

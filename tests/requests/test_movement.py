@@ -21,13 +21,14 @@ from text2video_zero.requests.text_to_video import POSES_OPEN
         ("An Astronaut, who WALKS on the moon", "walk"),
         ("a person in a jacket waving from the beach", "wave"),
         ("two robots", None),
+        ("a blue robot in the city", "stand"),
         ("a teddy bear (jumping:1.3) on a bed", "jump"),
         ("a man with a dog running on the beach", "run"),
         ("a horse galloping, and a fox walking", None),
         ("a superhero flying over the city", "fly"),
-        ("a dancing panda", None),  # who dances is told afterwards
+        ("a dancing panda", "stand"),  # who dances is told afterwards
         ("walking on the beach", None),
-        ("a person on a beach with high waves", None),
+        ("a person on a beach with high waves", "stand"),
         ("", None),
     ],
 )
@@ -48,12 +49,20 @@ def request(**changes) -> TextToVideoRequest:
 
 
 def test_it_is_off_unless_it_is_asked_for_and_in_a_picture_that_the_person_brings():
-    assert TextToVideoRequest(prompt="a panda dancing").moved_as is None
-    assert request().moved_as == "dance"
-    assert request(prompt="a panda").moved_as is None
-    assert request(start_picture="me.png").moved_as is None
-    assert request(storyboard="4: a panda dancing on the beach").moved_as == "dance"
-    assert request(storyboard="4: a fox on the beach").moved_as is None
+    assert TextToVideoRequest(prompt="a panda dancing").movements == ()
+    assert request().movements == ("dance",)
+    assert request(prompt="a fox dancing").movements == ()
+    assert request(start_picture="me.png").movements == ()
+    assert request(storyboard="4: a panda dancing on the beach").movements == ("dance",)
+    assert request(storyboard="4: a fox on the beach").movements == ()
+    assert request(storyboard="4: a robot walking").movements == ()  # one turns into the other
+
+
+def test_each_shot_has_its_own_where_all_have_one():
+    assert request(storyboard="4: a robot walking", shot_anchors=True).movements == ("dance", "walk")
+    assert request(storyboard="4: a robot walking; 40: a fox", shot_anchors=True).movements == ("dance", "walk")
+    assert request(storyboard="4: a robot walking; 6: a fox", shot_anchors=True).movements == ()
+    assert request(storyboard="4: a fox", shot_anchors=True, movement="jump").movements == ("jump", "jump")
 
 
 def test_frames_go_together_from_where_poses_are_open_and_no_later():
@@ -72,7 +81,7 @@ def test_toyland_does_what_its_prompt_says_and_the_paper_does_not():
         build_job("text-to-video", {"prompt": "an orange fox walking in the meadow"}),
         build_job("text-to-video", asked, model="sd-1.5"),
     ):
-        assert job.request.moved_as is None
+        assert job.request.movements == ()
         assert job.checkpoint.controlnet is None
 
 

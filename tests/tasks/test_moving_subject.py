@@ -114,11 +114,11 @@ def test_workers_make_the_same_clip_in_parts(posed_pipeline):
 
 
 def test_a_shot_moves_as_the_clip_that_its_prompt_makes_alone(posed_pipeline):
-    board = {"storyboard": "4: a blue robot", "shot_anchors": True}
-    story = sampled(order(**MOVING, **board), posed_pipeline)
+    board = {"storyboard": "4: a blue robot walking", "shot_anchors": True, "movement": "by the prompt"}
+    story = sampled(order(**MOVING | board), posed_pipeline)
     shots = [
-        sampled(order(**MOVING | {"prompt": prompt, "frames": frames}), posed_pipeline)
-        for prompt, frames in ((order().prompt, 4), ("a blue robot", 2))
+        sampled(order(**MOVING | {"prompt": prompt, "frames": frames, "movement": movement}), posed_pipeline)
+        for prompt, frames, movement in ((order().prompt, 4, "dance"), ("a blue robot walking", 2, "walk"))
     ]
     torch.testing.assert_close(story, torch.cat(shots), atol=1e-4, rtol=0)
 
@@ -130,9 +130,8 @@ def test_it_is_told_and_stands_in_the_video_s_settings(posed_pipeline, tmp_path)
     assert isinstance(finished, Finished)
     path = finished.video.save(tmp_path / "walk.mp4")
     assert read_settings(path)["request"]["movement"] == "walk"
-    assert build_job(
-        "text-to-video", {}, model="sd-1.5", settings=Settings.read(path, "text-to-video")
-    ).request.moved_as
+    again = build_job("text-to-video", {}, model="sd-1.5", settings=Settings.read(path, "text-to-video"))
+    assert again.request.movements == ("walk",)
 
 
 def test_a_model_without_a_controlnet_says_so(pipeline):

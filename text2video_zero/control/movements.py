@@ -1,4 +1,4 @@
-"""Movements of a subject on two legs, as control maps: a skeleton that walks, runs, dances, jumps, waves or flies.
+"""Movements of a subject on two legs, as control maps: a skeleton that walks, dances, jumps, waves or flies.
 
 Poses of each frame's own are what the paper's fresh noise makes; here they follow a motion in time, and a ControlNet
 draws the subject in them.
@@ -41,6 +41,18 @@ class Movement:
     posture: Callable[[float, float], Posture]
     seconds: float
     goes: bool = False
+
+
+def _standing(wave: float, swing: float) -> Posture:
+    return Posture(
+        r_arm=(-32 - 5 * wave, -18 - 3 * wave),
+        l_arm=(32 + 5 * wave, 18 + 3 * wave),
+        r_leg=(-3, -2),
+        l_leg=(3, 2),
+        lean=1.5 * wave,
+        head=3 * swing,
+        sway=0.012 * wave,
+    )
 
 
 def _walking(wave: float, swing: float) -> Posture:
@@ -124,6 +136,7 @@ def _flying(wave: float, swing: float) -> Posture:
 
 MOVED: Mapping[str, Movement] = MappingProxyType(
     {
+        "stand": Movement(_standing, 2.0),
         "walk": Movement(_walking, 1.0, goes=True),
         "run": Movement(_running, 0.5, goes=True),
         "dance": Movement(_dancing, 1.0),

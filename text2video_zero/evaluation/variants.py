@@ -16,7 +16,7 @@ import numpy as np
 
 from text2video_zero.errors import UserError
 from text2video_zero.requests import REQUESTS, Kind
-from text2video_zero.requests.movement import AS_IT_STANDS
+from text2video_zero.requests.movement import NO_MOVEMENT
 from text2video_zero.requests.presets import BALANCED, PAPER, PRESETS
 from text2video_zero.sampling.motion.split import seen_from
 
@@ -71,7 +71,7 @@ def ken_burns(frames: np.ndarray, poses: Sequence[CameraPose]) -> np.ndarray:
 # Each frame by itself: nothing that frames share in any task.
 _INDEPENDENT: Mapping[str, object] = MappingProxyType(
     {
-        "movement": AS_IT_STANDS,
+        "movement": NO_MOVEMENT,
         "motion": False,
         "cross_frame_attention": False,
         "motion_smoothness": 0.0,

@@ -36,7 +36,7 @@ class Idle:
 IDLE: tuple[Idle, ...] = (
     Idle((*_PATH, "restart", "resampling", "cell_step", "motion_from", "motion_to"), "motion", lambda r: not r.motion),
     Idle(("movement",), "start_picture", lambda r: r.start_picture),
-    Idle(("motion_from", "restart", "motion_smoothness"), "movement", lambda r: r.moved_as and r.motion),
+    Idle(("motion_from", "restart", "motion_smoothness"), "movement", lambda r: r.movements and r.motion),
     Idle(("motion_to",), "movement", lambda r: r.together_from != r.motion_to and r.motion),
     Idle(_SPEEDS, "camera_keys", lambda r: r.camera_keys),
     Idle(("camera_eased",), "camera_keys", lambda r: not r.camera_keys),
@@ -107,11 +107,11 @@ def unsaid_movement(request: VideoRequest, chosen: Collection[str]) -> str:
     """That a prompt was chosen to say what the subject does and does not, in a sentence; blank where it does."""
     if "movement" not in chosen or not isinstance(request, TextToVideoRequest):
         return ""
-    if request.movement != BY_THE_PROMPT or request.moved_as or request.start_picture:
+    if request.movement != BY_THE_PROMPT or request.movements or request.start_picture:
         return ""
     return (
-        "Movement of the subject: the prompt names nobody on two legs who walks, runs, dances, jumps, waves or flies, "
-        "or a storyboard's prompts name several of them, so that nothing but the camera moves."
+        "Movement of the subject: the prompt names nobody on two legs, or a storyboard's prompts do not agree, so that "
+        "nothing but the camera moves."
     )
 
 

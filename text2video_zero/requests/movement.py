@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-AS_IT_STANDS, BY_THE_PROMPT = "none", "by the prompt"
+NO_MOVEMENT, BY_THE_PROMPT = "none", "by the prompt"
 
 _WORDS: Mapping[str, str] = MappingProxyType(
     {
+        "stand": "standing posing waiting",
         "walk": "walk walks walking strolling marching hiking",
         "run": "run runs running jogging",
         "dance": "dance dances dancing",
@@ -21,7 +22,7 @@ _WORDS: Mapping[str, str] = MappingProxyType(
         "fly": "fly flies flying soaring",
     }
 )
-MOVEMENTS = (AS_IT_STANDS, BY_THE_PROMPT, *_WORDS)
+MOVEMENTS = (NO_MOVEMENT, BY_THE_PROMPT, *_WORDS)
 _VERBS = {word: movement for movement, words in _WORDS.items() for word in words.split()}
 # Who stands on two legs like a person does; a skeleton fits nothing else.
 _TWO_LEGGED = frozenset(
@@ -41,13 +42,16 @@ def says_movement(word: str) -> bool:
 
 
 def movement_in(prompt: str) -> str | None:
-    """The movement that a prompt gives to a subject on two legs: the first such word after one who has them."""
+    """The movement that a prompt gives to a subject on two legs: the first word for one after who has them.
+
+    Who is named and does nothing stands; None where nobody is named.
+    """
     stands = False
     for word in re.findall(r"[^\W\d_]+", prompt.lower()):
         stands |= word in _TWO_LEGGED
         if stands and word in _VERBS:
             return _VERBS[word]
-    return None
+    return "stand" if stands else None
 
 
 def movement_of(chosen: str, prompts: Iterable[str]) -> str | None:
@@ -58,4 +62,4 @@ def movement_of(chosen: str, prompts: Iterable[str]) -> str | None:
     if chosen == BY_THE_PROMPT:
         said = {movement_in(prompt) for prompt in prompts}
         return said.pop() if len(said) == 1 else None
-    return None if chosen == AS_IT_STANDS else chosen
+    return None if chosen == NO_MOVEMENT else chosen

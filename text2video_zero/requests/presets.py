@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
 from text2video_zero.requests.camera import PAPER_PAN
-from text2video_zero.requests.movement import AS_IT_STANDS
+from text2video_zero.requests.movement import NO_MOVEMENT
 from text2video_zero.requests.video import FULL_QUALITY
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ _PAPER_TEXT_TO_VIDEO: Values = {
     "sampler": "DDIM",
     "steps": 50,
     "guidance_scale": 7.5,
-    "movement": AS_IT_STANDS,
+    "movement": NO_MOVEMENT,
     "motion": True,
     "pan_x": PAPER_PAN,
     "pan_y": PAPER_PAN,

@@ -13,7 +13,7 @@ from text2video_zero.errors import FieldError
 from text2video_zero.requests.camera import PAPER_PAN, read_camera_keys
 from text2video_zero.requests.fields import BASICS, CONSISTENCY, MOTION, choice, decimal, flag, integer, text
 from text2video_zero.requests.key_frames import read_key_frames
-from text2video_zero.requests.movement import AS_IT_STANDS, MOVEMENTS, movement_of
+from text2video_zero.requests.movement import MOVEMENTS, NO_MOVEMENT, movement_of
 from text2video_zero.requests.video import FewStepRequest, StartPictureRequest
 
 POSES_OPEN = 781
@@ -51,12 +51,12 @@ class TextToVideoRequest(FewStepRequest, StartPictureRequest):
         section=CONSISTENCY,
     )
     movement: str = choice(
-        AS_IT_STANDS,
+        NO_MOVEMENT,
         MOVEMENTS,
         "Movement of the subject",
         "What a subject on two legs does, in poses that a ControlNet draws it in; walking, running and flying, the "
-        "camera goes along. By the prompt: what its words say, as in a panda dancing, and nothing where they say "
-        "nothing. None is the paper's. Not with a start picture.",
+        "camera goes along. By the prompt: what its words say, as in a panda dancing; who is named and does nothing "
+        "stands. None is the paper's. Not with a start picture.",
         section=MOTION,
     )
     motion: bool = flag(
@@ -241,16 +241,19 @@ class TextToVideoRequest(FewStepRequest, StartPictureRequest):
         return self.loop and len(self.shots) == 1
 
     @property
-    def moved_as(self) -> str | None:
-        """The movement of the subject, as a verb; None where it has none."""
+    def movements(self) -> tuple[str, ...]:
+        """What the subject does in each shot, a verb; none unless it does something in all of them."""
         if self.start_picture:  # nobody knows how who is in it stands
-            return None
-        return movement_of(self.movement, [self.prompt, *(prompt for _, prompt in read_storyboard(self.storyboard))])
+            return ()
+        prompts = [self.prompt, *(prompt for _, prompt in read_storyboard(self.storyboard))]
+        shots = [[prompt] for prompt in prompts[: len(self.shots)]] if len(self.shots) > 1 else [prompts]
+        found = [movement_of(self.movement, shot) for shot in shots]
+        return tuple(movement for movement in found if movement) if all(found) else ()
 
     @property
     def together_from(self) -> int:
         """T, the timestep from which on all frames are denoised: no later than poses are open, where they differ."""
-        return max(self.motion_to, POSES_OPEN) if self.moved_as else self.motion_to
+        return max(self.motion_to, POSES_OPEN) if self.movements else self.motion_to
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -21,18 +21,16 @@ if TYPE_CHECKING:
 
 
 def moving_control(
-    request: TextToVideoRequest, movement: str, pipeline: Pipeline, views: Sequence[SplitPose], plan: MotionPlan
+    request: TextToVideoRequest, pipeline: Pipeline, views: Sequence[SplitPose], plan: MotionPlan
 ) -> Control:
-    """What draws the subject in the poses of a movement, which each shot begins anew.
+    """What draws the subject in the poses of its movements, one for each shot.
 
     views: the camera's at each frame. Raises UserError for a pipeline without ControlNet.
     """
     build = PICTURE_BOOK if draws_picture_book(pipeline.checkpoint) else GROWN_UP
+    size, timesteps = request.concrete_size, frozenset([*plan.opening.timesteps, *plan.joint.timesteps])
     maps = [
-        skeletons(
-            movement, views[shot.start : shot.stop], request.fps, request.concrete_size, build, loop=request.loops
-        )
-        for shot in request.shots
+        skeletons(movement, views[shot.start : shot.stop], request.fps, size, build, loop=request.loops)
+        for movement, shot in zip(request.movements, request.shots, strict=True)
     ]
-    timesteps = frozenset([*plan.opening.timesteps, *plan.joint.timesteps])
     return Control(pipeline.needed_controlnet, np.concatenate(maps), strength=1.0, active=timesteps)

@@ -66,8 +66,8 @@ def sample_text_to_video(
     guidance = text_guidance(request, pipeline, plan)
     networks = (guidance.unet, *([guidance.control.controlnet] if guidance.control else ()))
     branches, negative_prompt = guidance.branches, negative_branch(request.negative_prompt, request.guidance_scale)
-    if request.moved_as:
-        yield Notice(f"Movement: the subject is made to {request.moved_as}.")
+    if request.movements:
+        yield Notice(f"Movement: the subject is made to {', then to '.join(request.movements)}.")
     placement = yield from placement_for(request, request.concrete_size, pipeline)
     with (
         added_conditions(pipeline, request.prompt, negative_prompt, branches),
@@ -102,9 +102,7 @@ def text_guidance(request: TextToVideoRequest, pipeline: Pipeline, plan: MotionP
     first, *others = encoded_alike(components, prompts, negative_prompt, pipeline.inversions)
     begin = plan.begin if request.start_picture else 0  # without one, the first frame has gone all steps before T
     branches = branches_of(request, len(first), plan.opening, plan.joint, begin=begin)
-    control = None
-    if request.moved_as:
-        control = moving_control(request, request.moved_as, pipeline, camera_views(request, pipeline), plan)
+    control = moving_control(request, pipeline, camera_views(request, pipeline), plan) if request.movements else None
     if not story:
         return TextGuidance(components.unet, first, scale, branches, control)
     later = [(frame, embeddings) for (frame, _), embeddings in zip(story, others, strict=True)]
@@ -125,7 +123,7 @@ def motion_plan(request: TextToVideoRequest, pipeline: Pipeline) -> MotionPlan:
     if not request.motion:
         return MotionPlan.without_motion(schedule_of(request.sampler, request.steps, scheduler))
     plan = MotionPlan.of(request.sampler, request.steps, scheduler, request.motion_from, request.together_from)
-    return plan.copying if request.moved_as else plan
+    return plan.copying if request.movements else plan
 
 
 def camera_poses(request: TextToVideoRequest) -> list[CameraPose]:
