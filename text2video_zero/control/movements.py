@@ -17,7 +17,7 @@ from text2video_zero.control.figure import KEYPOINTS, MIRRORED_ORDER, Posture, p
 from text2video_zero.control.pose import draw_skeletons
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from text2video_zero.control.figure import Build
     from text2video_zero.requests import Size
@@ -150,24 +150,21 @@ MOVED: Mapping[str, Movement] = MappingProxyType(
 
 def skeletons(
     name: str, views: Sequence[SplitPose], fps: float, size: Size, build: Build, *, loop: bool = False
-) -> np.ndarray:
-    """Control maps (f, height, width, 3) uint8 of a figure that moves, one for each view of the camera.
+) -> Iterator[np.ndarray]:
+    """Control maps (height, width, 3) uint8 of a figure that moves, one for each view of the camera.
 
     name: of the movement.  views: the camera's, of the frames of one shot.  fps: frames a second.
     loop: whether the last frame leads into the first; the movement is then a little slower or faster.
-    One that goes, goes to the left where the camera pans there.
+    One that goes, goes to the left where the camera first pans there.
     """
     movement = MOVED[name]
     turns = 1 / (movement.seconds * fps)  # in one frame
     if loop:
         turns = max(1, round(len(views) * turns)) / len(views)
-    to_left = movement.goes and views[-1].whole.x < 0
-    return np.stack(
-        [
-            _drawn(_figure(movement, math.tau * turns * frame, build, mirrored=to_left), view, size, goes=movement.goes)
-            for frame, view in enumerate(views)
-        ]
-    )
+    to_left = movement.goes and next((view.whole.x for view in views if view.whole.x), 0) < 0
+    for frame, view in enumerate(views):
+        figure = _figure(movement, math.tau * turns * frame, build, mirrored=to_left)
+        yield _drawn(figure, view, size, goes=movement.goes)
 
 
 def _figure(movement: Movement, phase: float, build: Build, *, mirrored: bool) -> np.ndarray:

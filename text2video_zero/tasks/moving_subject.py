@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from text2video_zero.control.figure import GROWN_UP, PICTURE_BOOK
 from text2video_zero.control.movements import skeletons
+from text2video_zero.media.files import readable_errors
+from text2video_zero.media.frames import StoredFrames, spool_folder
 from text2video_zero.models.catalogue import draws_picture_book
 from text2video_zero.sampling.guidance import Control
 
@@ -25,12 +26,14 @@ def moving_control(
 ) -> Control:
     """What draws the subject in the poses of its movements, one for each shot.
 
-    views: the camera's at each frame. Raises UserError for a pipeline without ControlNet.
+    views: the camera's at each frame. Raises UserError for a pipeline without ControlNet, and where the disk is full.
     """
     build = PICTURE_BOOK if draws_picture_book(pipeline.checkpoint) else GROWN_UP
     size, timesteps = request.concrete_size, frozenset([*plan.opening.timesteps, *plan.joint.timesteps])
-    maps = [
+    maps = (
         skeletons(movement, views[shot.start : shot.stop], request.fps, size, build, loop=request.loops)
         for movement, shot in zip(request.movements, request.shots, strict=True)
-    ]
-    return Control(pipeline.needed_controlnet, np.concatenate(maps), strength=1.0, active=timesteps)
+    )
+    with readable_errors(spool_folder()):
+        stored = StoredFrames.of(chain.from_iterable(maps))
+    return Control(pipeline.needed_controlnet, stored, strength=1.0, active=timesteps)
