@@ -16,12 +16,18 @@ from text2video_zero.generate import generate, sample
 from text2video_zero.generators import result_of
 from text2video_zero.job import Settings, build_job
 from text2video_zero.media.settings import read_settings
+from text2video_zero.requests import Size
 from text2video_zero.requests.movement import MOVEMENTS
+from text2video_zero.sampling.noise import frame_noise
 from text2video_zero.sampling.share import Share
-from text2video_zero.tasks.text_to_video import motion_plan
+from text2video_zero.tasks import text_to_video
+from text2video_zero.tasks.moving_subject import around_the_first, moving_control
+from text2video_zero.tasks.text_to_video import camera_views, motion_plan
 
 MOVING = {"movement": "dance", "frames": 6, "fps": 8}
 STILL = {"pan_x": 0.0, "pan_y": 0.0}
+LATE = {"motion_from": 181, "motion_to": 281, "steps": 10}
+"""With a T to which poses are no longer open, as Toyland has it."""
 
 
 @pytest.fixture
@@ -96,6 +102,10 @@ def test_a_run_evaluates_what_its_plan_says(posed_pipeline):
         {"smooth_background": True, "foreground_words": "panda"},
         {"cache_interval": 2},
         {"loop": True},
+        LATE,
+        LATE | {"storyboard": "3: a blue robot", "shot_anchors": True, "pan_x": 1 / 8},
+        LATE | {"smooth_background": True, "foreground_words": "panda"},
+        LATE | {"sampler": "DPM++ 2M", "cache_interval": 2},
     ],
     ids=str,
 )
@@ -107,20 +117,51 @@ def test_the_chunk_size_changes_nothing(posed_pipeline, changes):
 
 
 @torch.inference_mode()
-def test_workers_make_the_same_clip_in_parts(posed_pipeline):
-    request = order(**MOVING, chunk_size=2)
+@pytest.mark.parametrize("changes", [{}, LATE | {"pan_x": 1 / 8}], ids=["from T on", "late T"])
+def test_workers_make_the_same_clip_in_parts(posed_pipeline, changes):
+    request = order(**MOVING | changes, chunk_size=2)
     parts = [result_of(sample(request, posed_pipeline, share=Share(number, 2))).latents for number in range(2)]
     torch.testing.assert_close(torch.cat(parts), sampled(request, posed_pipeline), atol=1e-4, rtol=0)
 
 
 def test_a_shot_moves_as_the_clip_that_its_prompt_makes_alone(posed_pipeline):
+    asked = MOVING | LATE
     board = {"storyboard": "4: a blue robot walking", "shot_anchors": True, "movement": "by the prompt"}
-    story = sampled(order(**MOVING | board), posed_pipeline)
+    story = sampled(order(**asked | board), posed_pipeline)
     shots = [
-        sampled(order(**MOVING | {"prompt": prompt, "frames": frames, "movement": movement}), posed_pipeline)
+        sampled(order(**asked | {"prompt": prompt, "frames": frames, "movement": movement}), posed_pipeline)
         for prompt, frames, movement in ((order().prompt, 4, "dance"), ("a blue robot walking", 2, "walk"))
     ]
     torch.testing.assert_close(story, torch.cat(shots), atol=1e-4, rtol=0)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("resampling", ["steady", "smooth"])
+def test_around_the_subject_all_is_the_first_frame_s_as_the_camera_sees_it(loud_pipeline, resampling):
+    request = order(**MOVING, size=Size(256, 128), pan_x=1 / 16, pan_y=0.0, resampling=resampling)
+    views = camera_views(request, loud_pipeline)
+    control = moving_control(request, loud_pipeline, views, motion_plan(request, loud_pipeline))
+    latents = torch.stack([frame_noise(7, frame, (4, 16, 32), "cpu") for frame in range(6)])
+    kept = around_the_first(latents, request, loud_pipeline, control, views)
+    assert torch.equal(kept[0], latents[0])
+    for frame in range(1, 6):
+        moved = latents[0].roll(-2 * frame, -1)
+        is_moved, is_own = (kept[frame] == moved).all(0), (kept[frame] == latents[frame]).all(0)
+        assert (is_moved | is_own).all()
+        assert is_moved[:, : 8 - 2 * frame].all()  # to the left of the figure
+        assert is_own[:, 32 - 2 * frame :].all()  # where the first frame ends
+        assert is_own[6:9, 16 - 2 * frame].all()  # the trunk
+
+
+def test_down_to_t_and_not_where_poses_are_open_at_t(loud_pipeline, monkeypatch):
+    calls = []
+    monkeypatch.setattr(text_to_video, "around_the_first", lambda latents, *_: calls.append(len(latents)) or latents)
+    sampled(order(**MOVING), loud_pipeline)
+    sampled(order(**MOVING | LATE | {"movement": "none"}), loud_pipeline)
+    sampled(order(**MOVING | LATE | {"motion": False}), loud_pipeline)
+    assert calls == []
+    sampled(order(**MOVING | LATE), loud_pipeline)
+    assert calls == [6]
 
 
 def test_it_is_told_and_stands_in_the_video_s_settings(posed_pipeline, tmp_path):

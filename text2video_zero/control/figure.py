@@ -35,6 +35,7 @@ class Build:
     shoulder: of a shoulder, how far it is beside and below the neck.  hips: factor on how far apart a posture has them.
     head: how far its middle is above the neck.
     face: from the middle of the head, which is turned a little to where the figure faces.
+    girth: how far the body reaches around the lines between its keypoints.
     """
 
     arm: tuple[float, float]
@@ -44,6 +45,7 @@ class Build:
     shoulder: Point
     head: float
     face: Mapping[str, Point]
+    girth: float
     hips: float = 1.0
 
 
@@ -63,6 +65,7 @@ PICTURE_BOOK = Build(
             "l_ear": (0.17, 0.02),
         }
     ),
+    girth=0.2,
 )
 """A big head on a short body."""
 
@@ -82,6 +85,7 @@ GROWN_UP = Build(
             "l_ear": (0.044, 0.0),
         }
     ),
+    girth=0.1,
     hips=0.8,
 )
 """A person of seven and a half heads, as on photographs."""

@@ -11,16 +11,17 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from text2video_zero.control.figure import KEYPOINTS, MIRRORED_ORDER, Posture, pose_of
 from text2video_zero.control.pose import draw_skeletons
+from text2video_zero.requests import Size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from text2video_zero.control.figure import Build
-    from text2video_zero.requests import Size
     from text2video_zero.sampling.motion.split import SplitPose
 
 HEIGHT, WIDTH = 0.74, 0.85
@@ -167,6 +168,20 @@ def skeletons(
         yield _drawn(figure, view, size, goes=movement.goes)
 
 
+def body_of(skeleton: np.ndarray, build: Build) -> np.ndarray:
+    """Where the figure of a map (height, width, 3) that `skeletons` has drawn may be, (height, width) uint8, 0 or 1."""
+    height, width = skeleton.shape[:2]
+    radius = round(build.girth * _unit(Size(width, height)))
+    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    drawn = np.array(skeleton.any(axis=-1), np.uint8)
+    return np.asarray(cv2.dilate(drawn, around))
+
+
+def _unit(size: Size) -> float:
+    """Pixels that a standing figure is high."""
+    return min(HEIGHT * size.height, WIDTH * size.width)
+
+
 def _figure(movement: Movement, phase: float, build: Build, *, mirrored: bool) -> np.ndarray:
     """Joints (18, 2) at a phase in radians, from a point on the ground, where the lower foot is unless it is lifted."""
     posture = movement.posture(math.sin(phase), math.cos(phase))
@@ -180,8 +195,7 @@ def _drawn(figure: np.ndarray, view: SplitPose, size: Size, *, goes: bool) -> np
 
     One that goes stays in the middle of the picture, one that does not stays where it is in the scene.
     """
-    unit = min(HEIGHT * size.height, WIDTH * size.width)
-    joints = unit * figure + (0.5 * size.width, GROUND * size.height)
+    joints = _unit(size) * figure + (0.5 * size.width, GROUND * size.height)
     seen_from = replace(view.whole, x=0, y=0) if goes else view.whole
     shares = view.beneath(joints, seen_from, size.height, size.width) / (size.width, size.height)
     return draw_skeletons(np.column_stack([shares, np.ones(len(shares))])[None], size.height, size.width)

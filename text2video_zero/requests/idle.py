@@ -37,7 +37,6 @@ IDLE: tuple[Idle, ...] = (
     Idle((*_PATH, "restart", "resampling", "cell_step", "motion_from", "motion_to"), "motion", lambda r: not r.motion),
     Idle(("movement",), "start_picture", lambda r: r.start_picture),
     Idle(("motion_from", "restart", "motion_smoothness"), "movement", lambda r: r.movements and r.motion),
-    Idle(("motion_to",), "movement", lambda r: r.together_from != r.motion_to and r.motion),
     Idle(_SPEEDS, "camera_keys", lambda r: r.camera_keys),
     Idle(("camera_eased",), "camera_keys", lambda r: not r.camera_keys),
     Idle(("cell_step",), "resampling", lambda r: r.resampling != STEADY),

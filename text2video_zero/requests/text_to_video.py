@@ -54,9 +54,9 @@ class TextToVideoRequest(FewStepRequest, StartPictureRequest):
         NO_MOVEMENT,
         MOVEMENTS,
         "Movement of the subject",
-        "What a subject on two legs does, in poses that a ControlNet draws it in; walking, running and flying, the "
-        "camera goes along. By the prompt: what its words say, as in a panda dancing; who is named and does nothing "
-        "stands. None is the paper's. Not with a start picture.",
+        "What somebody on two legs does, in poses that a ControlNet draws; what is around stays the first frame's down "
+        "to T, and walking, running and flying the camera goes along. By the prompt: what its words say, as in a panda "
+        "dancing; who is named and does nothing stands. None is the paper's. Not with a start picture.",
         section=MOTION,
     )
     motion: bool = flag(

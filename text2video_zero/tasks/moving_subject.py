@@ -1,20 +1,27 @@
-"""A subject that moves: the poses that a ControlNet draws it in, frame by frame."""
+"""A subject that moves: the poses that a ControlNet draws it in, and what stays as it is around it."""
 
 from __future__ import annotations
 
 from itertools import chain
 from typing import TYPE_CHECKING
 
+import cv2
+import numpy as np
+import torch
+
 from text2video_zero.control.figure import GROWN_UP, PICTURE_BOOK
-from text2video_zero.control.movements import skeletons
+from text2video_zero.control.movements import body_of, skeletons
 from text2video_zero.media.files import readable_errors
 from text2video_zero.media.frames import StoredFrames, spool_folder
 from text2video_zero.models.catalogue import draws_picture_book
 from text2video_zero.sampling.guidance import Control
+from text2video_zero.sampling.motion.camera import shown_cells
+from text2video_zero.sampling.motion.warp import warp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from text2video_zero.control.figure import Build
     from text2video_zero.models.pipeline import Pipeline
     from text2video_zero.requests import TextToVideoRequest
     from text2video_zero.sampling.motion.plan import MotionPlan
@@ -28,12 +35,46 @@ def moving_control(
 
     views: the camera's at each frame. Raises UserError for a pipeline without ControlNet, and where the disk is full.
     """
-    build = PICTURE_BOOK if draws_picture_book(pipeline.checkpoint) else GROWN_UP
     size, timesteps = request.concrete_size, frozenset([*plan.opening.timesteps, *plan.joint.timesteps])
     maps = (
-        skeletons(movement, views[shot.start : shot.stop], request.fps, size, build, loop=request.loops)
+        skeletons(movement, views[shot.start : shot.stop], request.fps, size, _build_of(pipeline), loop=request.loops)
         for movement, shot in zip(request.movements, request.shots, strict=True)
     )
     with readable_errors(spool_folder()):
         stored = StoredFrames.of(chain.from_iterable(maps))
     return Control(pipeline.needed_controlnet, stored, strength=1.0, active=timesteps)
+
+
+def around_the_first(
+    latents: torch.Tensor,
+    request: TextToVideoRequest,
+    pipeline: Pipeline,
+    control: Control,
+    views: Sequence[SplitPose],
+) -> torch.Tensor:
+    """Latents (f, c, h, w) in which all around the subject is what the first frame of its shot has there.
+
+    That is the paper's background smoothing (section 3.3.3, α = 1) with masks that need no detector, since the
+    skeletons of `moving_control` say where the subject is. A frame keeps its own where the first one has the subject,
+    and where the camera sees what the first one does not.
+    """
+    height, width = latents.shape[-2:]
+    around = latents.clone()
+    for shot in request.shots:
+        bodies = (_cells(body_of(control.maps[frame], _build_of(pipeline)), height, width) for frame in shot)
+        first = next(bodies)
+        for frame, body in zip(shot[1:], bodies, strict=True):
+            pose = views[frame].cells
+            free = ~(body | warp(first[None].float(), pose, "nearest")[0].bool()) & shown_cells(pose, height, width)
+            moved = warp(latents[shot.start], pose, "nearest" if request.resampling == "nearest" else "smooth")
+            around[frame] = torch.where(free.to(latents.device), moved, latents[frame])
+    return around
+
+
+def _cells(mask: np.ndarray, height: int, width: int) -> torch.Tensor:
+    """Which cells (height, width) a mask of 0 and 1 in pixels touches."""
+    return torch.from_numpy(cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)) > 0
+
+
+def _build_of(pipeline: Pipeline) -> Build:
+    return PICTURE_BOOK if draws_picture_book(pipeline.checkpoint) else GROWN_UP

@@ -31,7 +31,7 @@ from text2video_zero.sampling.sdxl import added_conditions
 from text2video_zero.sampling.share import WHOLE
 from text2video_zero.sampling.smoothing import smoothed_latents
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
-from text2video_zero.tasks.moving_subject import moving_control
+from text2video_zero.tasks.moving_subject import around_the_first, moving_control
 from text2video_zero.tasks.progress import ProgressReporter
 from text2video_zero.tasks.start_picture import noised, start_latents
 
@@ -293,22 +293,33 @@ class ClipRun:
         around_chunk: ChunkContext = nothing_around,
         share: Share = WHOLE,
     ) -> Generator[Event, None, torch.Tensor]:
-        """Latents (f, c, h, w) of all frames some steps of a schedule further on."""
-        loop = denoise(
-            latents,
-            schedule,
-            steps,
-            self.guidance,
-            self.memory,
-            self.placement,
-            self._step_noise(schedule),
-            around_chunk,
-            [shot.start for shot in self.request.shots],
-            self.kept,
-            share,
-            self.deep,
-        )
-        return (yield from self.progress.reported(mapped(loop, self._remembered), stage))
+        """Latents (f, c, h, w) of all frames some steps of a schedule further on.
+
+        Where the subject moves, what is around it is the first frame's down to T of the request.
+        """
+        control, parts = self.guidance.control, [steps]
+        if control and self.request.motion and self.request.motion_to < self.request.together_from:
+            at_to = min(max(schedule.snapped(self.request.motion_to), steps.start), steps.stop)
+            parts = [part for part in (range(steps.start, at_to), range(at_to, steps.stop)) if part]
+        for number, part in enumerate(parts):
+            if number and control:
+                latents = around_the_first(latents, self.request, self.pipeline, control, self.views)
+            loop = denoise(
+                latents,
+                schedule,
+                part,
+                self.guidance,
+                self.memory,
+                self.placement,
+                self._step_noise(schedule),
+                around_chunk,
+                [shot.start for shot in self.request.shots],
+                self.kept,
+                share,
+                self.deep,
+            )
+            latents = yield from self.progress.reported(mapped(loop, self._remembered), stage)
+        return latents
 
     def _denoised_alone(self, latents: torch.Tensor, steps: range) -> Generator[Event, None, torch.Tensor]:
         """Latents (s, c, h, w) of the first frame of each shot some steps of the opening further on."""

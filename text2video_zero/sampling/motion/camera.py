@@ -160,3 +160,9 @@ def sample_positions(pose: CameraPose, height: int, width: int) -> tuple[torch.T
     read_x = cos * x - sin * y + (width - 1) / 2 + pose.x * width
     read_y = sin * x + cos * y + (height - 1) / 2 + pose.y * height
     return read_x, read_y
+
+
+def shown_cells(pose: CameraPose, height: int, width: int) -> torch.Tensor:
+    """Which cells read on frame 0 and not beyond its edges, (height, width) bool."""
+    x, y = sample_positions(pose, height, width)
+    return (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
