@@ -31,7 +31,7 @@ __all__ = ["RESULTS", "order", "write_result", "write_strip"]
 CLIPS = Path("assets/clips")
 
 RESULTS: dict[str, Mapping[str, object]] = {
-    "text-to-video": {"prompt": "a red panda dancing in the snow", "seed": 3},
+    "text-to-video": {"prompt": "a red panda dancing in the snow"},
     "pose": {
         "clip": "dancing-skeleton", "prompt": "a white astronaut dancing on the moon",
         "ready_made": "yes"},
