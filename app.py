@@ -179,9 +179,12 @@ def menu_of(model: str, *, free: bool = True, offer: Offer | None = None) -> Mod
 
 
 def first_checkpoint(model: str) -> Checkpoint:
-    """What the first job will ask for, if its person changes nothing but the prompt."""
+    """What the first job will ask for, if its person changes nothing but the prompt.
+
+    Of somebody, whom a ControlNet may draw; a job without one shares all the rest.
+    """
     menu = menu_of(model)
-    return build_job(menu.task, {"prompt": "whatever"}, model=model, preset=menu.first_preset(model)).checkpoint
+    return build_job(menu.task, {"prompt": "a person"}, model=model, preset=menu.first_preset(model)).checkpoint
 
 
 def make_ready(runner: Runner, model: str) -> None:

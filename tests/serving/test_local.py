@@ -65,5 +65,5 @@ def test_what_would_be_downloaded_is_not_made_ready(tmp_path, monkeypatch):
     runner = LocalRunner(lambda: pytest.fail("no model is wanted"))
     for model in (STABLE_DIFFUSION_1_5.name, TOYLAND.name):
         app.make_ready(runner, model)
-    assert asked == [build_job("text-to-video", {"prompt": "a fox"}, model=TOYLAND.name, preset="draft").checkpoint]
+    assert asked == [build_job("text-to-video", {"prompt": "a robot"}, model=TOYLAND.name, preset="draft").checkpoint]
     assert lacking(STABLE_DIFFUSION_1_5.checkpoint, Hub(cache=tmp_path))
