@@ -92,9 +92,9 @@ PARTS = (
     Part(
         "movement",
         "Movement of the subject",
-        "With none, the paper's, the camera moves over a subject that hardly does. Asked to dance, to walk or to jump, "
-        "it takes a skeleton's pose in each frame, by a ControlNet. The paper does so with the poses of a clip.",
-        ("none", "dance", "walk", "jump"),
+        "With none, the paper's, the camera moves over a subject that hardly does. Asked to dance or to jump, it "
+        "takes a skeleton's pose in each frame, by a ControlNet. The paper does so with the poses of a clip.",
+        ("none", "dance", "jump"),
         "3.4",
     ),
 )

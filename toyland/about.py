@@ -36,7 +36,7 @@ COMPARISONS: dict[str, tuple[Mapping[str, object], ...]] = {
     "attention": tuple(COLOURLESS | {"cross_frame_attention": on} for on in (False, True)),
     "smoothing": tuple(UNSTEADY | {"smooth_background": on, "smoothing_strength": 1.0} for on in (False, True)),
     "smoothness": tuple({"motion_smoothness": over} for over in (0.0, 2.0, 4.0)),
-    "movement": tuple({"movement": what} for what in ("none", "dance", "walk", "jump")),
+    "movement": tuple({"movement": what} for what in ("none", "dance", "jump")),
 }
 """Name of a picture -> what the request of each of its videos has, from left to right."""
 
