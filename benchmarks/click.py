@@ -75,7 +75,8 @@ def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.click", description="Time what a person waits for.")
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--prompt", default=PROMPT, help="default: %(default)s, whose subject moves")
+    options = parser.parse_args()
     runner = TimedRunner()
     times: dict[str, list[dict[str, float]]] = {DRAFT: [], BALANCED: []}
     with (
@@ -84,8 +85,8 @@ def main() -> None:
         chromium() as browser,
         opened(browser, address, width=1280, height=900) as page,
     ):
-        page.locator(f"{TASK}-prompt textarea").fill(PROMPT)
-        for _ in range(1 + rounds):
+        page.locator(f"{TASK}-prompt textarea").fill(options.prompt)
+        for _ in range(1 + options.rounds):
             for preset, seen in times.items():
                 page.locator(f"{TASK}-setting-presets").get_by_text(PRESETS[preset].title, exact=True).click()
                 page.wait_for_timeout(2000)  # until the fields are filled
