@@ -20,9 +20,9 @@ from text2video_zero.requests import Size
 from text2video_zero.requests.movement import MOVEMENTS
 from text2video_zero.sampling.noise import frame_noise
 from text2video_zero.sampling.share import Share
-from text2video_zero.tasks import text_to_video
-from text2video_zero.tasks.moving_subject import around_the_first, moving_control
-from text2video_zero.tasks.text_to_video import camera_views, motion_plan
+from text2video_zero.sampling.smoothing import around_foreground
+from text2video_zero.tasks.moving_subject import moving_control, own_cells
+from text2video_zero.tasks.text_to_video import ClipRun, camera_views, motion_plan
 
 MOVING = {"movement": "dance", "frames": 6, "fps": 8}
 STILL = {"pan_x": 0.0, "pan_y": 0.0}
@@ -136,13 +136,15 @@ def test_a_shot_moves_as_the_clip_that_its_prompt_makes_alone(posed_pipeline):
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("resampling", ["steady", "smooth"])
-def test_around_the_subject_all_is_the_first_frame_s_as_the_camera_sees_it(loud_pipeline, resampling):
+@pytest.mark.parametrize("steady", [True, False])
+def test_around_the_subject_all_is_the_first_frame_s_as_the_camera_sees_it(loud_pipeline, steady):
+    resampling = "steady" if steady else "smooth"
     request = order(**MOVING, size=Size(256, 128), pan_x=1 / 16, pan_y=0.0, reach=1.0, resampling=resampling)
     views = camera_views(request, loud_pipeline)
     control = moving_control(request, loud_pipeline, views, motion_plan(request, loud_pipeline))
     latents = torch.stack([frame_noise(7, frame, (4, 16, 32), "cpu") for frame in range(6)])
-    kept = around_the_first(latents, request, loud_pipeline, control, views)
+    own = own_cells(control, loud_pipeline, views, 16, 32)
+    kept = around_foreground(latents, own, [view.cells for view in views], 1.0, "nearest" if steady else "smooth")
     assert torch.equal(kept[0], latents[0])
     for frame in range(1, 6):
         moved = latents[0].roll(-2 * frame, -1)
@@ -155,7 +157,7 @@ def test_around_the_subject_all_is_the_first_frame_s_as_the_camera_sees_it(loud_
 
 def test_down_to_t_and_not_where_poses_are_open_at_t(loud_pipeline, monkeypatch):
     calls = []
-    monkeypatch.setattr(text_to_video, "around_the_first", lambda latents, *_: calls.append(len(latents)) or latents)
+    monkeypatch.setattr(ClipRun, "_around_the_subject", lambda _, latents, __: calls.append(len(latents)) or latents)
     sampled(order(**MOVING), loud_pipeline)
     sampled(order(**MOVING | LATE | {"movement": "none"}), loud_pipeline)
     sampled(order(**MOVING | LATE | {"motion": False}), loud_pipeline)

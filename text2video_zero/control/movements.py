@@ -1,7 +1,8 @@
 """Movements of a subject on two legs, as control maps: a skeleton that walks, dances, jumps, waves or flies.
 
 Poses of each frame's own are what the paper's fresh noise makes; here they follow a motion in time, and a ControlNet
-draws the subject in them.
+draws the subject in them. Some are near to what Toyland's renderer draws, which its ControlNet knows; the renderer has
+its own, so that a dance can be changed without another world to be trained on.
 """
 
 from __future__ import annotations

@@ -54,9 +54,9 @@ class TextToVideoRequest(FewStepRequest, StartPictureRequest):
         NO_MOVEMENT,
         MOVEMENTS,
         "Movement of the subject",
-        "What somebody on two legs does, in poses that a ControlNet draws; what is around stays the first frame's down "
-        "to T, and walking, running and flying the camera goes along. By the prompt: what its words say, as in a panda "
-        "dancing; who is named and does nothing stands. None is the paper's. Not with a start picture.",
+        "What somebody on two legs does, in poses that a ControlNet draws; walking, running and flying, the camera "
+        "goes along. By the prompt: what its words say, as in a panda dancing; who is named and does nothing stands. "
+        "None is the paper's. Not with a start picture.",
         section=MOTION,
     )
     motion: bool = flag(
@@ -155,7 +155,8 @@ class TextToVideoRequest(FewStepRequest, StartPictureRequest):
         2,
         999,
         "Motion up to timestep",
-        "T of the paper: the timestep up to which moved frames get fresh noise. Higher gives freer movement.",
+        "T of the paper: the timestep up to which moved frames get fresh noise. Higher gives freer movement. Around a "
+        "subject that moves by itself all stays the first frame's down to it.",
         section=MOTION,
     )
     restart: bool = flag(

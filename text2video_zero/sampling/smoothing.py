@@ -27,13 +27,24 @@ def smoothed_latents(
 ) -> torch.Tensor:
     """x̄^k = M^k ⊙ x^k + (1 - M^k) ⊙ (α·W_k(x^1) + (1 - α)·x^k) at timestep T.
 
-    latents: (f, c, h, w).  masks: (f, h, w) in 0..1, 1 = foreground.  poses: f camera poses, the first one
-    the identity.  strength: α, 0..1; 0 changes nothing.
+    latents: (f, c, h, w).  masks: (f, h, w) in 0..1, 1 = foreground; they are dilated.  poses: f camera poses, the
+    first one the identity.  strength: α, 0..1; 0 changes nothing.
+    """
+    return around_foreground(latents, dilated(masks), poses, strength, resampling)
+
+
+def around_foreground(
+    latents: torch.Tensor,
+    masks: torch.Tensor,
+    poses: Sequence[CameraPose],
+    strength: float,
+    resampling: str = "smooth",
+) -> torch.Tensor:
+    """`smoothed_latents` with masks as they are, for whoever knows where the foreground ends.
 
     As in the authors' code a cell counts as foreground in frame k also where the first frame's foreground
     would be carried to, lest a ghost of it appears in the background.
     """
-    masks = dilated(masks)
     smoothed = []
     for latent, mask, pose in zip(latents, masks, poses, strict=True):
         carried_mask = warp(masks[:1], pose, "nearest")[0]

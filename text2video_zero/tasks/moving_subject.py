@@ -16,7 +16,6 @@ from text2video_zero.media.frames import StoredFrames, spool_folder
 from text2video_zero.models.catalogue import draws_picture_book
 from text2video_zero.sampling.guidance import Control
 from text2video_zero.sampling.motion.camera import shown_cells
-from text2video_zero.sampling.motion.warp import warp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,30 +44,19 @@ def moving_control(
     return Control(pipeline.needed_controlnet, stored, strength=1.0, active=timesteps)
 
 
-def around_the_first(
-    latents: torch.Tensor,
-    request: TextToVideoRequest,
-    pipeline: Pipeline,
-    control: Control,
-    views: Sequence[SplitPose],
+def own_cells(
+    control: Control, pipeline: Pipeline, views: Sequence[SplitPose], height: int, width: int
 ) -> torch.Tensor:
-    """Latents (f, c, h, w) in which all around the subject is what the first frame of its shot has there.
+    """Masks (f, h, w) of the cells that are a frame's own, 1, and not its shot's first frame's, as the camera sees it.
 
-    That is the paper's background smoothing (section 3.3.3, α = 1) with masks that need no detector, since the
-    skeletons of `moving_control` say where the subject is. A frame keeps its own where the first one has the subject,
-    and where the camera sees what the first one does not.
+    Where the skeletons of `moving_control` have the subject, and where the camera sees what the first frame does not.
     """
-    height, width = latents.shape[-2:]
-    around = latents.clone()
-    for shot in request.shots:
-        bodies = (_cells(body_of(control.maps[frame], _build_of(pipeline)), height, width) for frame in shot)
-        first = next(bodies)
-        for frame, body in zip(shot[1:], bodies, strict=True):
-            pose = views[frame].cells
-            free = ~(body | warp(first[None].float(), pose, "nearest")[0].bool()) & shown_cells(pose, height, width)
-            moved = warp(latents[shot.start], pose, "nearest" if request.resampling == "nearest" else "smooth")
-            around[frame] = torch.where(free.to(latents.device), moved, latents[frame])
-    return around
+    build = _build_of(pipeline)
+    masks = [
+        _cells(body_of(skeleton, build), height, width) | ~shown_cells(view.cells, height, width)
+        for skeleton, view in zip(control.maps, views, strict=True)
+    ]
+    return torch.stack(masks).float().to(pipeline.device)
 
 
 def _cells(mask: np.ndarray, height: int, width: int) -> torch.Tensor:

@@ -29,14 +29,14 @@ from text2video_zero.sampling.motion.split import SplitPose
 from text2video_zero.sampling.noise import RESTART, frame_noise, latent_shape, shared_step_noise
 from text2video_zero.sampling.sdxl import added_conditions
 from text2video_zero.sampling.share import WHOLE
-from text2video_zero.sampling.smoothing import smoothed_latents
+from text2video_zero.sampling.smoothing import around_foreground, smoothed_latents
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
-from text2video_zero.tasks.moving_subject import around_the_first, moving_control
+from text2video_zero.tasks.moving_subject import moving_control, own_cells
 from text2video_zero.tasks.progress import ProgressReporter
 from text2video_zero.tasks.start_picture import noised, start_latents
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from text2video_zero.attention.branches import Branches
     from text2video_zero.attention.cross_frame import FrameMemory
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from text2video_zero.requests import TextToVideoRequest
     from text2video_zero.requests.camera import CameraPose
     from text2video_zero.sampling.denoising import ChunkContext, ChunkDone
+    from text2video_zero.sampling.guidance import Control
     from text2video_zero.sampling.kept_steps import KeptSteps
     from text2video_zero.sampling.schedule import Schedule
     from text2video_zero.sampling.share import Share
@@ -248,11 +249,19 @@ class ClipRun:
 
     def smoothed(self, start: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Start latents (f, c, h, w) whose background is steady; masks: (f, h, w), 1 = foreground."""
-        poses, strength = [view.cells for view in self.views], self.request.smoothing_strength
+        return self._shot_by_shot(smoothed_latents, start, masks, self.request.smoothing_strength)
+
+    def _around_the_subject(self, latents: torch.Tensor, control: Control) -> torch.Tensor:
+        """Latents (f, c, h, w) in which all around a subject that moves is its shot's first frame's."""
+        masks = own_cells(control, self.pipeline, self.views, *latents.shape[-2:])
+        return self._shot_by_shot(around_foreground, latents, masks, 1.0)
+
+    def _shot_by_shot(
+        self, smooth: Callable[..., torch.Tensor], latents: torch.Tensor, masks: torch.Tensor, strength: float
+    ) -> torch.Tensor:
+        poses = [view.cells for view in self.views]
         shots = (slice(shot.start, shot.stop) for shot in self.request.shots)
-        return torch.cat(
-            [smoothed_latents(start[shot], masks[shot], poses[shot], strength, self.resampling) for shot in shots]
-        )
+        return torch.cat([smooth(latents[shot], masks[shot], poses[shot], strength, self.resampling) for shot in shots])
 
     @property
     def resampling(self) -> str:
@@ -297,13 +306,9 @@ class ClipRun:
 
         Where the subject moves, what is around it is the first frame's down to T of the request.
         """
-        control, parts = self.guidance.control, [steps]
-        if control and self.request.motion and self.request.motion_to < self.request.together_from:
-            at_to = min(max(schedule.snapped(self.request.motion_to), steps.start), steps.stop)
-            parts = [part for part in (range(steps.start, at_to), range(at_to, steps.stop)) if part]
-        for number, part in enumerate(parts):
-            if number and control:
-                latents = around_the_first(latents, self.request, self.pipeline, control, self.views)
+        for part in self._segments(schedule, steps):
+            if part.start > steps.start and self.guidance.control:
+                latents = self._around_the_subject(latents, self.guidance.control)
             loop = denoise(
                 latents,
                 schedule,
@@ -320,6 +325,14 @@ class ClipRun:
             )
             latents = yield from self.progress.reported(mapped(loop, self._remembered), stage)
         return latents
+
+    def _segments(self, schedule: Schedule, steps: range) -> list[range]:
+        """The steps of all frames, cut at T of the request where the subject moves and poses are open longer."""
+        request = self.request
+        if not (self.guidance.control and request.motion and request.motion_to < request.together_from):
+            return [steps]
+        at_to = min(max(schedule.snapped(request.motion_to), steps.start), steps.stop)
+        return [part for part in (range(steps.start, at_to), range(at_to, steps.stop)) if part]
 
     def _denoised_alone(self, latents: torch.Tensor, steps: range) -> Generator[Event, None, torch.Tensor]:
         """Latents (s, c, h, w) of the first frame of each shot some steps of the opening further on."""
