@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import gc
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Read when huggingface_hub is imported; the only Hub that these tests speak to is a server of their own.
 os.environ.pop("HF_HUB_OFFLINE", None)
@@ -42,6 +45,18 @@ from text2video_zero.requests import (
     TextToVideoRequest,
     VideoRequest,
 )
+
+# Until 3.11.8 and 3.12.2 CPython breaks trees that two threads make at once (python/cpython, issue 106905), and pytest
+# has one made of each module of anyio's when it is first imported, which servers here do on threads of their own.
+_parse, _parsing = ast.parse, threading.RLock()
+
+
+def _parsed_alone(*arguments: Any, **options: Any) -> ast.AST:
+    with _parsing:
+        return _parse(*arguments, **options)
+
+
+ast.parse = _parsed_alone
 
 # Tiny tensors are no work to share: on a busy machine threads that wait for each other cost more than they do.
 torch.set_num_threads(1)

@@ -42,8 +42,6 @@ def sources(*rooms):
 
 ALL = [str(path.relative_to(ROOT)) for path in sources(*HOUSE)]
 ALL_TESTS = [str(path.relative_to(ROOT)) for path in sources("tests")]
-# Now, while no thread is about: until Python 3.11.8 and 3.12.2 a thread that a collection lets in while a tree is being
-# made can break it (python/cpython, issue 106905).
 TREES = {name: ast.parse((ROOT / name).read_text(encoding="utf-8"), name) for name in (*ALL, *ALL_TESTS)}
 MODULES = {name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): name for name in ALL}
 
