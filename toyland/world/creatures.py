@@ -1,4 +1,4 @@
-"""The subjects without a skeleton: animals on four legs, the fish, and the things that move.
+"""The subjects that are no persons: animals on four legs, the fish, and the things that move.
 
 All face right, in units of their own height, origin in the middle, y down.
 """
@@ -7,6 +7,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from text2video_zero.control.creatures import (
+    BALL_POLE,
+    CAT,
+    FAR_SIDE,
+    FISH_WAG,
+    FOX,
+    HORSE,
+    ROCKET_DOWN,
+    ROCKET_IN_FLIGHT,
+    WHEELS,
+    Bearing,
+    FourLegged,
+)
 from toyland.world.bipeds import blush, eye, eyes, nose, smile
 from toyland.world.canvas import (
     Canvas,
@@ -23,32 +36,21 @@ from toyland.world.canvas import (
     polygon,
 )
 from toyland.world.palette import BLUSH, COAL, CREAM, GLASS, INK, WHITE, WING, WING_SHADE
-
-_AIRBORNE = ("jumping", "flying")
-
-
-def _wave(phase: float, offset: float = 0.0) -> float:
-    return float(np.sin(2 * np.pi * (phase + offset)))
+from toyland.world.skeleton import AIRBORNE, bearing
 
 
-def _leg_angle(action: str, phase: float, front: int, far: bool) -> float:
-    """Degrees forward of straight down; a trot moves diagonal legs together."""
-    if action in _AIRBORNE:
-        return (52 if front else -52) + 6 * _wave(phase, 0.25 * far)
-    if action == "walking":
-        return 26 * _wave(phase, 0.5 * (front != far))
-    return 0.0
+def _wave(phase: float) -> float:
+    return float(np.sin(2 * np.pi * phase))
 
 
 def _draw_legs(
-    canvas: Canvas, hips: tuple[tuple[float, float], tuple[float, float]], length: float,
-    width: float, colors: tuple[Color, Color], action: str, phase: float, far: bool,
+    canvas: Canvas, animal: FourLegged, width: float, colors: tuple[Color, Color], held: Bearing, far: bool,
 ) -> None:
-    """The two legs of one side. hips: back and front; colors: leg and foot."""
+    """The two legs of one side. colors: leg and foot."""
     leg_color, foot_color = (darker(c, 0.22) for c in colors) if far else colors
-    # The far legs stand a little behind and higher, so that all four are seen.
-    dx, dy = (0.07, -0.015) if far else (0.0, 0.0)
-    legs = [(hip, _leg_angle(action, phase, front, far)) for front, hip in enumerate(hips)]
+    hips, length = animal.hips, animal.leg
+    dx, dy = FAR_SIDE if far else (0.0, 0.0)
+    legs = list(zip(hips, held.far if far else held.near, strict=True))
     if not far and canvas.defect is not None and canvas.defect.kind == "limb doubled":
         back, front = hips
         share = 0.35 + 0.3 * canvas.defect.which
@@ -74,8 +76,9 @@ def _draw_wing(canvas: Canvas, x: float, y: float, phase: float) -> None:
 
 def draw_cat(canvas: Canvas, color: Color, action: str, phase: float, seed: int) -> None:
     """Pointed ears, whiskers and a striped tail held up."""
-    stripe, wag = darker(color, 0.34), 0.05 * _wave(phase)
-    legs = (((-0.27, 0.2), (0.1, 0.2)), 0.23, 0.115, (color, mix(color, CREAM, 0.7)), action, phase)
+    held = bearing("cat", action, phase)
+    stripe, wag = darker(color, 0.34), 0.05 * held.wag
+    legs = (CAT, 0.115, (color, mix(color, CREAM, 0.7)), held)
     _draw_legs(canvas, *legs, far=True)
     tail = ((-0.34, 0.12), (-0.47, 0.0), (-0.46 + wag, -0.2), (-0.38 + 2 * wag, -0.38))
     rings = curve(0.115, *tail)
@@ -88,7 +91,7 @@ def draw_cat(canvas: Canvas, color: Color, action: str, phase: float, seed: int)
     _draw_legs(canvas, *legs, far=False)
     if action == "flying":
         _draw_wing(canvas, -0.06, 0.06, phase)
-    head = canvas.placed(0.22, -0.17, degrees=3 * _wave(phase))
+    head = canvas.placed(*CAT.head, degrees=held.head)
     head.ink([polygon((-0.23, -0.03), (-0.21, -0.32), (-0.02, -0.17)),
               polygon((0.23, -0.03), (0.21, -0.32), (0.02, -0.17)),
               oval(0, 0, 0.245, 0.2)], color, INK)
@@ -108,8 +111,9 @@ def draw_cat(canvas: Canvas, color: Color, action: str, phase: float, seed: int)
 
 def draw_fox(canvas: Canvas, color: Color, action: str, phase: float, seed: int) -> None:
     """A bushy tail with a white tip, a pointed snout, dark socks."""
-    pale, wag = mix(color, CREAM, 0.88), 0.05 * _wave(phase)
-    legs = (((-0.2, 0.2), (0.14, 0.2)), 0.23, 0.1, (color, COAL), action, phase)
+    held = bearing("fox", action, phase)
+    pale, wag = mix(color, CREAM, 0.88), 0.05 * held.wag
+    legs = (FOX, 0.1, (color, COAL), held)
     _draw_legs(canvas, *legs, far=True)
     tail = canvas.placed(-0.27, 0.1, degrees=100 * wag)
     tail.ink([blob((0.02, 0.07), (-0.16, 0.09), (-0.3, -0.06), (-0.34, -0.27), (-0.24, -0.43),
@@ -121,7 +125,7 @@ def draw_fox(canvas: Canvas, color: Color, action: str, phase: float, seed: int)
     canvas.fill(oval(0.17, 0.14, 0.085, 0.11), pale)
     if action == "flying":
         _draw_wing(canvas, -0.02, 0.1, phase)
-    head = canvas.placed(0.22, -0.15, degrees=3 * _wave(phase))
+    head = canvas.placed(*FOX.head, degrees=held.head)
     head.ink([polygon((-0.22, -0.02), (-0.2, -0.34), (-0.02, -0.15)),
               polygon((0.16, -0.02), (0.16, -0.34), (-0.02, -0.17)),
               blob((-0.23, 0.02), (-0.14, -0.16), (0.06, -0.17), (0.18, -0.06), (0.38, 0.07),
@@ -137,13 +141,13 @@ def draw_fox(canvas: Canvas, color: Color, action: str, phase: float, seed: int)
 
 def draw_horse(canvas: Canvas, color: Color, action: str, phase: float, seed: int) -> None:
     """Long legs, a long neck, dark mane and tail."""
-    hair, wag = darker(color, 0.5), 0.05 * _wave(phase)
-    legs = (((-0.26, 0.14), (0.12, 0.14)), 0.31, 0.095, (color, COAL), action, phase)
+    held = bearing("horse", action, phase)
+    hair, wag = darker(color, 0.5), 0.05 * held.wag
+    legs = (HORSE, 0.095, (color, COAL), held)
     canvas.ink([blob((-0.28, -0.05), (-0.38, -0.08), (-0.46 + wag, 0.08), (-0.45 + 2 * wag, 0.3),
                      (-0.37 + wag, 0.26), (-0.33, 0.08))], hair, INK)
     _draw_legs(canvas, *legs, far=True)
-    nod = 0.012 * _wave(phase, 0.25)
-    mane = canvas.placed(0.0, nod)
+    mane = canvas.placed(0.0, held.nod)
     mane.ink([blob((0.26, -0.46), (0.14, -0.46), (0.04, -0.33), (-0.02, -0.16), (-0.05, -0.02),
                    (0.12, -0.06), (0.22, -0.26))], hair, INK)
     mane.ink([blob((0.16, -0.4), (0.3, -0.36), (0.27, -0.14), (0.23, 0.04), (0.06, 0.12),
@@ -154,7 +158,8 @@ def draw_horse(canvas: Canvas, color: Color, action: str, phase: float, seed: in
     _draw_legs(canvas, *legs, far=False)
     if action == "flying":
         _draw_wing(canvas, -0.06, 0.06, phase)
-    head = canvas.placed(0.27, -0.33 + nod, degrees=3 * _wave(phase, 0.25))
+    x, y = HORSE.head
+    head = canvas.placed(x, y + held.nod, degrees=held.head)
     head.ink([polygon((-0.11, -0.06), (-0.07, -0.2), (0.01, -0.08)),
               blob((-0.13, 0.02), (-0.07, -0.11), (0.05, -0.1), (0.18, 0.02), (0.23, 0.13),
                    (0.15, 0.2), (0.04, 0.16), (-0.08, 0.13))], color, INK)
@@ -169,7 +174,7 @@ def draw_horse(canvas: Canvas, color: Color, action: str, phase: float, seed: in
 
 def draw_fish(canvas: Canvas, color: Color, action: str, phase: float, seed: int) -> None:
     """An oval with fins, stripes and one big eye; the tail wags."""
-    fin, wag = darker(color, 0.2), 0.07 * _wave(phase)
+    fin, wag = darker(color, 0.2), FISH_WAG * bearing("fish", action, phase).wag
     canvas.ink([blob((-0.3, 0.0), (-0.5, -0.2 + wag), (-0.68, -0.3 + 2 * wag),
                      (-0.6, 2 * wag), (-0.68, 0.3 + 2 * wag), (-0.5, 0.2 + wag))], fin, INK)
     canvas.ink([blob((-0.25, -0.25), (-0.1, -0.46), (0.16, -0.47), (0.18, -0.26)),
@@ -193,7 +198,8 @@ def draw_fish(canvas: Canvas, color: Color, action: str, phase: float, seed: int
 
 def draw_car(canvas: Canvas, color: Color, action: str, phase: float, seed: int) -> None:
     """Side view: a round roof, two windows, two turning wheels."""
-    body = canvas.placed(0.0, 0.012 * _wave(phase, 0.25))
+    held = bearing("car", action, phase)
+    body = canvas.placed(0.0, held.bob)
     body.ink([blob((-0.5, -0.05), (-0.36, -0.4), (-0.1, -0.47), (0.14, -0.44), (0.36, -0.12),
                    (0.2, 0.05), (-0.3, 0.05))], color, INK)
     body.ink([blob((-0.72, 0.02), (-0.55, -0.12), (0.0, -0.12), (0.46, -0.12), (0.68, -0.02),
@@ -211,11 +217,11 @@ def draw_car(canvas: Canvas, color: Color, action: str, phase: float, seed: int)
     body.ink([box(-0.75, 0.04, -0.68, 0.13)], (230, 60, 60), INK)
     if action == "flying":
         _draw_wing(canvas, -0.05, 0.1, phase)
-    wheels = [-0.4, 0.4]
+    wheels = [*WHEELS]
     if canvas.defect is not None and canvas.defect.kind == "limb doubled":
         wheels.append(0.3 * canvas.defect.which - 0.15)
     for x in wheels:
-        wheel = canvas.placed(x, 0.28, degrees=360 * phase)
+        wheel = canvas.placed(x, 0.28, degrees=held.turn)
         wheel.ink([oval(0, 0, 0.19)], COAL, INK)
         wheel.fill(oval(0, 0, 0.11), (214, 218, 228))
         wheel.fill(limb(0.045, (-0.08, 0), (0.08, 0)), (120, 126, 140))
@@ -225,16 +231,16 @@ def draw_car(canvas: Canvas, color: Color, action: str, phase: float, seed: int)
 def draw_rocket(canvas: Canvas, color: Color, action: str, phase: float, seed: int) -> None:
     """Nose cone, fins and a round window; a flame when it is off the ground."""
     dark, pale = darker(color, 0.32), (236, 238, 246)
-    if action in _AIRBORNE:
-        # Hull and flame together are as high as the standing rocket.
-        canvas = canvas.placed(0.0, -0.02, scale=0.86)
+    if action in AIRBORNE:
+        scale, down = ROCKET_IN_FLIGHT
+        canvas = canvas.placed(0.0, down, scale=scale)
         length = 0.46 + 0.05 * _wave(phase)
         canvas.ink([blob((-0.1, 0.27), (0.1, 0.27), (0.13, 0.37), (0.0, length + 0.06),
                          (-0.13, 0.37))], (255, 146, 38), (214, 70, 30))
         canvas.fill(blob((-0.05, 0.28), (0.05, 0.28), (0.06, 0.34), (0.0, length - 0.02),
                          (-0.06, 0.34)), (255, 236, 120))
     else:
-        canvas = canvas.placed(0.0, 0.1)
+        canvas = canvas.placed(0.0, ROCKET_DOWN)
     canvas.ink([blob((-0.12, 0.02), (-0.3, 0.2), (-0.32, 0.36), (-0.2, 0.3), (-0.08, 0.28)),
                 blob((0.12, 0.02), (0.3, 0.2), (0.32, 0.36), (0.2, 0.3), (0.08, 0.28))], dark, INK)
     canvas.ink([box(-0.1, 0.24, 0.1, 0.32)], (116, 122, 140), INK)
@@ -253,9 +259,8 @@ def draw_ball(canvas: Canvas, color: Color, action: str, phase: float, seed: int
     """A beach ball: segments in the colour and white around a pole, rolling."""
     light = (214, 220, 232) if min(color) > 240 else WHITE
     canvas.ink([oval(0, 0, 0.48)], color, INK)
-    turn = 360 * phase if action != "standing" else 20 * _wave(phase)
-    wheel = canvas.placed(0, 0, degrees=turn + 20)
-    pole = np.array([0.1, -0.12])
+    wheel = canvas.placed(0, 0, degrees=bearing("ball", action, phase).turn)
+    pole = np.array(BALL_POLE)
     for start in (0, 120, 240):
         edge = np.radians(start + np.linspace(0, 46, 8))
         rim = 0.48 * np.stack([np.cos(edge), np.sin(edge)], axis=1)

@@ -18,7 +18,7 @@ from toyland.world.canvas import Canvas
 from toyland.world.creatures import CREATURES
 from toyland.world.palette import COLOR_VALUES
 from toyland.world.places import PLACE_TABLE, PLACES, draw_falling, draw_place, ground_depth
-from toyland.world.skeleton import MIRRORED_ORDER, Pose, pose
+from toyland.world.skeleton import MIRRORED_ORDER, creature_joints, pose
 
 if TYPE_CHECKING:
     from toyland.world.defects import Defect
@@ -115,14 +115,14 @@ class Rendering:
     """A picture and its ground truth.
 
     image: uint8 (h, w, 3) RGB. mask: float32 (h, w), 1 = subject. depth: float32 (h, w), 1 = near.
-    skeleton: float32 (18, 3) with x, y in fractions of the frame and 1 = visible, OpenPose order,
-    or None for subjects without one. face: its middle x, y and radius in fractions of the frame, or None.
+    skeleton: float32 (18, 3) with x, y in fractions of the frame and 1 = visible, OpenPose order.
+    face: its middle x, y and radius in fractions of the frame, or None.
     """
 
     image: np.ndarray
     mask: np.ndarray
     depth: np.ndarray
-    skeleton: np.ndarray | None
+    skeleton: np.ndarray
     face: tuple[float, float, float] | None
 
 
@@ -218,24 +218,24 @@ def _subject_canvas(backdrop: Canvas, scene: Scene, defect: Defect | None) -> Ca
                          mirrored=scene.facing < 0)
 
 
-def _skeleton(canvas: Canvas, figure: Pose, mirrored: bool) -> np.ndarray:
-    points = canvas.to_frame(figure.joints)
-    if mirrored:
-        points = points[list(MIRRORED_ORDER)]
-    return np.concatenate([points, np.ones((18, 1))], axis=1).astype(np.float32)
+def _skeleton(canvas: Canvas, joints: np.ndarray, mirrored: bool) -> np.ndarray:
+    """Keypoints (18, 3) in the subject's own units as those of the frame, zeros where there is none."""
+    points = canvas.to_frame(joints[:, :2])
+    seen = np.concatenate([points, np.ones((len(points), 1))], axis=1) * joints[:, 2:]
+    return (seen[list(MIRRORED_ORDER)] if mirrored else seen).astype(np.float32)
 
 
-def _draw_subject(canvas: Canvas, scene: Scene) -> np.ndarray | None:
-    """Paint the subject; the skeleton (18, 3) it was drawn from, if it has one."""
-    color = COLOR_VALUES[scene.color]
+def _draw_subject(canvas: Canvas, scene: Scene) -> np.ndarray:
+    """Paint the subject; the skeleton (18, 3) of it."""
+    color, mirrored = COLOR_VALUES[scene.color], scene.facing < 0
     if scene.subject in CREATURES:
         CREATURES[scene.subject](canvas, color, scene.action, scene.phase, scene.detail_seed)
-        return None
+        return _skeleton(canvas, creature_joints(scene.subject, scene.action, scene.phase), mirrored)
     figure = pose(scene.action, scene.phase)
     if scene.action == "flying":
         draw_cape(canvas, figure, color, scene.phase)
     BIPEDS[scene.subject](canvas, figure, color, scene.detail_seed)
-    return _skeleton(canvas, figure, scene.facing < 0)
+    return _skeleton(canvas, np.column_stack([figure.joints, np.ones(len(figure.joints))]), mirrored)
 
 
 def render(scene: Scene, size: int = 128, defect: Defect | None = None) -> Rendering:

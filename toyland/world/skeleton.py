@@ -1,12 +1,17 @@
-"""Poses of the two-legged subjects, by action and phase, as OpenPose 18-keypoint skeletons (`control/figure.py`)."""
+"""Poses by action and phase, as OpenPose's 18 keypoints: of who has two legs (`control/figure.py`), and of all others
+(`control/creatures.py`).
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
+from text2video_zero.control.creatures import CREATURES, Bearing, joints_of
 from text2video_zero.control.figure import KEYPOINTS, MIRRORED_ORDER, PICTURE_BOOK, Pose, Posture, pose_of
 
-__all__ = ["KEYPOINTS", "MIRRORED_ORDER", "Pose", "pose"]
+__all__ = ["AIRBORNE", "KEYPOINTS", "MIRRORED_ORDER", "Pose", "bearing", "creature_joints", "pose"]
+
+AIRBORNE = ("jumping", "flying")
 
 
 def _standing(wave: float, swing: float) -> Posture:
@@ -60,3 +65,33 @@ def pose(action: str, phase: float) -> Pose:
     """The pose of an action (one of ACTIONS) at a phase in [0, 1), periodic."""
     turn = 2 * np.pi * phase
     return pose_of(_POSTURES[action](float(np.sin(turn)), float(np.cos(turn))), PICTURE_BOOK)
+
+
+def _wave(phase: float, offset: float = 0.0) -> float:
+    return float(np.sin(2 * np.pi * (phase + offset)))
+
+
+def _leg_angle(action: str, phase: float, front: int, far: bool) -> float:
+    """Degrees forward of straight down; a trot moves diagonal legs together."""
+    if action in AIRBORNE:
+        return (52 if front else -52) + 6 * _wave(phase, 0.25 * far)
+    if action == "walking":
+        return 26 * _wave(phase, 0.5 * (front != far))
+    return 0.0
+
+
+def bearing(subject: str, action: str, phase: float) -> Bearing:
+    """How a subject without two legs holds itself in an action at a phase in [0, 1), periodic."""
+    near, far = ((_leg_angle(action, phase, 0, side), _leg_angle(action, phase, 1, side)) for side in (False, True))
+    wave, swing = _wave(phase), _wave(phase, 0.25)
+    is_horse = subject == "horse"
+    turn = 360 * phase if subject == "car" or action != "standing" else 20 * wave
+    return Bearing(
+        near, far, head=3 * (swing if is_horse else wave), nod=0.012 * swing if is_horse else 0.0, wag=wave,
+        turn=turn + 20 * (subject == "ball"), bob=0.012 * swing, flame=action in AIRBORNE,
+    )
+
+
+def creature_joints(subject: str, action: str, phase: float) -> np.ndarray:
+    """Keypoints (18, 3) of a subject without two legs in its own units, and 1 where it has one."""
+    return joints_of(CREATURES[subject].points(bearing(subject, action, phase)))
