@@ -15,6 +15,7 @@ from text2video_zero.models.catalogue import (
     KNOWN_MODELS,
     MODELS_FOLDER,
     TOYLAND,
+    draws_picture_book,
     known_model,
     name_of,
     origin_of,
@@ -31,6 +32,7 @@ from text2video_zero.requests import (
     TextToVideoRequest,
 )
 from text2video_zero.requests.idle import copied_story, idle_settings, unreached_keys, unsaid_movement
+from text2video_zero.requests.movement import NO_MOVEMENT, PERSON
 from text2video_zero.requests.presets import BALANCED, DRAFT, PRESETS, find_preset, preset_fields
 from text2video_zero.requests.video import FULL_QUALITY
 from text2video_zero.sampling.share import WHOLE, Share
@@ -178,7 +180,7 @@ def build_job(
     values = defaults_of(task, model)
     for nearer in (settings.values, preset_values(task, model, preset) if preset else {}, given):
         values |= {**_set_by_speed(task, model, nearer), **nearer}
-    request = REQUESTS[task].from_dict(values).with_concrete_seed()
+    request, unfollowed = _followed(REQUESTS[task].from_dict(values).with_concrete_seed(), model)
     adapters = read_adapters(loras or settings.loras)
     if isinstance(request, FewStepRequest):
         adapters = speed_adapters(request.speed, model) + adapters
@@ -192,7 +194,8 @@ def build_job(
         source, revision = at_revision(settings.usable_controlnet(checkpoint.controlnet) or "")
         checkpoint = replace(checkpoint, controlnet=source, controlnet_revision=revision)
     weights = settings.weights if same_model else ""
-    return Job(request, checkpoint, maps_only, weights, settings.picture, remarks=_remarks(request, model))
+    remarks = " ".join(filter(None, (unfollowed, _remarks(request, model))))
+    return Job(request, checkpoint, maps_only, weights, settings.picture, remarks=remarks)
 
 
 def changed_job(job: Job, **changes: Any) -> Job:
@@ -200,6 +203,21 @@ def changed_job(job: Job, **changes: Any) -> Job:
     request = replace(job.request, **changes)
     model, _ = origin_of(job.checkpoint)
     return Job(request, job.checkpoint, remarks=_remarks(request, model))
+
+
+def _followed(request: VideoRequest, model: str) -> tuple[VideoRequest, str]:
+    """The request without movements that the model's ControlNet does not know, and a sentence that says so.
+
+    All know people; Toyland's knows animals and things as well.
+    """
+    others = [m.kind for m in request.movements if m.kind != PERSON] if isinstance(request, TextToVideoRequest) else []
+    if not others or draws_picture_book(find_checkpoint(model)):
+        return request, ""
+    unfollowed = (
+        f"Movement of the subject: ControlNets for poses know people, not how a {others[0]} moves, so that nothing but "
+        "the camera does."
+    )
+    return replace(request, movement=NO_MOVEMENT), unfollowed
 
 
 def control_of(request: VideoRequest) -> str | None:

@@ -198,8 +198,8 @@ def unknown_words_note(menu: ModelMenu, model: str | None, prompt: str | None) -
     """
     vocabulary, text = menu.vocabulary(model), read_prompt(prompt or "").text
     unknown = vocabulary.unknown_words(text) if vocabulary else []
-    if menu.task == TextToVideoRequest.task and movement_in(text):
-        unknown = [word for word in unknown if not says_movement(word)]
+    if menu.task == TextToVideoRequest.task and (moving := movement_in(text)):
+        unknown = [word for word in unknown if not says_movement(word, moving.kind)]
     if not unknown:
         return ""
     named = ", ".join(f"<b>{html.escape(word)}</b>" for word in unknown)

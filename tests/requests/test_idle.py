@@ -169,7 +169,7 @@ def test_key_frames_behind_the_last_frame_are_named():
 
 
 def test_a_story_that_frames_are_too_finished_to_tell_is_said_to_be():
-    story = {"prompt": "a fox in the snow", "frames": 12, "storyboard": "8: a fox on the beach", "shot_anchors": False}
+    story = {"prompt": "a tree in the snow", "frames": 12, "storyboard": "8: a fox on the beach", "shot_anchors": False}
     told = "Storyboard: with Motion on, all frames are copies of the first one down to T = 281,"
     assert build_job("text-to-video", story, model=TOYLAND.name).remarks.startswith(told)
     told_off = ({"motion": False}, {"motion_from": 881, "motion_to": 941}, {"storyboard": ""}, {"shot_anchors": True})

@@ -96,7 +96,8 @@ def test_the_note_names_the_words_that_the_model_has_never_seen(wordy):
 
 def test_words_of_a_movement_are_known_where_the_app_reads_them(wordy, tmp_path):
     assert "waving" not in unknown_words_note(wordy, wordy.default, "a panda waving")
-    assert "waving" in unknown_words_note(wordy, wordy.default, "a fox waving")
+    assert "waving" in unknown_words_note(wordy, wordy.default, "a fox waving")  # which it cannot
+    assert "galloping" not in unknown_words_note(wordy, wordy.default, "a fox galloping")
     poses = ModelMenu(str(tmp_path), free=True, task="pose")
     assert "waving" in unknown_words_note(poses, str(tmp_path), "a panda waving")
 

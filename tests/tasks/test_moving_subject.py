@@ -17,11 +17,11 @@ from text2video_zero.generators import result_of
 from text2video_zero.job import Settings, build_job
 from text2video_zero.media.settings import read_settings
 from text2video_zero.requests import Size
-from text2video_zero.requests.movement import MOVEMENTS
+from text2video_zero.requests.movement import MOVEMENTS, Moving
 from text2video_zero.sampling.noise import frame_noise
 from text2video_zero.sampling.share import Share
 from text2video_zero.sampling.smoothing import around_foreground
-from text2video_zero.tasks.moving_subject import moving_control, own_cells
+from text2video_zero.tasks.moving_subject import own_cells
 from text2video_zero.tasks.text_to_video import ClipRun, camera_views, motion_plan
 
 MOVING = {"movement": "dance", "frames": 6, "fps": 8}
@@ -141,9 +141,8 @@ def test_around_the_subject_all_is_the_first_frame_s_as_the_camera_sees_it(loud_
     resampling = "steady" if steady else "smooth"
     request = order(**MOVING, size=Size(256, 128), pan_x=1 / 16, pan_y=0.0, reach=1.0, resampling=resampling)
     views = camera_views(request, loud_pipeline)
-    control = moving_control(request, loud_pipeline, views, motion_plan(request, loud_pipeline))
     latents = torch.stack([frame_noise(7, frame, (4, 16, 32), "cpu") for frame in range(6)])
-    own = own_cells(control, loud_pipeline, views, 16, 32)
+    own = own_cells(request, loud_pipeline, views, 16, 32)
     kept = around_foreground(latents, own, [view.cells for view in views], 1.0, "nearest" if steady else "smooth")
     assert torch.equal(kept[0], latents[0])
     for frame in range(1, 6):
@@ -157,7 +156,7 @@ def test_around_the_subject_all_is_the_first_frame_s_as_the_camera_sees_it(loud_
 
 def test_down_to_t_and_not_where_poses_are_open_at_t(loud_pipeline, monkeypatch):
     calls = []
-    monkeypatch.setattr(ClipRun, "_around_the_subject", lambda _, latents, __: calls.append(len(latents)) or latents)
+    monkeypatch.setattr(ClipRun, "_around_the_subject", lambda _, latents: calls.append(len(latents)) or latents)
     sampled(order(**MOVING), loud_pipeline)
     sampled(order(**MOVING | LATE | {"movement": "none"}), loud_pipeline)
     sampled(order(**MOVING | LATE | {"motion": False}), loud_pipeline)
@@ -174,7 +173,7 @@ def test_it_is_told_and_stands_in_the_video_s_settings(posed_pipeline, tmp_path)
     path = finished.video.save(tmp_path / "walk.mp4")
     assert read_settings(path)["request"]["movement"] == "walk"
     again = build_job("text-to-video", {}, model="sd-1.5", settings=Settings.read(path, "text-to-video"))
-    assert again.request.movements == ("walk",)
+    assert again.request.movements == (Moving("person", "walk"),)
 
 
 def test_a_model_without_a_controlnet_says_so(pipeline):

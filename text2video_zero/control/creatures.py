@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from text2video_zero.control.figure import KEYPOINTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from text2video_zero.control.figure import Point
 
@@ -47,21 +47,20 @@ class Bearing:
     flame: bool = False
 
 
-class Creature(Protocol):
+@dataclass(frozen=True)
+class Creature:
     """What a figure that is no person is like.
 
-    height, reach: of the standing one, as a share of a picture's height; half its width over its height.
-    bottom: what is on the ground, of the figure's y.  outline: points around all of it.
+    height: of the standing one, as a share of the picture's.  reach: half its width over its height.
+    bottom: how far below the middle the ground is.  outline: points around all of it.
+    points: the keypoints that it has, before it leans.
     """
 
     height: float
     reach: float
     bottom: float
     outline: tuple[Point, ...]
-
-    def points(self, bearing: Bearing) -> Mapping[str, Point]:
-        """The keypoints that it has, before it leans."""
-        ...
+    points: Callable[[Bearing], Mapping[str, Point]]
 
 
 @dataclass(frozen=True)
@@ -72,19 +71,11 @@ class FourLegged:
     face: keypoints, from the middle of the head.
     """
 
-    height: float
-    reach: float
     hips: tuple[Point, Point]
     leg: float
     neck: Point
     head: Point
     face: Mapping[str, Point]
-    outline: tuple[Point, ...]
-
-    @property
-    def bottom(self) -> float:
-        """Where its feet are."""
-        return self.hips[0][1] + self.leg
 
     def points(self, bearing: Bearing) -> Mapping[str, Point]:
         """Neck, face and three points of each leg."""
@@ -104,8 +95,6 @@ class FourLegged:
 _LEGS = (("hip", "knee", "ankle"), ("shoulder", "elbow", "wrist"))
 
 CAT = FourLegged(
-    height=0.62,
-    reach=0.62,
     hips=((-0.27, 0.2), (0.1, 0.2)),
     leg=0.23,
     neck=(0.12, 0.02),
@@ -119,11 +108,8 @@ CAT = FourLegged(
             "l_ear": (0.21, -0.32),
         }
     ),
-    outline=((-0.55, -0.4), (-0.3, -0.48), (0.0, -0.5), (0.45, -0.5), (0.48, 0.05), (0.3, 0.48), (-0.45, 0.48)),
 )
 FOX = FourLegged(
-    height=0.58,
-    reach=0.68,
     hips=((-0.2, 0.2), (0.14, 0.2)),
     leg=0.23,
     neck=(0.16, 0.03),
@@ -137,110 +123,105 @@ FOX = FourLegged(
             "l_ear": (0.16, -0.34),
         }
     ),
-    outline=((-0.65, -0.25), (-0.5, -0.38), (0.0, -0.5), (0.4, -0.5), (0.64, -0.08), (0.36, 0.48), (-0.4, 0.48)),
 )
 HORSE = FourLegged(
-    height=0.66,
-    reach=0.58,
     hips=((-0.26, 0.14), (0.12, 0.14)),
     leg=0.31,
     neck=(0.12, -0.06),
     head=(0.27, -0.33),
     face=MappingProxyType({"nose": (0.19, 0.1), "r_eye": (0.04, 0.015), "r_ear": (-0.07, -0.2)}),
-    outline=((-0.5, -0.1), (0.0, -0.5), (0.2, -0.55), (0.52, -0.25), (0.5, -0.1), (0.38, 0.5), (-0.48, 0.5)),
 )
-
-
-@dataclass(frozen=True)
-class _Fish:
-    height: float = 0.48
-    reach: float = 0.84
-    bottom: float = 0.46
-    outline: tuple[Point, ...] = ((-0.75, -0.48), (0.2, -0.5), (0.65, 0.0), (0.1, 0.5), (-0.75, 0.48))
-
-    def points(self, bearing: Bearing) -> Mapping[str, Point]:
-        """Mouth, eye, a fin and both halves of the tail."""
-        wag = FISH_WAG * bearing.wag
-        return {
-            "nose": (0.62, 0.02),
-            "r_eye": (0.365, -0.06),
-            "neck": (0.1, 0.0),
-            "r_shoulder": (0.1, 0.07),
-            "r_elbow": (-0.13, 0.09 + wag),
-            "r_hip": (-0.3, 0.0),
-            "r_knee": (-0.5, -0.2 + wag),
-            "r_ankle": (-0.68, -0.3 + 2 * wag),
-            "l_hip": (-0.3, 0.0),
-            "l_knee": (-0.5, 0.2 + wag),
-            "l_ankle": (-0.68, 0.3 + 2 * wag),
-        }
 
 
 FISH_WAG = 0.07
 """How far the middle of a fish's tail goes."""
-
-
-@dataclass(frozen=True)
-class _Car:
-    height: float = 0.48
-    reach: float = 0.82
-    bottom: float = 0.47
-    outline: tuple[Point, ...] = ((-0.78, -0.1), (-0.4, -0.5), (0.2, -0.5), (0.76, 0.0), (0.76, 0.5), (-0.78, 0.5))
-
-    def points(self, bearing: Bearing) -> Mapping[str, Point]:
-        """A lamp, the roof, and of each wheel its hub and a point that goes around."""
-        spoke = rotated((0.19, 0.0), bearing.turn)
-        found = {"nose": (0.63, 0.06 + bearing.bob), "neck": (-0.1, -0.42 + bearing.bob)}
-        for side, x in (("r", WHEELS[0]), ("l", WHEELS[1])):
-            found |= {f"{side}_hip": (x, 0.28), f"{side}_knee": (x + spoke[0], 0.28 + spoke[1])}
-        return found
-
-
 WHEELS = (-0.4, 0.4)
 """Where a car's wheels are."""
-
-
-@dataclass(frozen=True)
-class _Rocket:
-    height: float = 0.7
-    reach: float = 0.38
-    bottom: float = 0.46
-    outline: tuple[Point, ...] = ((-0.1, -0.5), (0.1, -0.5), (0.4, 0.2), (0.38, 0.5), (-0.38, 0.5), (-0.4, 0.2))
-
-    def points(self, bearing: Bearing) -> Mapping[str, Point]:
-        """Its tip, its window and both of its fins: hull and flame together are as high as the standing rocket."""
-        scale, down = ROCKET_IN_FLIGHT if bearing.flame else (1.0, ROCKET_DOWN)
-        hull = {"nose": (0.0, -0.53), "neck": (0.0, -0.08), "r_hip": (-0.32, 0.36), "l_hip": (0.32, 0.36)}
-        return {name: (scale * x, scale * y + down) for name, (x, y) in hull.items()}
-
-
 ROCKET_DOWN, ROCKET_IN_FLIGHT = 0.1, (0.86, -0.02)
 """How far a standing rocket's middle is below the figure's; the scale of one that flies, and the same of it."""
-
-
-@dataclass(frozen=True)
-class _Ball:
-    height: float = 0.54
-    reach: float = 0.52
-    bottom: float = 0.48
-    outline: tuple[Point, ...] = tuple(
-        (0.5 * float(np.cos(angle)), 0.5 * float(np.sin(angle)))
-        for angle in np.linspace(0, 2 * np.pi, 12, endpoint=False)
-    )
-
-    def points(self, bearing: Bearing) -> Mapping[str, Point]:
-        """Its middle, the pole where its colours meet, and the middles of its three light parts."""
-        rim = {name: rotated((0.48, 0.0), start + 23) for name, start in zip(_RIM, (0, 120, 240), strict=True)}
-        turned = {name: rotated(point, bearing.turn) for name, point in {"nose": BALL_POLE, **rim}.items()}
-        return {"neck": (0.0, 0.0), **turned}
-
-
-_RIM = ("r_shoulder", "l_shoulder", "r_hip")
 BALL_POLE = (0.1, -0.12)
 """Where a ball's colours meet."""
 
+
+def _fish(bearing: Bearing) -> Mapping[str, Point]:
+    """Mouth, eye, a fin and both halves of the tail."""
+    wag = FISH_WAG * bearing.wag
+    return {
+        "nose": (0.62, 0.02),
+        "r_eye": (0.365, -0.06),
+        "neck": (0.1, 0.0),
+        "r_shoulder": (0.1, 0.07),
+        "r_elbow": (-0.13, 0.09 + wag),
+        "r_hip": (-0.3, 0.0),
+        "r_knee": (-0.5, -0.2 + wag),
+        "r_ankle": (-0.68, -0.3 + 2 * wag),
+        "l_hip": (-0.3, 0.0),
+        "l_knee": (-0.5, 0.2 + wag),
+        "l_ankle": (-0.68, 0.3 + 2 * wag),
+    }
+
+
+def _car(bearing: Bearing) -> Mapping[str, Point]:
+    """A lamp, the roof, and of each wheel its hub and a point that goes around."""
+    x, y = rotated((0.19, 0.0), bearing.turn)
+    found = {"nose": (0.63, 0.06 + bearing.bob), "neck": (-0.1, -0.42 + bearing.bob)}
+    for side, hub in zip("rl", WHEELS, strict=True):
+        found |= {f"{side}_hip": (hub, 0.28), f"{side}_knee": (hub + x, 0.28 + y)}
+    return found
+
+
+def _rocket(bearing: Bearing) -> Mapping[str, Point]:
+    """Its tip, its window and both of its fins: hull and flame together are as high as the standing rocket."""
+    scale, down = ROCKET_IN_FLIGHT if bearing.flame else (1.0, ROCKET_DOWN)
+    hull = {"nose": (0.0, -0.53), "neck": (0.0, -0.08), "r_hip": (-0.32, 0.36), "l_hip": (0.32, 0.36)}
+    return {name: (scale * x, scale * y + down) for name, (x, y) in hull.items()}
+
+
+def _ball(bearing: Bearing) -> Mapping[str, Point]:
+    """Its middle, the pole, and the middles of its three light parts."""
+    lights = zip(("r_shoulder", "l_shoulder", "r_hip"), (23, 143, 263), strict=True)
+    rim = {name: rotated((0.48, 0.0), degrees + bearing.turn) for name, degrees in lights}
+    return {"neck": (0.0, 0.0), "nose": rotated(BALL_POLE, bearing.turn), **rim}
+
+
 CREATURES: Mapping[str, Creature] = MappingProxyType(
-    {"cat": CAT, "fox": FOX, "horse": HORSE, "fish": _Fish(), "car": _Car(), "rocket": _Rocket(), "ball": _Ball()}
+    {
+        "cat": Creature(
+            *(0.62, 0.62, 0.43),
+            ((-0.55, -0.4), (-0.3, -0.48), (0.0, -0.5), (0.45, -0.5), (0.48, 0.05), (0.3, 0.48), (-0.45, 0.48)),
+            CAT.points,
+        ),
+        "fox": Creature(
+            *(0.58, 0.68, 0.43),
+            ((-0.65, -0.25), (-0.5, -0.38), (0.0, -0.5), (0.4, -0.5), (0.64, -0.08), (0.36, 0.48), (-0.4, 0.48)),
+            FOX.points,
+        ),
+        "horse": Creature(
+            *(0.66, 0.58, 0.45),
+            ((-0.5, -0.1), (0.0, -0.5), (0.2, -0.55), (0.52, -0.25), (0.5, -0.1), (0.46, 0.5), (-0.55, 0.5)),
+            HORSE.points,
+        ),
+        "fish": Creature(
+            *(0.48, 0.84, 0.46),
+            ((-0.75, -0.48), (0.2, -0.5), (0.65, 0.0), (0.1, 0.5), (-0.75, 0.48)),
+            _fish,
+        ),
+        "car": Creature(
+            *(0.48, 0.82, 0.47),
+            ((-0.78, -0.1), (-0.4, -0.5), (0.2, -0.5), (0.76, 0.0), (0.76, 0.5), (-0.78, 0.5)),
+            _car,
+        ),
+        "rocket": Creature(
+            *(0.7, 0.38, 0.46),
+            ((-0.1, -0.5), (0.1, -0.5), (0.4, 0.2), (0.38, 0.5), (-0.38, 0.5), (-0.4, 0.2)),
+            _rocket,
+        ),
+        "ball": Creature(
+            *(0.54, 0.52, 0.48),
+            ((-0.2, -0.5), (0.2, -0.5), (0.5, -0.2), (0.5, 0.2), (0.2, 0.5), (-0.2, 0.5), (-0.5, 0.2), (-0.5, -0.2)),
+            _ball,
+        ),
+    }
 )
 """By the names that requests/movement.py gives them."""
 

@@ -1,46 +1,34 @@
-"""Movements of a subject on two legs, as control maps: a skeleton that walks, dances, jumps, waves or flies.
+"""Movements that repeat themselves: how a figure holds itself at each moment of them, by who it is and what it does.
 
-Poses of each frame's own are what the paper's fresh noise makes; here they follow a motion in time, and a ControlNet
-draws the subject in them. Some are near to what Toyland's renderer draws, which its ControlNet knows; the renderer has
-its own, so that a dance can be changed without another world to be trained on.
+Poses of each frame's own are what the paper's fresh noise makes; these follow a motion in time, and a ControlNet draws
+the subject in them. Many are near to what Toyland's renderer draws, which its ControlNet knows; the renderer has its
+own, so that a dance can be changed without another world to be trained on.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
-
-from text2video_zero.control.figure import KEYPOINTS, MIRRORED_ORDER, Posture, pose_of
-from text2video_zero.control.pose import draw_skeletons
-from text2video_zero.requests import Size
+from text2video_zero.control.creatures import Bearing
+from text2video_zero.control.figure import Posture
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from text2video_zero.control.figure import Build
-    from text2video_zero.sampling.motion.split import SplitPose
-
-HEIGHT, WIDTH = 0.74, 0.85
-"""Of the standing figure: shares of the frame's height and, where that would be less, of its width."""
-GROUND = 0.9
-"""Where its feet are, as a share of the frame's height."""
-_ANKLES = [KEYPOINTS.index("r_ankle"), KEYPOINTS.index("l_ankle")]
+    from collections.abc import Callable, Mapping
 
 
 @dataclass(frozen=True)
 class Movement:
     """A movement that repeats itself.
 
-    posture: (sin, cos) of its phase -> how the figure holds itself.  seconds: of one period.
+    held: (sin, cos) of its phase -> how the figure holds itself, a Posture of persons, a Bearing of others.
+    seconds: of one period.
     goes: it leads on, to where the figure faces, so that a camera that pans goes along with it.
     """
 
-    posture: Callable[[float, float], Posture]
+    held: Callable[[float, float], Posture | Bearing]
     seconds: float
     goes: bool = False
 
@@ -136,67 +124,148 @@ def _flying(wave: float, swing: float) -> Posture:
     )
 
 
-MOVED: Mapping[str, Movement] = MappingProxyType(
+def _animal_standing(_wave: float, swing: float) -> Bearing:
+    return Bearing(head=4 * swing)
+
+
+def _animal_walking(wave: float, _swing: float) -> Bearing:
+    return Bearing((26 * wave, -26 * wave), (-26 * wave, 26 * wave), head=3 * wave)
+
+
+def _animal_running(wave: float, swing: float) -> Bearing:
+    # Legs of a side reach out and come together, the far ones a little later.
+    later = 0.8 * wave - 0.6 * swing
+    return Bearing(
+        (-40 * wave, 40 * wave), (-40 * later, 40 * later), head=-3 * wave, lean=-4 * swing, lift=0.03 + 0.03 * wave
+    )
+
+
+def _animal_jumping(wave: float, swing: float) -> Bearing:
+    up, down = max(wave, 0), max(-wave, 0)
+    legs = (-52 * up + 8 * down, 52 * up - 8 * down)
+    return Bearing(legs, legs, lean=-12 * up * max(swing, 0) - 4 * up, lift=0.14 * up)
+
+
+def _animal_flying(wave: float, swing: float) -> Bearing:
+    return Bearing(
+        (-52 + 6 * wave, 52 + 6 * wave), (-52 + 6 * swing, 52 + 6 * swing), head=3 * wave, lift=0.2 + 0.025 * wave
+    )
+
+
+def _swimming(wave: float, _swing: float) -> Bearing:
+    return Bearing(wag=wave, lean=-3 + 8 * wave, lift=0.2)
+
+
+def _leaping(wave: float, swing: float) -> Bearing:
+    return Bearing(wag=wave, lean=-8 - 20 * swing, lift=0.12 + 0.18 * max(wave, 0))
+
+
+def _fish_flying(wave: float, _swing: float) -> Bearing:
+    return Bearing(wag=wave, lift=0.3 + 0.025 * wave)
+
+
+def _resting(_wave: float, _swing: float) -> Bearing:
+    return Bearing()
+
+
+def _driving(_wave: float, swing: float) -> Bearing:
+    return Bearing(turn=_degrees(_wave, swing), bob=0.012 * swing)
+
+
+def _car_jumping(wave: float, swing: float) -> Bearing:
+    up = max(wave, 0)
+    return Bearing(turn=_degrees(wave, swing), lean=-14 * up, lift=0.14 * up)
+
+
+def _car_flying(wave: float, swing: float) -> Bearing:
+    return Bearing(turn=_degrees(wave, swing), bob=0.012 * swing, lean=-10, lift=0.24 + 0.025 * wave)
+
+
+def _rocket_jumping(wave: float, _swing: float) -> Bearing:
+    return Bearing(flame=True, lift=0.04 + 0.14 * max(wave, 0))
+
+
+def _rocket_flying(wave: float, _swing: float) -> Bearing:
+    return Bearing(flame=True, lean=38, lift=0.16 + 0.025 * wave)
+
+
+def _ball_resting(wave: float, _swing: float) -> Bearing:
+    return Bearing(turn=20 + 20 * wave)
+
+
+def _rolling(wave: float, swing: float) -> Bearing:
+    return Bearing(turn=_degrees(wave, swing))
+
+
+def _bouncing(wave: float, swing: float) -> Bearing:
+    # Twice a turn it is on the ground, and in between on a parabola.
+    return Bearing(turn=_degrees(wave, swing), lift=0.3 * (1 - swing * swing))
+
+
+def _ball_flying(wave: float, swing: float) -> Bearing:
+    return Bearing(turn=_degrees(wave, swing), lift=0.3 + 0.025 * wave)
+
+
+def _degrees(wave: float, swing: float) -> float:
+    return math.degrees(math.atan2(wave, swing))
+
+
+_ANIMAL = MappingProxyType(
     {
-        "stand": Movement(_standing, 2.0),
-        "walk": Movement(_walking, 1.0, goes=True),
-        "run": Movement(_running, 0.5, goes=True),
-        "dance": Movement(_dancing, 1.0),
-        "jump": Movement(_jumping, 1.0),
-        "wave": Movement(_waving, 1.0),
-        "fly": Movement(_flying, 1.0, goes=True),
+        "stand": Movement(_animal_standing, 2.0),
+        "walk": Movement(_animal_walking, 1.0, goes=True),
+        "run": Movement(_animal_running, 0.6, goes=True),
+        "jump": Movement(_animal_jumping, 1.0),
+        "fly": Movement(_animal_flying, 1.0, goes=True),
     }
 )
-"""By the names that requests/movement.py gives them."""
 
-
-def skeletons(
-    name: str, views: Sequence[SplitPose], fps: float, size: Size, build: Build, *, loop: bool = False
-) -> Iterator[np.ndarray]:
-    """Control maps (height, width, 3) uint8 of a figure that moves, one for each view of the camera.
-
-    name: of the movement.  views: the camera's, of the frames of one shot.  fps: frames a second.
-    loop: whether the last frame leads into the first; the movement is then a little slower or faster.
-    One that goes, goes to the left where the camera first pans there.
-    """
-    movement = MOVED[name]
-    turns = 1 / (movement.seconds * fps)  # in one frame
-    if loop:
-        turns = max(1, round(len(views) * turns)) / len(views)
-    to_left = movement.goes and next((view.whole.x for view in views if view.whole.x), 0) < 0
-    for frame, view in enumerate(views):
-        figure = _figure(movement, math.tau * turns * frame, build, mirrored=to_left)
-        yield _drawn(figure, view, size, goes=movement.goes)
-
-
-def body_of(skeleton: np.ndarray, build: Build) -> np.ndarray:
-    """Where the figure of a map (height, width, 3) that `skeletons` has drawn may be, (height, width) uint8, 0 or 1."""
-    height, width = skeleton.shape[:2]
-    radius = round(build.girth * _unit(Size(width, height)))
-    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    drawn = np.array(skeleton.any(axis=-1), np.uint8)
-    return np.asarray(cv2.dilate(drawn, around))
-
-
-def _unit(size: Size) -> float:
-    """Pixels that a standing figure is high."""
-    return min(HEIGHT * size.height, WIDTH * size.width)
-
-
-def _figure(movement: Movement, phase: float, build: Build, *, mirrored: bool) -> np.ndarray:
-    """Joints (18, 2) at a phase in radians, from a point on the ground, where the lower foot is unless it is lifted."""
-    posture = movement.posture(math.sin(phase), math.cos(phase))
-    joints = pose_of(posture, build).joints
-    joints -= (0, joints[_ANKLES, 1].max() + posture.lift)
-    return joints[list(MIRRORED_ORDER)] * (-1, 1) if mirrored else joints
-
-
-def _drawn(figure: np.ndarray, view: SplitPose, size: Size, *, goes: bool) -> np.ndarray:
-    """The skeleton (height, width, 3) where it belongs in latents, whose picture is then seen as the view says.
-
-    One that goes stays in the middle of the picture, one that does not stays where it is in the scene.
-    """
-    joints = _unit(size) * figure + (0.5 * size.width, GROUND * size.height)
-    seen_from = replace(view.whole, x=0, y=0) if goes else view.whole
-    shares = view.beneath(joints, seen_from, size.height, size.width) / (size.width, size.height)
-    return draw_skeletons(np.column_stack([shares, np.ones(len(shares))])[None], size.height, size.width)
+MOVED: Mapping[str, Mapping[str, Movement]] = MappingProxyType(
+    {
+        "person": MappingProxyType(
+            {
+                "stand": Movement(_standing, 2.0),
+                "walk": Movement(_walking, 1.0, goes=True),
+                "run": Movement(_running, 0.5, goes=True),
+                "dance": Movement(_dancing, 1.0),
+                "jump": Movement(_jumping, 1.0),
+                "wave": Movement(_waving, 1.0),
+                "fly": Movement(_flying, 1.0, goes=True),
+            }
+        ),
+        "cat": _ANIMAL,
+        "fox": _ANIMAL,
+        "horse": _ANIMAL,
+        "fish": MappingProxyType(
+            {
+                "swim": Movement(_swimming, 1.0, goes=True),
+                "jump": Movement(_leaping, 1.0),
+                "fly": Movement(_fish_flying, 1.0, goes=True),
+            }
+        ),
+        "car": MappingProxyType(
+            {
+                "stand": Movement(_resting, 1.0),
+                "drive": Movement(_driving, 2.0, goes=True),
+                "jump": Movement(_car_jumping, 1.0),
+                "fly": Movement(_car_flying, 1.0, goes=True),
+            }
+        ),
+        "rocket": MappingProxyType(
+            {
+                "stand": Movement(_resting, 1.0),
+                "jump": Movement(_rocket_jumping, 1.0),
+                "fly": Movement(_rocket_flying, 1.0, goes=True),
+            }
+        ),
+        "ball": MappingProxyType(
+            {
+                "stand": Movement(_ball_resting, 2.0),
+                "roll": Movement(_rolling, 1.0, goes=True),
+                "jump": Movement(_bouncing, 1.6),
+                "fly": Movement(_ball_flying, 1.0, goes=True),
+            }
+        ),
+    }
+)
+"""By who it is and by what it does, as requests/movement.py calls both."""

@@ -103,14 +103,20 @@ def unreached_keys(request: VideoRequest) -> str:
 
 
 def unsaid_movement(request: VideoRequest, chosen: Collection[str]) -> str:
-    """That a prompt was chosen to say what the subject does and does not, in a sentence; blank where it does."""
-    if "movement" not in chosen or not isinstance(request, TextToVideoRequest):
+    """That a subject does not do what was chosen, in a sentence; blank where it does."""
+    if "movement" not in chosen or not isinstance(request, TextToVideoRequest) or request.start_picture:
         return ""
-    if request.movement != BY_THE_PROMPT or request.movements or request.start_picture:
+    if request.movement != BY_THE_PROMPT:
+        others = [moving for moving in request.movements if moving.does != request.movement]
+        return "".join(
+            f"Movement of the subject: a {moving.kind} cannot {request.movement}; it is made to {moving.does}."
+            for moving in others[:1]
+        )
+    if request.movements:
         return ""
     return (
-        "Movement of the subject: the prompt names nobody on two legs, or a storyboard's prompts do not agree, so that "
-        "nothing but the camera moves."
+        "Movement of the subject: the prompt names nobody who could move, or a storyboard's prompts do not agree, so "
+        "that nothing but the camera moves."
     )
 
 

@@ -13,7 +13,7 @@ from text2video_zero.errors import FieldError
 from text2video_zero.requests.camera import PAPER_PAN, read_camera_keys
 from text2video_zero.requests.fields import BASICS, CONSISTENCY, MOTION, choice, decimal, flag, integer, text
 from text2video_zero.requests.key_frames import read_key_frames
-from text2video_zero.requests.movement import MOVEMENTS, NO_MOVEMENT, movement_of
+from text2video_zero.requests.movement import MOVEMENTS, NO_MOVEMENT, Moving, movement_of
 from text2video_zero.requests.video import FewStepRequest, StartPictureRequest
 
 POSES_OPEN = 781
@@ -242,8 +242,8 @@ class TextToVideoRequest(FewStepRequest, StartPictureRequest):
         return self.loop and len(self.shots) == 1
 
     @property
-    def movements(self) -> tuple[str, ...]:
-        """What the subject does in each shot, a verb; none unless it does something in all of them."""
+    def movements(self) -> tuple[Moving, ...]:
+        """Who moves in each shot, and how; none unless somebody does in all of them."""
         if self.start_picture:  # nobody knows how who is in it stands
             return ()
         prompts = [self.prompt, *(prompt for _, prompt in read_storyboard(self.storyboard))]

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from text2video_zero.requests import TextToVideoRequest
     from text2video_zero.requests.camera import CameraPose
     from text2video_zero.sampling.denoising import ChunkContext, ChunkDone
-    from text2video_zero.sampling.guidance import Control
     from text2video_zero.sampling.kept_steps import KeptSteps
     from text2video_zero.sampling.schedule import Schedule
     from text2video_zero.sampling.share import Share
@@ -68,7 +67,7 @@ def sample_text_to_video(
     networks = (guidance.unet, *([guidance.control.controlnet] if guidance.control else ()))
     branches, negative_prompt = guidance.branches, negative_branch(request.negative_prompt, request.guidance_scale)
     if request.movements:
-        yield Notice(f"Movement: the subject is made to {', then to '.join(request.movements)}.")
+        yield Notice(f"Movement: the subject is made to {', then to '.join(m.does for m in request.movements)}.")
     placement = yield from placement_for(request, request.concrete_size, pipeline)
     with (
         added_conditions(pipeline, request.prompt, negative_prompt, branches),
@@ -251,9 +250,9 @@ class ClipRun:
         """Start latents (f, c, h, w) whose background is steady; masks: (f, h, w), 1 = foreground."""
         return self._shot_by_shot(smoothed_latents, start, masks, self.request.smoothing_strength)
 
-    def _around_the_subject(self, latents: torch.Tensor, control: Control) -> torch.Tensor:
+    def _around_the_subject(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents (f, c, h, w) in which all around a subject that moves is its shot's first frame's."""
-        masks = own_cells(control, self.pipeline, self.views, *latents.shape[-2:])
+        masks = own_cells(self.request, self.pipeline, self.views, *latents.shape[-2:])
         return self._shot_by_shot(around_foreground, latents, masks, 1.0)
 
     def _shot_by_shot(
@@ -308,7 +307,7 @@ class ClipRun:
         """
         for part in self._segments(schedule, steps):
             if part.start > steps.start and self.guidance.control:
-                latents = self._around_the_subject(latents, self.guidance.control)
+                latents = self._around_the_subject(latents)
             loop = denoise(
                 latents,
                 schedule,

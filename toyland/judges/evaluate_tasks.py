@@ -36,11 +36,12 @@ from text2video_zero.models.catalogue import DREAMBOOTH_STYLES
 from toyland.judges.evaluate import save_grid
 from toyland.judges.judge import HEADS, LOOK_HEADS, Judge, load_judge, verdicts
 from toyland.judges.reader import Reader, load_reader, read
-from toyland.parts.controls import CONTROLS, control_maps, controllable
+from toyland.parts.controls import CONTROLS, control_maps
 from toyland.parts.style import STYLES
 from toyland.training.config import PRESETS
 from toyland.training.dataset import ARRAYS, Pictures, render_pictures
 from toyland.training.export import WITHOUT_CHECKER
+from toyland.world.bipeds import BIPEDS
 from toyland.world.captions import plain_caption
 from toyland.world.edits import EDITS, Edit, instructions, random_edit, render_edit
 
@@ -141,7 +142,8 @@ def _closeness(kind: str, trial: Trial, pictures: Pictures, images: np.ndarray) 
         depths = [cv2.resize(depth, (side, side), interpolation=cv2.INTER_AREA) for depth in pictures.depths]
         pairs = zip(reading.depth.numpy(), depths, strict=True)
         return {"rank correlation": float(np.mean([rank_correlation(*pair) for pair in pairs]))}
-    apart = np.linalg.norm(reading.keypoints.numpy() - pictures.skeletons[..., :2], axis=-1)
+    two_legged = [scene.subject in BIPEDS for scene in pictures.scenes]  # of others the reader knows no keypoints
+    apart = np.linalg.norm((reading.keypoints.numpy() - pictures.skeletons[..., :2])[two_legged], axis=-1)
     masks = np.stack([cv2.resize(m, (side, side), interpolation=cv2.INTER_AREA) for m in pictures.masks]) > 127
     found = reading.mask.numpy() > 0.5
     overlap = (found & masks).sum((1, 2)) / (found | masks).sum((1, 2))
@@ -157,8 +159,7 @@ def _chosen(pictures: Pictures, rows: np.ndarray) -> Pictures:
 
 def control_table(kind: str, trial: Trial) -> tuple[dict[str, dict[str, float]], np.ndarray]:
     """Rows of the table of a control, and pictures to look at: control, result, without."""
-    pictures = _chosen(trial.pictures, controllable(kind, trial.pictures))
-    trial = replace(trial, pictures=pictures)
+    pictures = trial.pictures
     maps = control_maps(kind, pictures, np.arange(len(pictures.images)))
     found = trial.sampled(_steered(kind, trial, trial.base), trial.prompts, image=_as_images(maps))
     without = trial.sampled(trial.base, trial.prompts)

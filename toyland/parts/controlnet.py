@@ -8,7 +8,7 @@ import torch
 from diffusers import ControlNetModel
 
 from toyland.parts.clip import token_table
-from toyland.parts.controls import control_maps, controllable
+from toyland.parts.controls import control_maps
 from toyland.parts.unet import DroppedTexts, attend_plainly, text_states, widened
 from toyland.training.loop import train
 from toyland.training.noising import build_scheduler, noise_loss, noised
@@ -56,10 +56,10 @@ def train_controlnet(
     attend_plainly(model, device)
     tokens = token_table(pictures, base.tokenizer, recipe.captions, recipe.seed)
     dropped = DroppedTexts(base.tokenizer, recipe.seed)
-    alphas, taught = build_scheduler().alphas_cumprod, torch.from_numpy(controllable(kind, pictures))
+    alphas, count = build_scheduler().alphas_cumprod, len(pictures.images)
 
     def loss(generator: torch.Generator, _progress: float) -> Tensor:
-        rows = taught[torch.randint(len(taught), (plan.batch,), generator=generator)]
+        rows = torch.randint(count, (plan.batch,), generator=generator)
         version = torch.randint(tokens.shape[1], (plan.batch,), generator=generator)
         words = dropped.replace(tokens[rows, version].long(), _CAPTION_DROPOUT, generator)
         states = text_states(text_encoder, words)

@@ -12,16 +12,9 @@ from text2video_zero.control.pose import draw_skeletons
 if TYPE_CHECKING:
     from toyland.training.dataset import Pictures
 
-__all__ = ["CONTROLS", "control_maps", "controllable"]
+__all__ = ["CONTROLS", "control_maps"]
 
 CONTROLS = ("edge", "pose", "depth")
-
-
-def controllable(kind: str, pictures: Pictures) -> np.ndarray:
-    """Rows of the pictures that have such a control: all, but only those with a skeleton for "pose"."""
-    if kind == "pose":
-        return np.nonzero(pictures.skeletons[..., 2].any(axis=1))[0]
-    return np.arange(len(pictures.images))
 
 
 def control_maps(kind: str, pictures: Pictures, rows: np.ndarray) -> np.ndarray:

@@ -93,7 +93,6 @@ def scenes(
     return drawn
 
 
-_NO_SKELETON = np.zeros((len(KEYPOINTS), 3), np.float32)
 _NO_FACE = (0.0, 0.0, 0.0)
 
 
@@ -104,8 +103,7 @@ def _render_chunk(chunk: list[Scene], size: int) -> dict[str, np.ndarray]:
         "images": np.stack([r.image for r in made]),
         "masks": np.stack([np.round(r.mask * 255).astype(np.uint8) for r in made]),
         "depths": np.stack([np.round(r.depth * 255).astype(np.uint8) for r in made]),
-        "skeletons": np.stack(
-            [_NO_SKELETON if r.skeleton is None else r.skeleton for r in made]),
+        "skeletons": np.stack([r.skeleton for r in made]),
         "faces": np.array([r.face or _NO_FACE for r in made], np.float32),
     }
 
@@ -130,7 +128,7 @@ def render_pictures(
     folder.mkdir(parents=True, exist_ok=True)
     drawn = scenes(count, seed, held_out=held_out, shown=shown)
     kinds = {"images": (np.uint8, (size, size, 3)), "masks": (np.uint8, (size, size)),
-             "depths": (np.uint8, (size, size)), "skeletons": (np.float32, _NO_SKELETON.shape),
+             "depths": (np.uint8, (size, size)), "skeletons": (np.float32, (len(KEYPOINTS), 3)),
              "faces": (np.float32, (len(_NO_FACE),))}
     arrays = {name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kind, (count, *shape))
               for name, (kind, shape) in kinds.items()}

@@ -31,8 +31,6 @@ def picture(rendering: Rendering) -> np.ndarray:
 
 def skeleton_map(rendering: Rendering) -> np.ndarray:
     """The subject's skeleton in OpenPose's drawing, uint8 (h, w, 3)."""
-    if rendering.skeleton is None:
-        raise ValueError("a scene whose subject has no skeleton")
     return draw_skeletons(rendering.skeleton[None], *rendering.image.shape[:2])
 
 
