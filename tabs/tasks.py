@@ -34,15 +34,15 @@ def _example(clip: str, prompt: str, **values: object) -> dict[str, object]:
 TEXT_TO_VIDEO = Tab(
     request=TextToVideoRequest,
     about="Write what you want to see. A model that has only ever seen pictures films it: the camera moves, "
-    "the subject stays the same, and whoever stands on two legs walks, runs, dances, jumps, waves or flies.",
+    "the subject stays the same, and it walks, dances, swims, drives or flies as you say.",
     placeholder="a red panda dancing in the snow",
     section="3.3",
     examples=(
         {"prompt": "a red panda dancing in the snow"},
         {"prompt": "a white astronaut waving on the moon"},
-        {"prompt": "an orange fox in the meadow"},
+        {"prompt": "an orange fox running in the meadow"},
         {"prompt": "a yellow car on the beach"},
-        {"prompt": "a white horse standing in a meadow"},
+        {"prompt": "a white horse walking in the desert"},
     ),
     presets=Presets("Camera", "Where the camera goes; the sliders under Motion fine-tune it.", CAMERA_PRESETS),
 )
