@@ -56,6 +56,7 @@ PLANNED = (
     "guidance_scale",
     "cache_interval",
     "guidance_end",
+    "movement",
     "motion",
     "motion_to",
     "storyboard",

@@ -400,9 +400,9 @@ class TestOrders:
 
     def test_a_json_file_of_fields_may_leave_out_what_is_given(self):
         Path("fields.json").write_text(json.dumps({"seed": 4, "fps": 12}))
-        ordered = self.order("--settings", "fields.json", "--prompt", "a fox")
+        ordered = self.order("--settings", "fields.json", "--prompt", "a tree")
         request = ordered.request
-        assert (request.prompt, request.seed, request.fps) == ("a fox", 4, 12)
+        assert (request.prompt, request.seed, request.fps) == ("a tree", 4, 12)
         assert ordered.checkpoint == TOYLAND.checkpoint
 
     @pytest.mark.parametrize(

@@ -90,10 +90,10 @@ def test_a_prompt_typed_before_the_device_is_known_is_counted_as_soon_as_it_is(b
 
 
 def test_an_example_that_was_chosen_is_kept_by_the_browser(page):
-    page.get_by_role("button", name="a white horse standing in a meadow").click()
-    sync_api.expect(page.locator("#text-to-video-prompt textarea")).to_have_value("a white horse standing in a meadow")
+    page.get_by_role("button", name="a white horse walking in the desert").click()
+    sync_api.expect(page.locator("#text-to-video-prompt textarea")).to_have_value("a white horse walking in the desert")
     page.reload()
-    sync_api.expect(page.locator("#text-to-video-prompt textarea")).to_have_value("a white horse standing in a meadow")
+    sync_api.expect(page.locator("#text-to-video-prompt textarea")).to_have_value("a white horse walking in the desert")
 
 
 def test_the_filter_shows_what_has_all_its_words_also_when_the_strip_is_drawn_anew(page):

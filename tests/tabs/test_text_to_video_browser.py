@@ -125,8 +125,8 @@ def test_mistakes_are_told_on_the_page_in_one_sentence(page):
 def test_an_example_fills_the_prompt_and_runs_nothing(page):
     shown = "Example: “a red panda dancing in the snow”"
     sync_api.expect(page.locator(f"{TASK}-status")).to_contain_text(shown)
-    page.get_by_text("an orange fox in the meadow").click()
-    sync_api.expect(page.locator(f"{TASK}-prompt textarea")).to_have_value("an orange fox in the meadow")
+    page.get_by_text("an orange fox running in the meadow").click()
+    sync_api.expect(page.locator(f"{TASK}-prompt textarea")).to_have_value("an orange fox running in the meadow")
     sync_api.expect(page.locator(f"{TASK}-status")).to_contain_text(shown)
     sync_api.expect(page.locator(f"{TASK}-stop")).to_be_disabled()
 
