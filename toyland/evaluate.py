@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from text2video_zero.requests.camera import CameraPose
     from toyland.world.scene import Scene
 
-__all__ = ["Truth", "ask", "asked_for", "main", "near_over_far", "own_motion", "two_legged"]
+__all__ = ["Truth", "ask", "asked_for", "main", "near_over_far", "own_motion", "scenes_of"]
 
 _ROLES = {"subject": "subjects", "color": "colors", "place": "places"}
 _SCENE_SEED = 2_000
@@ -143,10 +143,10 @@ def own_motion(joints: np.ndarray, poses: Sequence[CameraPose] | None, height: i
     return float(np.median(np.linalg.norm(steps, axis=-1))) if len(steps) else float("nan")
 
 
-def two_legged(count: int) -> list[Scene]:
-    """Scenes, as many of every subject with two legs as of any other (but for a rest): their joints can be read."""
+def scenes_of(count: int, *, two_legged: bool = True) -> list[Scene]:
+    """Scenes, as many of every subject with two legs, or of every other one, but for a rest."""
     scenes = prompt_scenes(6 * count, _SCENE_SEED, held_out=False)
-    return [scene for scene in scenes if scene.subject in BIPEDS][:count]
+    return [scene for scene in scenes if (scene.subject in BIPEDS) == two_legged][:count]
 
 
 def ask(arguments: argparse.Namespace) -> dict[str, Scene]:
@@ -154,7 +154,7 @@ def ask(arguments: argparse.Namespace) -> dict[str, Scene]:
 
     Returns what videos of these clips ought to show, by the path of the clip.
     """
-    scenes, task = two_legged(arguments.count), arguments.evaluated_task
+    scenes, task = scenes_of(arguments.count, two_legged=not arguments.creatures), arguments.evaluated_task
     if not issubclass(REQUESTS[task], ClipRequest) or any(word.startswith("clip=") for word in arguments.set):
         arguments.prompt = [plain_caption(scene) for scene in scenes]
         return {}
@@ -169,6 +169,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = OneLineParser(prog="python -m toyland.evaluate", description=(__doc__ or "").partition("\n")[0])
     add_options(parser)
     parser.add_argument("--count", type=int, default=6, metavar="N", help="prompts of its own (default %(default)s)")
+    parser.add_argument("--creatures", action="store_true",
+                        help="of animals and things, not of who has two legs, whose joints can be read")
     parser.add_argument("--judges", type=Path, default=TOYLAND_FOLDER, metavar="DIR", help="folder of judge and reader")
     add_device_options(parser.add_argument_group("Device"))
     try:

@@ -15,7 +15,7 @@ from text2video_zero.media.clips import read_clip
 from text2video_zero.models.catalogue import TOYLAND_FOLDER
 from text2video_zero.requests import REQUESTS, Size, TextToVideoRequest
 from text2video_zero.requests.camera import CameraPose
-from toyland.evaluate import Truth, ask, asked_for, main, near_over_far, own_motion, two_legged
+from toyland.evaluate import Truth, ask, asked_for, main, near_over_far, own_motion, scenes_of
 from toyland.judges.judge import HEADS, load_judge
 from toyland.judges.reader import load_reader
 from toyland.world.bipeds import BIPEDS
@@ -50,15 +50,19 @@ def test_a_prompt_names_what_the_judge_looks_for():
     assert asked_for("something else") == {}
 
 
-def test_prompts_of_its_own_are_of_two_legged_subjects():
-    prompts = [plain_caption(scene) for scene in two_legged(7)]
-    assert len(set(prompts)) == 7
-    assert {words(asked_for(prompt))["subject"] for prompt in prompts} <= set(BIPEDS)
+def test_prompts_of_its_own_are_of_two_legged_subjects_or_of_all_others():
+    for is_two_legged in (True, False):
+        prompts = [plain_caption(scene) for scene in scenes_of(7, two_legged=is_two_legged)]
+        assert len(set(prompts)) == 7
+        named = {words(asked_for(prompt))["subject"] for prompt in prompts}
+        assert all((subject in BIPEDS) == is_two_legged for subject in named)
 
 
 @pytest.mark.parametrize("task", ["edge", "instruct-pix2pix"])
 def test_a_task_that_begins_with_a_clip_gets_one_for_each_prompt(truth, tmp_path, task):
-    arguments = argparse.Namespace(count=3, evaluated_task=task, set=[], out=tmp_path, prompt=[], clips=[])
+    arguments = argparse.Namespace(
+        count=3, evaluated_task=task, set=[], out=tmp_path, prompt=[], clips=[], creatures=False
+    )
     shows = ask(arguments)
     assert len(arguments.prompt) == len(arguments.clips) == len(shows) == 3
     for prompt, clip in zip(arguments.prompt, arguments.clips, strict=True):
@@ -73,7 +77,7 @@ def test_a_task_that_begins_with_a_clip_gets_one_for_each_prompt(truth, tmp_path
 
 def test_one_clip_that_is_given_serves_all_prompts_of_its_own(tmp_path):
     arguments = argparse.Namespace(
-        count=2, evaluated_task="edge", set=["clip=fox.mp4"], out=tmp_path, prompt=[], clips=[]
+        count=2, evaluated_task="edge", set=["clip=fox.mp4"], out=tmp_path, prompt=[], clips=[], creatures=False
     )
     assert ask(arguments) == {}
     assert (len(arguments.prompt), arguments.clips) == (2, [])
