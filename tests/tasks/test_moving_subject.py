@@ -18,10 +18,11 @@ from text2video_zero.job import Settings, build_job
 from text2video_zero.media.settings import read_settings
 from text2video_zero.requests import Size
 from text2video_zero.requests.movement import MOVEMENTS, Moving
+from text2video_zero.sampling.motion.warp import warp
 from text2video_zero.sampling.noise import frame_noise
 from text2video_zero.sampling.share import Share
 from text2video_zero.sampling.smoothing import around_foreground
-from text2video_zero.tasks.moving_subject import own_cells
+from text2video_zero.tasks.moving_subject import kept_in_view, own_cells
 from text2video_zero.tasks.text_to_video import ClipRun, camera_views, motion_plan
 
 MOVING = {"movement": "dance", "frames": 6, "fps": 8}
@@ -102,6 +103,8 @@ def test_a_run_evaluates_what_its_plan_says(posed_pipeline):
         {"smooth_background": True, "foreground_words": "panda"},
         {"cache_interval": 2},
         {"loop": True},
+        {"movement": "walk"},
+        LATE | {"movement": "walk", "resampling": "smooth", "pan_x": 0.1, "zoom": 0.01},
         LATE,
         LATE | {"storyboard": "3: a blue robot", "shot_anchors": True, "pan_x": 1 / 8},
         LATE | {"smooth_background": True, "foreground_words": "panda"},
@@ -117,7 +120,11 @@ def test_the_chunk_size_changes_nothing(posed_pipeline, changes):
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("changes", [{}, LATE | {"pan_x": 1 / 8}], ids=["from T on", "late T"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, LATE | {"pan_x": 1 / 8}, LATE | {"pan_x": 1 / 8, "movement": "walk"}],
+    ids=["from T on", "late T", "along with the camera"],
+)
 def test_workers_make_the_same_clip_in_parts(posed_pipeline, changes):
     request = order(**MOVING | changes, chunk_size=2)
     parts = [result_of(sample(request, posed_pipeline, share=Share(number, 2))).latents for number in range(2)]
@@ -133,6 +140,27 @@ def test_a_shot_moves_as_the_clip_that_its_prompt_makes_alone(posed_pipeline):
         for prompt, frames, movement in ((order().prompt, 4, "dance"), ("a blue robot walking", 2, "walk"))
     ]
     torch.testing.assert_close(story, torch.cat(shots), atol=1e-4, rtol=0)
+
+
+def test_who_goes_along_with_the_camera_keeps_her_place_in_the_latents(posed_pipeline):
+    asked = MOVING | {"size": Size(256, 128), "pan_x": 1 / 16, "pan_y": 0.0, "reach": 1.0}
+    for movement in ("walk", "dance"):
+        request = order(**asked | {"movement": movement})
+        views = camera_views(request, posed_pipeline)
+        first = frame_noise(7, 0, (4, 16, 32), "cpu")
+        moved = torch.stack([warp(first, view.cells, "nearest") for view in views])
+        kept = kept_in_view(moved, request, posed_pipeline, views)
+        assert torch.equal(kept[0], first)
+        if movement == "dance":
+            assert torch.equal(kept, moved)
+            continue
+        for frame in range(1, 6):
+            stays, goes = (kept[frame] == first).all(0), (kept[frame] == moved[frame]).all(0)
+            assert (stays | goes).all()
+            assert stays[6:9, 16].all()  # the trunk
+            assert stays[6:9, 16 - 2 * frame].all()  # where the scene has carried it to
+            assert goes[:, : 10 - 2 * frame].all()
+            assert goes[:, 24:].all()
 
 
 @torch.inference_mode()

@@ -140,10 +140,10 @@ def _animal_running(wave: float, swing: float) -> Bearing:
     )
 
 
-def _animal_jumping(wave: float, swing: float) -> Bearing:
+def _animal_jumping(wave: float, _swing: float) -> Bearing:
     up, down = max(wave, 0), max(-wave, 0)
     legs = (-52 * up + 8 * down, 52 * up - 8 * down)
-    return Bearing(legs, legs, lean=-12 * up * max(swing, 0) - 4 * up, lift=0.14 * up)
+    return Bearing(legs, legs, lean=-12 * min(2 * up, 1), lift=0.14 * up)  # level, it would seem to fly
 
 
 def _animal_flying(wave: float, swing: float) -> Bearing:

@@ -9,12 +9,14 @@ import numpy as np
 import torch
 
 from text2video_zero.control.figure import GROWN_UP, PICTURE_BOOK
+from text2video_zero.control.movements import MOVED
 from text2video_zero.control.moving_figure import body_of, figure_of, poses, skeleton_of
 from text2video_zero.media.files import readable_errors
 from text2video_zero.media.frames import StoredFrames, spool_folder
 from text2video_zero.models.catalogue import draws_picture_book
 from text2video_zero.sampling.guidance import Control
 from text2video_zero.sampling.motion.camera import shown_cells
+from text2video_zero.sampling.motion.warp import warp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,6 +42,25 @@ def moving_control(
     return Control(pipeline.needed_controlnet, stored, strength=1.0, active=timesteps)
 
 
+def kept_in_view(
+    latents: torch.Tensor, request: TextToVideoRequest, pipeline: Pipeline, views: Sequence[SplitPose]
+) -> torch.Tensor:
+    """Latents (f, c, h, w) of a scene that has moved, with a subject that goes along with the camera where it was.
+
+    Where the scene has carried it to, it is not left behind: what the first frame has there is there.
+    """
+    bodies = _bodies(request, pipeline, views, *latents.shape[-2:])
+    kept = list(latents)
+    for moving, shot in zip(request.movements, request.shots, strict=True):
+        if not MOVED[moving.kind][moving.does].goes:
+            continue
+        for frame in shot[1:]:
+            left_behind = warp(bodies[shot.start, None], views[frame].cells, "nearest")[0]
+            stays = torch.maximum(bodies[frame], left_behind)
+            kept[frame] = torch.where(stays > 0, latents[shot.start], latents[frame])
+    return torch.stack(kept)
+
+
 def own_cells(
     request: TextToVideoRequest, pipeline: Pipeline, views: Sequence[SplitPose], height: int, width: int
 ) -> torch.Tensor:
@@ -47,9 +68,17 @@ def own_cells(
 
     Where the poses of `moving_control` have the subject, and where the camera sees what the first frame does not.
     """
+    shown = torch.stack([shown_cells(view.cells, height, width) for view in views]).to(pipeline.device)
+    return torch.maximum(_bodies(request, pipeline, views, height, width), (~shown).float())
+
+
+def _bodies(
+    request: TextToVideoRequest, pipeline: Pipeline, views: Sequence[SplitPose], height: int, width: int
+) -> torch.Tensor:
+    """Masks (f, h, w) of the cells that the subject may be in, 1, at each view."""
     masks = [
-        _cells(body_of(posed, request.concrete_size, figure), height, width) | ~shown_cells(view.cells, height, width)
-        for (figure, posed), view in zip(_poses(request, pipeline, views), views, strict=True)
+        _cells(body_of(posed, request.concrete_size, figure), height, width)
+        for figure, posed in _poses(request, pipeline, views)
     ]
     return torch.stack(masks).float().to(pipeline.device)
 

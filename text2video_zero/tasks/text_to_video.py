@@ -31,7 +31,7 @@ from text2video_zero.sampling.sdxl import added_conditions
 from text2video_zero.sampling.share import WHOLE
 from text2video_zero.sampling.smoothing import around_foreground, smoothed_latents
 from text2video_zero.sampling.solvers import schedule_of, scheduler_told
-from text2video_zero.tasks.moving_subject import moving_control, own_cells
+from text2video_zero.tasks.moving_subject import kept_in_view, moving_control, own_cells
 from text2video_zero.tasks.progress import ProgressReporter
 from text2video_zero.tasks.start_picture import noised, start_latents
 
@@ -197,7 +197,7 @@ class ClipRun:
         With motion (paper, algorithm 1): frame 1 goes alone to T and on to T', is copied and moved there, and
         the copies go forward to T with noise of their own; with a restart frame 1 does so, too, whose errors the
         second way contracts (Xu et al. 2023, "Restart Sampling"). Without motion, each frame starts from its own noise.
-        Each shot is what it would be as a clip by itself.
+        Each shot is what it would be as a clip by itself. Subjects that go along with the camera are not moved.
         """
         request, plan = self.request, self.plan
         shape = latent_shape(request.concrete_size, self.pipeline)
@@ -212,7 +212,8 @@ class ClipRun:
             views = enumerate(self.views[shot.start + 1 : shot.stop], start=1)
             moved = [anchor.moved(frame, view.cells, path, scene, self.resampling) for frame, view in views]
             start += [anchor.at_to, *moved]
-        return torch.stack(start)
+        latents = torch.stack(start)
+        return kept_in_view(latents, request, self.pipeline, self.views) if request.movements else latents
 
     def _anchors(self, first: torch.Tensor) -> Generator[Event, None, list[Anchor]]:
         """The anchor of each shot, from the first frame's noise (c, h, w).
