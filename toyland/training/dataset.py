@@ -36,8 +36,8 @@ class Pictures:
     """Pictures with their ground truth; the arrays are memory-mapped.
 
     images: uint8 (n, h, w, 3) RGB. masks: uint8 (n, h, w), 255 = subject. depths: uint8 (n, h, w),
-    255 = near. skeletons: float32 (n, 18, 3), faces: float32 (n, 3), see `Rendering`; zeros for subjects
-    without one.
+    255 = near. skeletons: float32 (n, 18, 3), faces: float32 (n, 3), see `Rendering`; zeros where a
+    subject has none.
     """
 
     images: np.ndarray
