@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 GROUND = 0.9
 """Where feet are, as a share of the frame's height."""
-PERSON_HEIGHT, WIDEST = 0.74, 0.85
-"""How high a person stands, as a share of the frame's height; the share of its width that a figure may take."""
+PERSON_HEIGHT, PERSON_WIDTH = 0.74, 0.85
+"""How high a person stands, as a share of the frame's height and, if that is less, of its width."""
+CREATURE_WIDTH = 0.74
+"""The share of the frame's width that a creature may take: a picture is mirrored at its edge, and no tail ought to be."""
 _AROUND_CREATURES = 0.05  # of their outline, which is drawn generously
 _ANKLES = [KEYPOINTS.index("r_ankle"), KEYPOINTS.index("l_ankle")]
 
@@ -80,9 +82,9 @@ class Figure:
 def figure_of(kind: str, build: Build) -> Figure:
     """The figure of a kind; build: of persons."""
     if kind == PERSON:
-        return Figure(PERSON_HEIGHT, WIDEST, build.girth, partial(_posed_person, build))
+        return Figure(PERSON_HEIGHT, PERSON_WIDTH, build.girth, partial(_posed_person, build))
     creature = CREATURES[kind]
-    width = WIDEST / (2 * creature.reach)
+    width = CREATURE_WIDTH / (2 * creature.reach)
     return Figure(creature.height, width, _AROUND_CREATURES, partial(_posed_creature, creature))
 
 
