@@ -31,7 +31,7 @@ GROUND = 0.9
 PERSON_HEIGHT, PERSON_WIDTH = 0.74, 0.85
 """How high a person stands, as a share of the frame's height and, if that is less, of its width."""
 CREATURE_WIDTH = 0.74
-"""The share of the frame's width that a creature may take: a picture is mirrored at its edge, and no tail ought to be."""
+"""The share of the frame's width that a creature may take, whose tail is not to be where pictures are mirrored."""
 _AROUND_CREATURES = 0.05  # of their outline, which is drawn generously
 _ANKLES = [KEYPOINTS.index("r_ankle"), KEYPOINTS.index("l_ankle")]
 
