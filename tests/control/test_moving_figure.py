@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from text2video_zero.control.creatures import CREATURES, Bearing
 from text2video_zero.control.figure import GROWN_UP, KEYPOINTS, MIRRORED_ORDER, PICTURE_BOOK
 from text2video_zero.control.movements import MOVED
-from text2video_zero.control.moving_figure import GROUND, body_of, figure_of, poses, skeleton_of
+from text2video_zero.control.moving_figure import GROUND, body_of, figure_of, poses, skeleton_of, trunk_of
 from text2video_zero.control.pose import OPENPOSE_KEYPOINTS
 from text2video_zero.requests import Size
 from text2video_zero.requests.camera import BEGINNING
@@ -171,8 +171,10 @@ def test_who_goes_turns_around_with_the_camera():
 def test_a_body_is_around_all_that_is_drawn_and_leaves_room_for_what_is_not(moving):
     figure = figure_of(moving.kind, PICTURE_BOOK)
     for posed in poses(moving, [STILL] * 5, 8, SQUARE, figure):
-        body, drawn = body_of(posed, SQUARE, figure), skeleton_of(posed, SQUARE).any(-1)
-        assert body[drawn].all()
+        body, trunk, drawn = body_of(posed, SQUARE, figure), trunk_of(posed, SQUARE), skeleton_of(posed, SQUARE).any(-1)
+        assert trunk[drawn].all()
+        assert body[trunk > 0].all()
+        assert body.sum() > trunk.sum()
         assert body.mean() < 0.6
 
 

@@ -132,14 +132,19 @@ def skeleton_of(posed: Posed, size: Size) -> np.ndarray:
     return draw_skeletons(np.column_stack([shares, posed.seen])[None], size.height, size.width)
 
 
-def body_of(posed: Posed, size: Size, figure: Figure) -> np.ndarray:
-    """Where a figure in pixels may be, (height, width) uint8, 0 or 1."""
+def trunk_of(posed: Posed, size: Size) -> np.ndarray:
+    """Where a figure in pixels is for certain, its skeleton and outline: (height, width) uint8, 0 or 1."""
     drawn = np.array(skeleton_of(posed, size).any(axis=-1), np.uint8)
     if len(posed.outline):
         cv2.fillConvexPoly(drawn, cv2.convexHull(posed.outline.astype(np.int32)), 1)
+    return drawn
+
+
+def body_of(posed: Posed, size: Size, figure: Figure) -> np.ndarray:
+    """Where a figure in pixels may be, as far as it reaches around its trunk: (height, width) uint8, 0 or 1."""
     radius = round(figure.girth * figure.unit(size))
     around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    return np.asarray(cv2.dilate(drawn, around))
+    return np.asarray(cv2.dilate(trunk_of(posed, size), around))
 
 
 def _ways(views: Sequence[SplitPose]) -> list[int]:

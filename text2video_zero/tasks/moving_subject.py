@@ -10,7 +10,7 @@ import torch
 
 from text2video_zero.control.figure import GROWN_UP, PICTURE_BOOK
 from text2video_zero.control.movements import MOVED
-from text2video_zero.control.moving_figure import body_of, figure_of, poses, skeleton_of
+from text2video_zero.control.moving_figure import body_of, figure_of, poses, skeleton_of, trunk_of
 from text2video_zero.media.files import readable_errors
 from text2video_zero.media.frames import StoredFrames, spool_folder
 from text2video_zero.models.catalogue import draws_picture_book
@@ -47,16 +47,21 @@ def kept_in_view(
 ) -> torch.Tensor:
     """Latents (f, c, h, w) of a scene that has moved, with a subject that goes along with the camera where it was.
 
-    Where the scene has carried it to, it is not left behind: what the first frame has there is there.
+    Where the scene has carried it to, it is not left behind: what the first frame has there is there. That is for its
+    trunk alone; as far as it reaches, too much of the background would stand still.
     """
-    bodies = _bodies(request, pipeline, views, *latents.shape[-2:])
+    height, width = latents.shape[-2:]
+    trunks = [
+        _cells(trunk_of(posed, request.concrete_size), height, width) for _, posed in _poses(request, pipeline, views)
+    ]
+    trunk = torch.stack(trunks).float().to(latents.device)
     kept = list(latents)
     for moving, shot in zip(request.movements, request.shots, strict=True):
         if not MOVED[moving.kind][moving.does].goes:
             continue
         for frame in shot[1:]:
-            left_behind = warp(bodies[shot.start, None], views[frame].cells, "nearest")[0]
-            stays = torch.maximum(bodies[frame], left_behind)
+            left_behind = warp(trunk[shot.start, None], views[frame].cells, "nearest")[0]
+            stays = torch.maximum(trunk[frame], left_behind)
             kept[frame] = torch.where(stays > 0, latents[shot.start], latents[frame])
     return torch.stack(kept)
 
@@ -68,17 +73,9 @@ def own_cells(
 
     Where the poses of `moving_control` have the subject, and where the camera sees what the first frame does not.
     """
-    shown = torch.stack([shown_cells(view.cells, height, width) for view in views]).to(pipeline.device)
-    return torch.maximum(_bodies(request, pipeline, views, height, width), (~shown).float())
-
-
-def _bodies(
-    request: TextToVideoRequest, pipeline: Pipeline, views: Sequence[SplitPose], height: int, width: int
-) -> torch.Tensor:
-    """Masks (f, h, w) of the cells that the subject may be in, 1, at each view."""
     masks = [
-        _cells(body_of(posed, request.concrete_size, figure), height, width)
-        for figure, posed in _poses(request, pipeline, views)
+        _cells(body_of(posed, request.concrete_size, figure), height, width) | ~shown_cells(view.cells, height, width)
+        for (figure, posed), view in zip(_poses(request, pipeline, views), views, strict=True)
     ]
     return torch.stack(masks).float().to(pipeline.device)
 
