@@ -20,7 +20,7 @@ from text2video_zero.models.checkpoints import Adapter
 from text2video_zero.models.speeds import SPEED_FIELDS, SPEEDS
 from text2video_zero.requests import REQUESTS
 
-GIVEN = {"prompt": "a fox", "seed": 3}
+GIVEN = {"prompt": "a tree", "seed": 3}
 
 
 def asked(task: str, **more) -> dict:
