@@ -93,7 +93,7 @@ def test_loras_and_a_typed_path_are_the_page_s_ways_to_say_what_options_say(page
     model, preset = menu.default, menu.first_preset(menu.default)
     job = by_page(page, "edge", model, **GIVEN, clip_path="b.mp4", loras="owner/one:0.5\n\nowner/two@v2\n")
     options = ["--clip", "b.mp4", "--preset", preset, "--lora", "owner/one:0.5", "--lora", "owner/two@v2"]
-    arguments = build_parser().parse_args(["edge", "--model", model, "--prompt", "a fox", "--seed", "3", *options])
+    arguments = build_parser().parse_args(["edge", "--model", model, "--prompt", "a tree", "--seed", "3", *options])
     assert same(job, job_of(arguments))
     assert {Adapter("owner/one", 0.5), Adapter("owner/two", 1, "v2")} <= set(job.checkpoint.adapters)
 
