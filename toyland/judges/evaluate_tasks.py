@@ -152,11 +152,6 @@ def _closeness(kind: str, trial: Trial, pictures: Pictures, images: np.ndarray) 
             "mask IoU": float(overlap.mean())}
 
 
-def _chosen(pictures: Pictures, rows: np.ndarray) -> Pictures:
-    arrays = {name: getattr(pictures, name)[rows] for name in ARRAYS}
-    return Pictures(**arrays, scenes=[pictures.scenes[row] for row in rows])
-
-
 def control_table(kind: str, trial: Trial) -> tuple[dict[str, dict[str, float]], np.ndarray]:
     """Rows of the table of a control, and pictures to look at: control, result, without."""
     pictures = trial.pictures
