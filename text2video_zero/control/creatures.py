@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from text2video_zero.control.figure import KEYPOINTS
+from text2video_zero.control.figure import KEYPOINTS, turned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,8 +87,8 @@ class FourLegged:
                     found[f"{side}_{name}"] = (x + dx + along * np.sin(angle), y + dy + along * np.cos(angle))
         x, y = self.head
         for name, offset in self.face.items():
-            turned = rotated(offset, bearing.head)
-            found[name] = (x + turned[0], y + bearing.nod + turned[1])
+            beside, below = turned(offset, bearing.head)
+            found[name] = (x + beside, y + bearing.nod + below)
         return found
 
 
@@ -163,7 +163,7 @@ def _fish(bearing: Bearing) -> Mapping[str, Point]:
 
 def _car(bearing: Bearing) -> Mapping[str, Point]:
     """A lamp, the roof, and of each wheel its hub and a point that goes around."""
-    x, y = rotated((0.19, 0.0), bearing.turn)
+    x, y = turned((0.19, 0.0), bearing.turn)
     found = {"nose": (0.63, 0.06 + bearing.bob), "neck": (-0.1, -0.42 + bearing.bob)}
     for side, hub in zip("rl", WHEELS, strict=True):
         found |= {f"{side}_hip": (hub, 0.28), f"{side}_knee": (hub + x, 0.28 + y)}
@@ -180,57 +180,81 @@ def _rocket(bearing: Bearing) -> Mapping[str, Point]:
 def _ball(bearing: Bearing) -> Mapping[str, Point]:
     """Its middle, the pole, and the middles of its three light parts."""
     lights = zip(("r_shoulder", "l_shoulder", "r_hip"), (23, 143, 263), strict=True)
-    rim = {name: rotated((0.48, 0.0), degrees + bearing.turn) for name, degrees in lights}
-    return {"neck": (0.0, 0.0), "nose": rotated(BALL_POLE, bearing.turn), **rim}
+    rim = {name: turned((0.48, 0.0), degrees + bearing.turn) for name, degrees in lights}
+    return {"neck": (0.0, 0.0), "nose": turned(BALL_POLE, bearing.turn), **rim}
 
 
 CREATURES: Mapping[str, Creature] = MappingProxyType(
     {
         "cat": Creature(
-            *(0.62, 0.62, 0.43),
-            ((-0.55, -0.4), (-0.3, -0.48), (0.0, -0.5), (0.45, -0.5), (0.48, 0.05), (0.3, 0.48), (-0.45, 0.48)),
-            CAT.points,
+            height=0.62,
+            reach=0.62,
+            bottom=0.43,
+            outline=((-0.55, -0.4), (-0.3, -0.48), (0.0, -0.5), (0.45, -0.5), (0.48, 0.05), (0.3, 0.48), (-0.45, 0.48)),
+            points=CAT.points,
         ),
         "fox": Creature(
-            *(0.58, 0.68, 0.43),
-            ((-0.65, -0.25), (-0.5, -0.38), (0.0, -0.5), (0.4, -0.5), (0.64, -0.08), (0.36, 0.48), (-0.4, 0.48)),
-            FOX.points,
+            height=0.58,
+            reach=0.68,
+            bottom=0.43,
+            outline=(
+                (-0.65, -0.25),
+                (-0.5, -0.38),
+                (0.0, -0.5),
+                (0.4, -0.5),
+                (0.64, -0.08),
+                (0.36, 0.48),
+                (-0.4, 0.48),
+            ),
+            points=FOX.points,
         ),
         "horse": Creature(
-            *(0.66, 0.58, 0.45),
-            ((-0.6, -0.1), (0.0, -0.5), (0.2, -0.55), (0.52, -0.25), (0.5, -0.1), (0.5, 0.5), (-0.6, 0.5)),
-            HORSE.points,
+            height=0.66,
+            reach=0.58,
+            bottom=0.45,
+            outline=((-0.6, -0.1), (0.0, -0.5), (0.2, -0.55), (0.52, -0.25), (0.5, -0.1), (0.5, 0.5), (-0.6, 0.5)),
+            points=HORSE.points,
         ),
         "fish": Creature(
-            *(0.48, 0.84, 0.46),
-            ((-0.75, -0.48), (0.2, -0.5), (0.65, 0.0), (0.1, 0.5), (-0.75, 0.48)),
-            _fish,
+            height=0.48,
+            reach=0.84,
+            bottom=0.46,
+            outline=((-0.75, -0.48), (0.2, -0.5), (0.65, 0.0), (0.1, 0.5), (-0.75, 0.48)),
+            points=_fish,
         ),
         "car": Creature(
-            *(0.48, 0.82, 0.47),
-            ((-0.78, -0.1), (-0.4, -0.5), (0.2, -0.5), (0.76, 0.0), (0.76, 0.5), (-0.78, 0.5)),
-            _car,
+            height=0.48,
+            reach=0.82,
+            bottom=0.47,
+            outline=((-0.78, -0.1), (-0.4, -0.5), (0.2, -0.5), (0.76, 0.0), (0.76, 0.5), (-0.78, 0.5)),
+            points=_car,
         ),
         "rocket": Creature(
-            *(0.7, 0.38, 0.46),
-            ((-0.1, -0.5), (0.1, -0.5), (0.4, 0.2), (0.38, 0.5), (-0.38, 0.5), (-0.4, 0.2)),
-            _rocket,
+            height=0.7,
+            reach=0.38,
+            bottom=0.46,
+            outline=((-0.1, -0.5), (0.1, -0.5), (0.4, 0.2), (0.38, 0.5), (-0.38, 0.5), (-0.4, 0.2)),
+            points=_rocket,
         ),
         "ball": Creature(
-            *(0.54, 0.52, 0.48),
-            ((-0.2, -0.5), (0.2, -0.5), (0.5, -0.2), (0.5, 0.2), (0.2, 0.5), (-0.2, 0.5), (-0.5, 0.2), (-0.5, -0.2)),
-            _ball,
+            height=0.54,
+            reach=0.52,
+            bottom=0.48,
+            outline=(
+                (-0.2, -0.5),
+                (0.2, -0.5),
+                (0.5, -0.2),
+                (0.5, 0.2),
+                (0.2, 0.5),
+                (-0.2, 0.5),
+                (-0.5, 0.2),
+                (-0.5, -0.2),
+            ),
+            points=_ball,
         ),
     }
 )
 """By the names that requests/movement.py gives them."""
-
-
-def rotated(point: Point, degrees: float) -> Point:
-    """A point that is turned clockwise about the origin."""
-    c, s = float(np.cos(np.radians(degrees))), float(np.sin(np.radians(degrees)))
-    x, y = point
-    return c * x - s * y, s * x + c * y
 
 
 def joints_of(points: Mapping[str, Point]) -> np.ndarray:

@@ -130,27 +130,28 @@ class Pose:
 def pose_of(posture: Posture, build: Build) -> Pose:
     """The pose of a figure of some build that holds itself so; `lift` is left to whoever knows the ground."""
     pelvis = np.array([posture.sway, build.pelvis + posture.bob])
-    neck = pelvis + _turned((0.0, -build.spine), posture.lean)
+    neck = pelvis + turned((0.0, -build.spine), posture.lean)
     points = {"neck": neck}
     beside, below = build.shoulder
     for side, sign in (("r", -1), ("l", 1)):
-        shoulder = neck + _turned((sign * beside, below), posture.lean)
+        shoulder = neck + turned((sign * beside, below), posture.lean)
         hip = pelvis + np.array((sign * (build.hips * posture.stance), 0.0))
         elbow, wrist = _chain(shoulder, build.arm, getattr(posture, f"{side}_arm"))
         knee, ankle = _chain(hip, build.leg, getattr(posture, f"{side}_leg"))
         points |= {f"{side}_shoulder": shoulder, f"{side}_elbow": elbow, f"{side}_wrist": wrist}
         points |= {f"{side}_hip": hip, f"{side}_knee": knee, f"{side}_ankle": ankle}
-    head = neck + _turned((0.0, -build.head), posture.lean)
+    head = neck + turned((0.0, -build.head), posture.lean)
     head_degrees = posture.lean + posture.head
-    points |= {name: head + _turned(offset, head_degrees) for name, offset in build.face.items()}
+    points |= {name: head + turned(offset, head_degrees) for name, offset in build.face.items()}
     joints = np.array([points[name] for name in KEYPOINTS])
     return Pose(joints, (float(head[0]), float(head[1])), head_degrees, posture.lean)
 
 
-def _turned(point: Point, degrees: float) -> np.ndarray:
+def turned(point: Point, degrees: float) -> Point:
+    """A point, or x and y of several, turned clockwise about the origin."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     x, y = point
-    return np.array([c * x - s * y, s * x + c * y])
+    return c * x - s * y, s * x + c * y
 
 
 def _chain(start: np.ndarray, lengths: tuple[float, float], degrees: tuple[float, float]) -> tuple[np.ndarray, ...]:

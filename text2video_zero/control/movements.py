@@ -168,8 +168,8 @@ def _resting(_wave: float, _swing: float) -> Bearing:
     return Bearing()
 
 
-def _driving(_wave: float, swing: float) -> Bearing:
-    return Bearing(turn=_degrees(_wave, swing), bob=0.012 * swing)
+def _driving(wave: float, swing: float) -> Bearing:
+    return Bearing(turn=_degrees(wave, swing), bob=0.012 * swing)
 
 
 def _car_jumping(wave: float, swing: float) -> Bearing:
@@ -210,62 +210,50 @@ def _degrees(wave: float, swing: float) -> float:
     return math.degrees(math.atan2(wave, swing))
 
 
-_ANIMAL = MappingProxyType(
-    {
-        "stand": Movement(_animal_standing, 2.0),
-        "walk": Movement(_animal_walking, 1.0, goes=True),
-        "run": Movement(_animal_running, 0.6, goes=True),
-        "jump": Movement(_animal_jumping, 1.0),
-        "fly": Movement(_animal_flying, 1.0, goes=True),
-    }
-)
+_ANIMAL = {
+    "stand": Movement(_animal_standing, 2.0),
+    "walk": Movement(_animal_walking, 1.0, goes=True),
+    "run": Movement(_animal_running, 0.6, goes=True),
+    "jump": Movement(_animal_jumping, 1.0),
+    "fly": Movement(_animal_flying, 1.0, goes=True),
+}
 
 MOVED: Mapping[str, Mapping[str, Movement]] = MappingProxyType(
     {
-        "person": MappingProxyType(
-            {
-                "stand": Movement(_standing, 2.0),
-                "walk": Movement(_walking, 1.0, goes=True),
-                "run": Movement(_running, 0.5, goes=True),
-                "dance": Movement(_dancing, 1.0),
-                "jump": Movement(_jumping, 1.0),
-                "wave": Movement(_waving, 1.0),
-                "fly": Movement(_flying, 1.0, goes=True),
-            }
-        ),
+        "person": {
+            "stand": Movement(_standing, 2.0),
+            "walk": Movement(_walking, 1.0, goes=True),
+            "run": Movement(_running, 0.5, goes=True),
+            "dance": Movement(_dancing, 1.0),
+            "jump": Movement(_jumping, 1.0),
+            "wave": Movement(_waving, 1.0),
+            "fly": Movement(_flying, 1.0, goes=True),
+        },
         "cat": _ANIMAL,
         "fox": _ANIMAL,
         "horse": _ANIMAL,
-        "fish": MappingProxyType(
-            {
-                "swim": Movement(_swimming, 1.0, goes=True),
-                "jump": Movement(_leaping, 1.0),
-                "fly": Movement(_fish_flying, 1.0, goes=True),
-            }
-        ),
-        "car": MappingProxyType(
-            {
-                "stand": Movement(_resting, 1.0),
-                "drive": Movement(_driving, 2.0, goes=True),
-                "jump": Movement(_car_jumping, 1.0),
-                "fly": Movement(_car_flying, 1.0, goes=True),
-            }
-        ),
-        "rocket": MappingProxyType(
-            {
-                "stand": Movement(_resting, 1.0),
-                "jump": Movement(_rocket_jumping, 1.0),
-                "fly": Movement(_rocket_flying, 1.0, goes=True),
-            }
-        ),
-        "ball": MappingProxyType(
-            {
-                "stand": Movement(_ball_resting, 2.0),
-                "roll": Movement(_rolling, 1.0, goes=True),
-                "jump": Movement(_bouncing, 1.6),
-                "fly": Movement(_ball_flying, 1.0, goes=True),
-            }
-        ),
+        "fish": {
+            "swim": Movement(_swimming, 1.0, goes=True),
+            "jump": Movement(_leaping, 1.0),
+            "fly": Movement(_fish_flying, 1.0, goes=True),
+        },
+        "car": {
+            "stand": Movement(_resting, 1.0),
+            "drive": Movement(_driving, 2.0, goes=True),
+            "jump": Movement(_car_jumping, 1.0),
+            "fly": Movement(_car_flying, 1.0, goes=True),
+        },
+        "rocket": {
+            "stand": Movement(_resting, 1.0),
+            "jump": Movement(_rocket_jumping, 1.0),
+            "fly": Movement(_rocket_flying, 1.0, goes=True),
+        },
+        "ball": {
+            "stand": Movement(_ball_resting, 2.0),
+            "roll": Movement(_rolling, 1.0, goes=True),
+            "jump": Movement(_bouncing, 1.6),
+            "fly": Movement(_ball_flying, 1.0, goes=True),
+        },
     }
 )
 """By who it is and by what it does, as requests/movement.py calls both."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from text2video_zero.control.creatures import CREATURES, joints_of, rotated
-from text2video_zero.control.figure import KEYPOINTS, MIRRORED_ORDER, pose_of
+from text2video_zero.control.creatures import CREATURES, joints_of
+from text2video_zero.control.figure import KEYPOINTS, MIRRORED_ORDER, pose_of, turned
 from text2video_zero.control.movements import MOVED
 from text2video_zero.control.pose import draw_skeletons
 from text2video_zero.requests.movement import PERSON
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from text2video_zero.control.creatures import Bearing, Creature
     from text2video_zero.control.figure import Build, Posture
     from text2video_zero.requests import Size
+    from text2video_zero.requests.camera import CameraPose
     from text2video_zero.requests.movement import Moving
     from text2video_zero.sampling.motion.split import SplitPose
 
@@ -100,8 +101,7 @@ def _posed_creature(creature: Creature, held: Bearing) -> Posed:
     joints = joints_of(creature.points(held))
     foot = (0, creature.bottom + held.lift)
     points, outline = (
-        np.array([rotated(point, held.lean) for point in points]) - foot
-        for points in (joints[:, :2], np.array(creature.outline))
+        np.column_stack(turned((x, y), held.lean)) - foot for x, y in (joints[:, :2].T, np.transpose(creature.outline))
     )
     return Posed(points, joints[:, 2], outline)
 
@@ -123,7 +123,8 @@ def poses(
     for frame, (view, way) in enumerate(zip(views, ways, strict=True)):
         phase = math.tau * turns * frame
         posed = figure.posed(movement.held(math.sin(phase), math.cos(phase))).facing(way)
-        yield posed.placed(partial(_seen, view, size, figure.unit(size), movement.goes))
+        seen_from = replace(view.whole, x=0, y=0) if movement.goes else view.whole
+        yield posed.placed(partial(_seen, view, seen_from, size, figure.unit(size)))
 
 
 def skeleton_of(posed: Posed, size: Size) -> np.ndarray:
@@ -157,8 +158,7 @@ def _ways(views: Sequence[SplitPose]) -> list[int]:
     return [way or first for way in ways]
 
 
-def _seen(view: SplitPose, size: Size, unit: float, goes: bool, points: np.ndarray) -> np.ndarray:  # noqa: FBT001
+def _seen(view: SplitPose, seen_from: CameraPose, size: Size, unit: float, points: np.ndarray) -> np.ndarray:
     """Where points (n, 2) in figure units belong in latents, whose picture is then seen as the view says."""
-    seen_from = replace(view.whole, x=0, y=0) if goes else view.whole
     points = unit * points + (0.5 * size.width, GROUND * size.height)
     return view.beneath(points, seen_from, size.height, size.width)

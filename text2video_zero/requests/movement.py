@@ -96,9 +96,8 @@ def movement_in(prompt: str) -> Moving | None:
     kind = _first_kind(words)
     if not kind:
         return None
-    said = (_VERBS[word] for word in words if word in _VERBS)
-    can = KINDS[kind]
-    return Moving(kind, next((can.ways[verb] for verb in said if verb in can.ways), can.usual))
+    said = next((_VERBS[word] for word in words if says_movement(word, kind)), "")
+    return Moving(kind, KINDS[kind].doing(said))
 
 
 def movement_of(chosen: str, prompts: Iterable[str]) -> Moving | None:

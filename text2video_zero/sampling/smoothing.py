@@ -40,18 +40,23 @@ def around_foreground(
     strength: float,
     resampling: str = "smooth",
 ) -> torch.Tensor:
-    """`smoothed_latents` with masks as they are, for whoever knows where the foreground ends.
+    """`smoothed_latents` with masks as they are, for whoever knows where the foreground ends."""
+    smoothed = []
+    for latent, around, pose in zip(latents, background(masks, poses), poses, strict=True):
+        share = strength * around
+        # lerp is exact at both ends: share 0 and share 1 copy bit for bit.
+        smoothed.append(torch.lerp(latent, warp(latents[0], pose, resampling), share.expand_as(latent)))
+    return torch.stack(smoothed)
+
+
+def background(masks: torch.Tensor, poses: Sequence[CameraPose]) -> torch.Tensor:
+    """What is no foreground in any way, (f, h, w) in 0..1; masks, poses: as in `smoothed_latents`.
 
     As in the authors' code a cell counts as foreground in frame k also where the first frame's foreground
     would be carried to, lest a ghost of it appears in the background.
     """
-    smoothed = []
-    for latent, mask, pose in zip(latents, masks, poses, strict=True):
-        carried_mask = warp(masks[:1], pose, "nearest")[0]
-        share = strength * (1 - mask) * (1 - carried_mask)
-        # lerp is exact at both ends: share 0 and share 1 copy bit for bit.
-        smoothed.append(torch.lerp(latent, warp(latents[0], pose, resampling), share.expand_as(latent)))
-    return torch.stack(smoothed)
+    carried = torch.cat([warp(masks[:1], pose, "nearest") for pose in poses])
+    return (1 - masks) * (1 - carried)
 
 
 def dilated(masks: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from text2video_zero.media.frames import StoredFrames, spool_folder
 from text2video_zero.models.catalogue import draws_picture_book
 from text2video_zero.sampling.guidance import Control
 from text2video_zero.sampling.motion.camera import shown_cells
-from text2video_zero.sampling.motion.warp import warp
+from text2video_zero.sampling.smoothing import background
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,19 +51,16 @@ def kept_in_view(
     trunk alone; as far as it reaches, too much of the background would stand still.
     """
     height, width = latents.shape[-2:]
-    trunks = [
+    cells = [
         _cells(trunk_of(posed, request.concrete_size), height, width) for _, posed in _poses(request, pipeline, views)
     ]
-    trunk = torch.stack(trunks).float().to(latents.device)
-    kept = list(latents)
+    trunk, kept = torch.stack(cells).float().to(latents.device), latents.clone()
     for moving, shot in zip(request.movements, request.shots, strict=True):
-        if not MOVED[moving.kind][moving.does].goes:
-            continue
-        for frame in shot[1:]:
-            left_behind = warp(trunk[shot.start, None], views[frame].cells, "nearest")[0]
-            stays = torch.maximum(trunk[frame], left_behind)
-            kept[frame] = torch.where(stays > 0, latents[shot.start], latents[frame])
-    return torch.stack(kept)
+        if MOVED[moving.kind][moving.does].goes:
+            rows = slice(shot.start, shot.stop)
+            around = background(trunk[rows], [view.cells for view in views[rows]])
+            kept[rows] = torch.where(around[:, None] > 0, latents[rows], latents[shot.start])
+    return kept
 
 
 def own_cells(

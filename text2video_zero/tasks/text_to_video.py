@@ -307,7 +307,7 @@ class ClipRun:
         Where the subject moves, what is around it is the first frame's down to T of the request.
         """
         for part in self._segments(schedule, steps):
-            if part.start > steps.start and self.guidance.control:
+            if part.start > steps.start:
                 latents = self._around_the_subject(latents)
             loop = denoise(
                 latents,
