@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serving.visitors.limits import Limits
+from text2video_zero.device.options import add_device_options
 from text2video_zero.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,9 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to serve on")
     parser.add_argument("--port", type=int, default=7860)
-    parser.add_argument("--device", help="cuda, cuda:1, mps or cpu; the best there is if left out")
-    parser.add_argument("--dtype", help="float16, bfloat16 or float32; float16 on CUDA, else float32, if left out")
-    parser.add_argument("--compile", action="store_true", help="compile models: minutes at first, faster afterwards")
+    add_device_options(parser)
     parser.add_argument("--model", default="toyland", help="chosen at first: a name, folder, .safetensors or Hub id")
     parser.add_argument(
         "--output-dir", type=Path, help="folder of finished videos; outputs, or if shared a temporary one"

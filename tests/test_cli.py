@@ -122,7 +122,19 @@ class TestOptions:
         assert __version__ in capsys.readouterr().out
 
     @pytest.mark.parametrize(
-        "argv", [["--help"], [TASK, "--help"], [TASK, "--frames", "0"], [TASK, "--prompt", "x", "--size", "100x100"]]
+        "argv",
+        [
+            ["--help"],
+            [TASK, "--help"],
+            [TASK, "--frames", "0"],
+            [TASK, "--prompt", "x", "--size", "100x100"],
+            [TASK, "--prompt", "x", "--model", "./absent.safetensors"],
+            [TASK, "--prompt", "x", "--model", "tests"],
+            [TASK, "--prompt", "x", "--lora", "absent.safetensors"],
+            [TASK, "--prompt", "x", "--device", "abacus"],
+            [TASK, "--prompt", "x", "--dtype", "half"],
+            ["pose", "--prompt", "x", "--clip", "absent.mp4"],
+        ],
     )
     def test_help_and_mistakes_do_not_wait_for_what_draws(self, argv):
         slow = {"numpy", "PIL", "imageio_ffmpeg", "cv2", "torch", "torchvision", "diffusers", "transformers", "gradio"}

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TextIO
 
 from text2video_zero import __version__, verification
+from text2video_zero.device.options import add_device_options
 from text2video_zero.errors import UserError
 from text2video_zero.evaluation import command
 from text2video_zero.events import Finished, Notice, Progress, duration
 from text2video_zero.generators import result_of
 from text2video_zero.imports import hide_bars, sharing_cores
 from text2video_zero.job import NO_SETTINGS, Settings, build_job, defaults_of
-from text2video_zero.media.files import typed_path, unique_path
+from text2video_zero.media.files import readable_file, typed_path, unique_path
 from text2video_zero.models.catalogue import DREAMBOOTH_STYLES, KNOWN_MODELS, TOYLAND
 from text2video_zero.requests import REQUESTS, ClipRequest, ControlledRequest, Kind
 from text2video_zero.requests.fields import FILES
@@ -166,7 +167,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     command.add_options(evaluation)
-    add_device_options(evaluation.add_argument_group("Device"))
+    add_running_options(evaluation.add_argument_group("Device"))
     verifying = tasks.add_parser(
         VERIFY,
         usage=f"{parser.prog} {VERIFY} FILE [options]",
@@ -176,7 +177,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     verification.add_options(verifying)
-    add_device_options(verifying.add_argument_group("Device"))
+    add_running_options(verifying.add_argument_group("Device"))
     return parser
 
 
@@ -188,6 +189,8 @@ def run(arguments: argparse.Namespace) -> Path:
     if arguments.task == EVALUATE:
         return evaluate(arguments)
     job = job_of(arguments)
+    for path in job.request.files.values():
+        readable_file(Path(path))
     # Late: with numpy and what writes pictures, which --help and mistakes in the options are spared.
     from text2video_zero.media.video import check_destination, check_frames_directory, save_or_keep_frames
 
@@ -301,7 +304,7 @@ def _add_run_options(parser: argparse.ArgumentParser, request_type: type[Request
     group.add_argument(
         "--preset", metavar="NAME", help=f"settings that go together; your own options override it ({presets})"
     )
-    add_device_options(group)
+    add_running_options(group)
     group.add_argument(
         "--output",
         metavar="FILE",
@@ -317,13 +320,9 @@ def _add_run_options(parser: argparse.ArgumentParser, request_type: type[Request
     )
 
 
-def add_device_options(group: argparse._ArgumentGroup) -> None:
+def add_running_options(group: argparse._ArgumentGroup) -> None:
     """Where a run computes, and what it tells."""
-    group.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps; default the best there is")
-    group.add_argument(
-        "--dtype", metavar="TYPE", help="float16, bfloat16 or float32; default float16 on CUDA, else float32"
-    )
-    group.add_argument("--compile", action="store_true", help="compile the model: minutes at first, faster afterwards")
+    add_device_options(group)
     group.add_argument(
         "--safety-checker", action="store_true", help="discard the video if the safety checker blocks any frame"
     )

@@ -21,7 +21,7 @@ from text2video_zero.models.catalogue import (
     origin_of,
 )
 from text2video_zero.models.checkpoints import HUB_ID, at_revision, checked_name, short_name
-from text2video_zero.models.selection import checkpoint_for, edited_instead, find_checkpoint
+from text2video_zero.models.selection import check_on_disk, checkpoint_for, edited_instead, find_checkpoint
 from text2video_zero.models.speeds import SPEED_FIELDS, speed_adapters, speed_values, speeds_of
 from text2video_zero.prompts.loras import prompts_of, tagged_adapters
 from text2video_zero.requests import (
@@ -193,6 +193,7 @@ def build_job(
     if settings.controlnet and not controlnet and same_model and checkpoint.controlnet:
         source, revision = at_revision(settings.usable_controlnet(checkpoint.controlnet) or "")
         checkpoint = replace(checkpoint, controlnet=source, controlnet_revision=revision)
+    check_on_disk(checkpoint)
     weights = settings.weights if same_model else ""
     remarks = " ".join(filter(None, (unfollowed, _remarks(request, model))))
     return Job(request, checkpoint, maps_only, weights, settings.picture, remarks=remarks)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from text2video_zero.__main__ import OneLineParser, add_device_options, evaluate
+from text2video_zero.__main__ import OneLineParser, add_running_options, evaluate
 from text2video_zero.errors import UserError
 from text2video_zero.evaluation.command import add_options
 from text2video_zero.evaluation.flow import camera_flow
@@ -172,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--creatures", action="store_true",
                         help="of animals and things, not of who has two legs, whose joints can be read")
     parser.add_argument("--judges", type=Path, default=TOYLAND_FOLDER, metavar="DIR", help="folder of judge and reader")
-    add_device_options(parser.add_argument_group("Device"))
+    add_running_options(parser.add_argument_group("Device"))
     try:
         arguments, shows = parser.parse_args(argv), {}
         if not (arguments.prompt or arguments.prompts):

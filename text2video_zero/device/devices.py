@@ -7,6 +7,7 @@ import warnings
 
 import torch
 
+from text2video_zero.device.options import numbers_named
 from text2video_zero.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -29,9 +30,6 @@ def chosen_device(name: str | None) -> torch.device:
     return device
 
 
-NUMBERS = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-
-
 def chosen_type(name: str | None, device: torch.device) -> torch.dtype:
     """The numbers of that name; without a name those that suit the device.
 
@@ -42,9 +40,7 @@ def chosen_type(name: str | None, device: torch.device) -> torch.dtype:
     """
     if name is None:
         return torch.float16 if device.type == "cuda" else torch.float32
-    if name not in NUMBERS:
-        raise UserError(f"The numbers {name!r} are not known: choose one of {', '.join(NUMBERS)}.")
-    return NUMBERS[name]
+    return getattr(torch, numbers_named(name))
 
 
 def computes_in_bfloat16(device: torch.device, *, cpu_does: bool | None = None) -> bool:

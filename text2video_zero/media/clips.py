@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,10 +17,10 @@ import numpy as np
 from text2video_zero.errors import FieldError, UserError
 from text2video_zero.generators import mapped, result_of
 from text2video_zero.media.clip_reader import LIMITS, ClipReader
-from text2video_zero.media.decoding.facts import CONTAINERS, FORMATS_TO_GIVE, pictures_among
+from text2video_zero.media.decoding.facts import CONTAINERS, pictures_among
 from text2video_zero.media.decoding.moments import LENIENCE
 from text2video_zero.media.ffmpeg import run_ffmpeg
-from text2video_zero.media.files import readable_errors, renamed_when_whole
+from text2video_zero.media.files import readable_errors, readable_file, renamed_when_whole
 from text2video_zero.media.frames import Frames, StoredFrames, spool_folder
 from text2video_zero.requests.fields import LARGEST_SIDE, LATENT_FACTOR, SMALLEST_SIDE, Size
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 # What keeps a stranger's clip from having ffmpeg open something else, and from filling the memory.
 GUARDED = ["-format_whitelist", CONTAINERS, "-protocol_whitelist", "file,pipe", "-max_alloc", str(1 << 28)]
-NAME_SHOWN = 80  # letters; a longer name may be no name
 HASHED_AT_A_TIME = 16 << 20  # bytes, a few hundredths of a second
 WORTH_TELLING = 0.02  # a crop of less than this share of the picture is what rounding does
 
@@ -188,7 +186,7 @@ def hashing(path: Path) -> Generator[None, None, str]:
 
     Yields now and then, because an hour of video has many gigabytes. Raises UserError when it cannot be read.
     """
-    path = _checked(Path(path))
+    path = readable_file(Path(path))
     files = [path]
     if path.is_dir():
         names, _ = pictures_among(entry.name for entry in path.iterdir() if entry.is_file())
@@ -240,22 +238,7 @@ def mux_audio(video_path: Path, clip_path: Path, start: float = 0.0) -> Path:
 
 
 def _opened(path: Path) -> ClipReader:
-    return ClipReader(_checked(path))
-
-
-def _checked(path: Path) -> Path:
-    """The path of something that can be a clip; devices and pipes, which may never end, are refused unopened."""
-    try:
-        kind = path.stat()
-    except (OSError, ValueError) as error:  # ValueError: no file system has such a name
-        if isinstance(error, PermissionError):
-            raise UserError(f"{path.name} cannot be read (permission is denied): copy it elsewhere.") from error
-        raise UserError(f"There is no file {path.name[:NAME_SHOWN]}: check the name.") from error
-    if not (stat.S_ISREG(kind.st_mode) or stat.S_ISDIR(kind.st_mode)):
-        raise UserError(f"{path.name} is no file: give {FORMATS_TO_GIVE}.")
-    if stat.S_ISREG(kind.st_mode) and not kind.st_size:
-        raise UserError(f"{path.name} is empty: give {FORMATS_TO_GIVE}.")
-    return path
+    return ClipReader(readable_file(path))
 
 
 def _rounded_side(side: float) -> int:

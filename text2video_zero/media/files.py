@@ -1,4 +1,4 @@
-"""Files that are written: named so that nobody guesses them, whole or not there, and errors that tell the remedy."""
+"""Files: read if they are any, written whole or not at all, by names that nobody guesses; errors tell the remedy."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 from contextlib import contextmanager, suppress
@@ -15,11 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from text2video_zero.errors import UserError
+from text2video_zero.media.decoding.facts import FORMATS_TO_GIVE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
 SLUG_LENGTH = 40
+NAME_SHOWN = 80  # letters; a longer name may be no name
 STEPS_FILE = "steps.safetensors"  # in the folder where a run keeps its steps
 UNFINISHED = re.compile(r"\.[0-9a-f]{16}\.\w+")  # what `renamed_when_whole` names a file that is being written
 
@@ -71,6 +74,21 @@ def readable_errors(path: Path) -> Generator[None]:
             case _:
                 remedy = f"{error.strerror or error}: write elsewhere"
         raise UserError(f"{path} cannot be written, {remedy}.") from error
+
+
+def readable_file(path: Path) -> Path:
+    """The path of something that can be a clip; devices and pipes, which may never end, are refused unopened."""
+    try:
+        kind = path.stat()
+    except (OSError, ValueError) as error:  # ValueError: no file system has such a name
+        if isinstance(error, PermissionError):
+            raise UserError(f"{path.name} cannot be read (permission is denied): copy it elsewhere.") from error
+        raise UserError(f"There is no file {path.name[:NAME_SHOWN]}: check the name.") from error
+    if not (stat.S_ISREG(kind.st_mode) or stat.S_ISDIR(kind.st_mode)):
+        raise UserError(f"{path.name} is no file: give {FORMATS_TO_GIVE}.")
+    if stat.S_ISREG(kind.st_mode) and not kind.st_size:
+        raise UserError(f"{path.name} is empty: give {FORMATS_TO_GIVE}.")
+    return path
 
 
 @contextmanager

@@ -141,6 +141,19 @@ def file_on_hub(source: str) -> FileOnHub | None:
     return FileOnHub(f"{owner}/{rest[0]}", "/".join(rest[1:]))
 
 
+def path_of(source: str) -> Path | None:
+    """The folder or file of this machine that a source names, None where it is one of the Hub.
+
+    Raises UserError for a path at which nothing is.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    if file_on_hub(source) or not (path.suffix in WEIGHT_SUFFIXES or path.is_absolute() or source.startswith(".")):
+        return None
+    raise UserError(f"The model {source!r} does not exist: check the path.")
+
+
 def checked_name(name: str) -> str:
     """The name of a model as it is; raises UserError for one that no file of this machine could have."""
     parts = [len(part.encode(errors="replace")) for part in re.split(r"[/\\]", name)]

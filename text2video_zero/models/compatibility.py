@@ -18,7 +18,14 @@ from text2video_zero.errors import UserError, ran_out_of_memory
 from text2video_zero.models.catalogue import name_of
 from text2video_zero.models.checkpoints import INSTRUCT_PIX2PIX, TEXT_TO_IMAGE, short_name
 from text2video_zero.models.files.configurations import read_json
-from text2video_zero.models.weights import FAMILY_NAMES, family_of_unet, is_inversion, is_lora, lora_text_width
+from text2video_zero.models.weights import (
+    FAMILY_NAMES,
+    family_of_unet,
+    index_of,
+    is_inversion,
+    is_lora,
+    lora_text_width,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -126,9 +133,7 @@ def _raised_while_building(error: Exception) -> bool:
 
 def pipeline_class_of(folder: Path) -> type[StableDiffusionPipeline | StableDiffusionXLPipeline]:
     """The class that reads a whole model in a folder; raises UserError for other folders, and for other models."""
-    if not (folder / "model_index.json").is_file():
-        raise UserError(f"The folder {folder.name!r} holds no model_index.json: give a folder in diffusers layout.")
-    index = read_json(folder / "model_index.json")
+    index = read_json(index_of(folder))
     kind = index.get("_class_name", "pipeline of no class")
     if not isinstance(kind, str) or kind not in PIPELINE_CLASSES:
         kind = kind if isinstance(kind, str) and len(kind) < 60 else reprlib.repr(kind)

@@ -25,9 +25,19 @@ from text2video_zero.models.checkpoints import (
     at_revision,
     checked_name,
     file_on_hub,
+    path_of,
     short_name,
 )
-from text2video_zero.models.weights import FAMILY_NAMES, family_at, is_inversion_file, is_lora_file
+from text2video_zero.models.files.configurations import check_configurations
+from text2video_zero.models.weights import (
+    FAMILY_NAMES,
+    check_whole,
+    family_at,
+    index_of,
+    is_inversion_file,
+    is_lora_file,
+    only_file_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -113,6 +123,16 @@ def _editor_for(model: str, base: Checkpoint) -> Checkpoint:
             f"{' or '.join(known.name for known in offered_models('instruct-pix2pix'))}."
         )
     return replace(editor, adapters=base.adapters)
+
+
+def check_on_disk(checkpoint: Checkpoint) -> None:
+    """Raises UserError for a part that is named by a path where nothing is, or nothing whole; the Hub is not asked."""
+    for source in filter(None, (*checkpoint.places, checkpoint.controlnet)):
+        if path := path_of(source):
+            check_whole(path)
+            check_configurations(short_name(source), path)
+            if source == checkpoint.source and only_file_of(path).is_dir():
+                index_of(path)
 
 
 def edited_instead(model: str) -> str:

@@ -12,7 +12,7 @@ from text2video_zero.events import Notice
 from text2video_zero.generators import result_of
 from text2video_zero.models.adapters import refuse_pickle
 from text2video_zero.models.catalogue import AUTOENCODERS, SAFETY_CHECKER, SAFETY_CHECKER_MIRROR, known_name, mirrors_of
-from text2video_zero.models.checkpoints import Annotator, file_on_hub, short_name
+from text2video_zero.models.checkpoints import Annotator, file_on_hub, path_of, short_name
 from text2video_zero.models.files.configurations import check_configurations
 from text2video_zero.models.files.fingerprints import stamp_of
 from text2video_zero.models.files.pickled import is_pickle
@@ -64,14 +64,11 @@ class Sources:
         The Hub is asked once in the life of this record whether there is something newer.
         """
         known = self.found.get((source, revision, pick))
-        path = known if known and known.exists() else Path(source).expanduser()
-        if path.exists():
+        if path := known if known and known.exists() else path_of(source):
             found = path
         elif file := file_on_hub(source):
             folder = yield from self.hub.fetch(file.repository, revision, file.pick)
             found = folder / file.name
-        elif path.suffix == ".safetensors" or is_pickle(path) or path.is_absolute() or source.startswith("."):
-            raise UserError(f"The model {source!r} does not exist: check the path.")
         else:
             needed = pick or Needed(source, what, self.half)
             found = yield from self.hub.fetch(source, revision, needed)

@@ -138,6 +138,14 @@ def only_file_of(path: Path) -> Path:
     return files[0] if len(files) == 1 else path
 
 
+def index_of(folder: Path) -> Path:
+    """What a whole model's folder lists its parts in; raises UserError where the folder has none."""
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise UserError(f"The folder {folder.name!r} holds no {index.name}: give a folder in diffusers layout.")
+    return index
+
+
 def family_at(path: Path) -> str | None:
     """Tell "sd1", "sd2" or "sdxl" of a whole model in a file or a folder; None for a folder that tells nothing.
 
