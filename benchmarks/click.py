@@ -28,17 +28,16 @@ if TYPE_CHECKING:
 TASK = "#text-to-video"
 PROMPT = "a red panda dancing in the snow"
 CLICK, PAGE, WRITING = "click, until the job begins", "page, until the video plays", "writing files, until the page"
-# Clicks, and resolves with the times, in seconds since 1970, of the click and of the first frame of another video.
+# Clicks, and resolves with the times, in seconds since 1970, of the click and of when another video plays. The video itself
+# tells: to look for it at each of the browser's frames has the browser draw frames.
 CLICK_UNTIL_IT_PLAYS = f"""() => new Promise((resolve) => {{
-    const shown = () => document.querySelector("{TASK}-video video");
-    const before = shown()?.currentSrc, clicked = Date.now() / 1000;
-    const look = () => {{
-        const video = shown();
-        const plays = video && video.currentSrc !== before && video.readyState >= 2 && !video.paused;
-        plays ? resolve([clicked, Date.now() / 1000]) : requestAnimationFrame(look);
-    }};
+    const before = document.querySelector("{TASK}-video video")?.currentSrc, clicked = Date.now() / 1000;
+    document.addEventListener("playing", function told({{ target }}) {{
+        if (!target.matches("{TASK}-video video") || target.currentSrc === before) return;
+        document.removeEventListener("playing", told, true);
+        resolve([clicked, Date.now() / 1000]);
+    }}, true);
     document.querySelector("{TASK}-run").click();
-    look();
 }})"""
 
 

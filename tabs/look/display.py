@@ -118,12 +118,13 @@ def progress(event: Progress, kind: str = "running") -> str:
     countable, stage = event.of > 1, html.escape(event.stage)
     count = f"<span>{event.count}</span>" if countable else ""
     left = "" if event.seconds_left is None else f'<span class="left">about {duration(event.seconds_left)} left</span>'
-    bar = f'<i style="width:{100 * event.step / event.of:.1f}%"></i>' if countable else '<i class="unmeasured"></i>'
+    missing = 100 - 100 * event.step / event.of
+    bar = f'style="transform:translateX(-{missing:.1f}%)"' if countable else 'class="unmeasured"'
     far = f' aria-valuenow="{event.step}"' if countable else ""
     role = f'role="progressbar" aria-label="{stage}" aria-valuemin="0" aria-valuemax="{event.of}"{far}'
     return (
         f'<div class="status {kind}"><p><span role="status"><strong>{stage}</strong></span>{count}{left}</p>'
-        f'<div class="bar" {role}>{bar}</div></div>'
+        f'<div class="bar" {role}><i {bar}></i></div></div>'
     )
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 
 import gradio as gr
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from serving.menu import ModelMenu
 from tabs.look import display
+from tabs.look.theme import STYLE
 from tabs.parts.model_choice import unknown_words_note, word_list
 from tabs.parts.presets import build_presets
 from tabs.tasks import TEXT_TO_VIDEO
@@ -51,12 +53,21 @@ def test_a_single_frame_is_a_preview_too():
 
 def test_progress_says_stage_count_share_and_time_left():
     line = display.progress(Progress("Denoising", 12, 48, 31.4))
-    assert all(part in line for part in ("Denoising", "12 of 48", "width:25.0%", "about 31 s left"))
+    assert all(part in line for part in ("Denoising", "12 of 48", "translateX(-75.0%)", "about 31 s left"))
     assert "left" not in display.progress(Progress("Denoising", 1, 48))
     assert 'aria-valuemax="48" aria-valuenow="12"' in line
     unmeasured = display.progress(Progress("Loading", 0, 1))
     assert "unmeasured" in unmeasured
     assert "aria-valuenow" not in unmeasured
+
+
+def test_what_moves_for_long_is_neither_laid_out_nor_painted_anew_at_each_frame_of_the_browser():
+    style = STYLE.read_text()
+    steps = re.findall(r"@keyframes [\w-]+ \{(.*?\})\s*\}", style, re.DOTALL)
+    moved = {name for step in steps for name in re.findall(r"([\w-]+):", step)}
+    (bar,) = re.findall(r"\.status \.bar i \{.*?transition: ([\w-]+) ", style, re.DOTALL)
+    assert len(steps) == style.count("@keyframes") > 1
+    assert moved | {bar} == {"opacity", "transform"}
 
 
 def test_messages_cannot_bring_html_into_the_page():
