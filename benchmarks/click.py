@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 TASK = "#text-to-video"
 PROMPT = "a red panda dancing in the snow"
 CLICK, PAGE, WRITING = "click, until the job begins", "page, until the video plays", "writing files, until the page"
-# Clicks, and resolves with the times, in seconds since 1970, of the click and of when another video plays. The video itself
-# tells: to look for it at each of the browser's frames has the browser draw frames.
+# Clicks, and resolves with the times, in seconds since 1970, of the click and of when another video plays. The video
+# itself tells: to look for it at each of the browser's frames has the browser draw frames.
 CLICK_UNTIL_IT_PLAYS = f"""() => new Promise((resolve) => {{
     const before = document.querySelector("{TASK}-video video")?.currentSrc, clicked = Date.now() / 1000;
     document.addEventListener("playing", function told({{ target }}) {{
