@@ -54,10 +54,8 @@ class TextToVideoRequest(FewStepRequest, StartPictureRequest):
         NO_MOVEMENT,
         MOVEMENTS,
         "Movement of the subject",
-        "What the subject does, in poses that a ControlNet draws; who walks, runs or flies stays in the picture. "
-        "By the prompt: what its words say, as in a panda dancing; who is named and does nothing stands. Toyland's "
-        "animals, cars, rockets and balls move as well, other models' people alone. None is the paper's. Not with a "
-        "start picture.",
+        "What the subject does, in poses that a ControlNet draws. By the prompt: what its words say, as in a panda "
+        "dancing. Models other than Toyland move people alone. None is the paper's. Not with a start picture.",
         section=MOTION,
     )
     motion: bool = flag(
