@@ -12,6 +12,7 @@ from text2video_zero.control.creatures import CREATURES as FIGURES
 from toyland.world.bipeds import BIPEDS
 from toyland.world.creatures import CREATURES
 from toyland.world.defects import Defect
+from toyland.world.palette import WING
 from toyland.world.scene import (
     ACTIONS,
     ACTIONS_OF,
@@ -128,6 +129,19 @@ def test_skeleton_lies_on_the_subject(subject):
             near = cv2.dilate(rendering.mask, np.ones((3, 3)))  # ears and fins have tips that are thin
             on_subject = (rendering.mask if subject in BIPEDS else near)[rows, columns]
             assert (on_subject > 0.9).all(), (scene, dict(zip(np.array(KEYPOINTS)[seen], on_subject, strict=True)))
+
+
+@pytest.mark.parametrize(("subject", "root", "tip"), [("car", 2, 3), ("fish", 5, 6), ("ball", 3, 4)])
+def test_what_flies_without_legs_has_keypoints_at_its_wing_and_has_them_in_flight_alone(subject, root, tip):
+    """Nothing else of its skeleton says that there is one."""
+    for action in ACTIONS_OF[subject]:
+        for scene in random_scenes(4, seed=6, subject=subject, action=action, facing=1, color="blue"):
+            rendering = render(scene, 128)
+            assert rendering.skeleton[tip, 2] == (action == "flying")
+            if action == "flying":
+                x, y = (0.4 * rendering.skeleton[root, :2] + 0.6 * rendering.skeleton[tip, :2]) * 128
+                around = rendering.image[int(y) - 2 : int(y) + 3, int(x) - 2 : int(x) + 3].reshape(-1, 3)
+                assert np.abs(around.astype(int) - WING).sum(1).min() < 12, scene
 
 
 @pytest.mark.parametrize("subject", CREATURES)

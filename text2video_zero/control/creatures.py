@@ -32,7 +32,8 @@ class Bearing:
     near, far: degrees forward of straight down of the hind and the fore leg of a side.  head: degrees clockwise.
     nod: how far the head is lowered.  wag: of fins and tail, -1 to 1.  turn: degrees clockwise of what rolls.
     lean: degrees clockwise of the whole.  bob: how far what a car has on its wheels is lowered.
-    lift: how far it is above the ground.  flame: whether a rocket's burns.
+    lift: how far it is above the ground.  flame: whether a rocket's burns.  wing: of who flies, how far it is lowered,
+    -1 to 1.
     """
 
     near: tuple[float, float] = (0.0, 0.0)
@@ -45,6 +46,7 @@ class Bearing:
     bob: float = 0.0
     lift: float = 0.0
     flame: bool = False
+    wing: float | None = None
 
 
 @dataclass(frozen=True)
@@ -141,10 +143,35 @@ ROCKET_DOWN, ROCKET_IN_FLIGHT = 0.1, (0.86, -0.02)
 """How far a standing rocket's middle is below the figure's; the scale of one that flies, and the same of it."""
 BALL_POLE = (0.1, -0.12)
 """Where a ball's colours meet."""
+WINGS: Mapping[str, Point] = MappingProxyType(
+    {
+        "cat": (-0.06, 0.06),
+        "fox": (-0.02, 0.1),
+        "horse": (-0.06, 0.06),
+        "fish": (0.02, -0.02),
+        "car": (-0.05, 0.1),
+        "ball": (-0.12, 0.1),
+    }
+)
+"""Where a wing is fastened to those who fly by one."""
+_WING_TIP = (-0.3, -0.4)
+
+
+def wing_degrees(wing: float) -> float:
+    """Degrees clockwise by which a wing is turned that is so far lowered."""
+    return 20 * wing - 8
+
+
+def _wing(subject: str, bearing: Bearing, root_name: str, tip_name: str) -> dict[str, Point]:
+    """Root and tip of a wing by the names of two keypoints; none of whose legs tell that they fly."""
+    if bearing.wing is None:
+        return {}
+    (x, y), (right, down) = WINGS[subject], turned(_WING_TIP, wing_degrees(bearing.wing))
+    return {root_name: (x, y), tip_name: (x + right, y + down)}
 
 
 def _fish(bearing: Bearing) -> Mapping[str, Point]:
-    """Mouth, eye, a fin and both halves of the tail."""
+    """Mouth, eye, a fin, both halves of the tail and the wing."""
     wag = FISH_WAG * bearing.wag
     return {
         "nose": (0.62, 0.02),
@@ -158,16 +185,17 @@ def _fish(bearing: Bearing) -> Mapping[str, Point]:
         "l_hip": (-0.3, 0.0),
         "l_knee": (-0.5, 0.2 + wag),
         "l_ankle": (-0.68, 0.3 + 2 * wag),
+        **_wing("fish", bearing, "l_shoulder", "l_elbow"),
     }
 
 
 def _car(bearing: Bearing) -> Mapping[str, Point]:
-    """A lamp, the roof, and of each wheel its hub and a point that goes around."""
+    """A lamp, the roof, of each wheel its hub and a point that goes around, and the wing."""
     x, y = turned((0.19, 0.0), bearing.turn)
     found = {"nose": (0.63, 0.06 + bearing.bob), "neck": (-0.1, -0.42 + bearing.bob)}
     for side, hub in zip("rl", WHEELS, strict=True):
         found |= {f"{side}_hip": (hub, 0.28), f"{side}_knee": (hub + x, 0.28 + y)}
-    return found
+    return found | _wing("car", bearing, "r_shoulder", "r_elbow")
 
 
 def _rocket(bearing: Bearing) -> Mapping[str, Point]:
@@ -178,10 +206,15 @@ def _rocket(bearing: Bearing) -> Mapping[str, Point]:
 
 
 def _ball(bearing: Bearing) -> Mapping[str, Point]:
-    """Its middle, the pole, and the middles of its three light parts."""
+    """Its middle, the pole, the middles of its three light parts and the wing."""
     lights = zip(("r_shoulder", "l_shoulder", "r_hip"), (23, 143, 263), strict=True)
     rim = {name: turned((0.48, 0.0), degrees + bearing.turn) for name, degrees in lights}
-    return {"neck": (0.0, 0.0), "nose": turned(BALL_POLE, bearing.turn), **rim}
+    return {
+        "neck": (0.0, 0.0),
+        "nose": turned(BALL_POLE, bearing.turn),
+        **rim,
+        **_wing("ball", bearing, "r_elbow", "r_wrist"),
+    }
 
 
 CREATURES: Mapping[str, Creature] = MappingProxyType(

@@ -148,7 +148,11 @@ def _animal_jumping(wave: float, _swing: float) -> Bearing:
 
 def _animal_flying(wave: float, swing: float) -> Bearing:
     return Bearing(
-        (-52 + 6 * wave, 52 + 6 * wave), (-52 + 6 * swing, 52 + 6 * swing), head=3 * wave, lift=0.2 + 0.025 * wave
+        (-52 + 6 * wave, 52 + 6 * wave),
+        (-52 + 6 * swing, 52 + 6 * swing),
+        head=3 * wave,
+        lift=0.2 + 0.025 * wave,
+        wing=wave,
     )
 
 
@@ -161,7 +165,7 @@ def _leaping(wave: float, swing: float) -> Bearing:
 
 
 def _fish_flying(wave: float, _swing: float) -> Bearing:
-    return Bearing(wag=wave, lift=0.3 + 0.025 * wave)
+    return Bearing(wag=wave, lift=0.3 + 0.025 * wave, wing=wave)
 
 
 def _resting(_wave: float, _swing: float) -> Bearing:
@@ -178,7 +182,7 @@ def _car_jumping(wave: float, swing: float) -> Bearing:
 
 
 def _car_flying(wave: float, swing: float) -> Bearing:
-    return Bearing(turn=_degrees(wave, swing), bob=0.012 * swing, lean=-10, lift=0.24 + 0.025 * wave)
+    return Bearing(turn=_degrees(wave, swing), bob=0.012 * swing, lean=-10, lift=0.24 + 0.025 * wave, wing=wave)
 
 
 def _rocket_jumping(wave: float, _swing: float) -> Bearing:
@@ -203,7 +207,7 @@ def _bouncing(wave: float, swing: float) -> Bearing:
 
 
 def _ball_flying(wave: float, swing: float) -> Bearing:
-    return Bearing(turn=_degrees(wave, swing), lift=0.3 + 0.025 * wave)
+    return Bearing(turn=_degrees(wave, swing), lift=0.3 + 0.025 * wave, wing=wave)
 
 
 def _degrees(wave: float, swing: float) -> float:

@@ -17,8 +17,10 @@ from text2video_zero.control.creatures import (
     ROCKET_DOWN,
     ROCKET_IN_FLIGHT,
     WHEELS,
+    WINGS,
     Bearing,
     FourLegged,
+    wing_degrees,
 )
 from toyland.world.bipeds import blush, eye, eyes, nose, smile
 from toyland.world.canvas import (
@@ -64,9 +66,11 @@ def _draw_legs(
         canvas.fill(limb(width, knee, tip), foot_color)
 
 
-def _draw_wing(canvas: Canvas, x: float, y: float, phase: float) -> None:
-    """A feathered wing that is fastened at (x, y) and beats once a period."""
-    wing = canvas.placed(x, y, degrees=-8 + 20 * _wave(phase))
+def _draw_wing(canvas: Canvas, subject: str, held: Bearing) -> None:
+    """The feathered wing of who flies."""
+    if held.wing is None:
+        return
+    wing = canvas.placed(*WINGS[subject], degrees=wing_degrees(held.wing))
     wing.ink([blob((0.06, 0.03), (0.02, -0.16), (-0.12, -0.34), (-0.3, -0.4), (-0.29, -0.27),
                    (-0.27, -0.16), (-0.2, -0.06), (-0.1, 0.04))], WING, INK)
     for tip_x, tip_y in ((-0.27, -0.27), (-0.2, -0.12)):
@@ -89,8 +93,7 @@ def draw_cat(canvas: Canvas, color: Color, action: str, phase: float, seed: int)
     for x in (-0.25, -0.13, -0.01):
         canvas.fill(curve(0.045, (x, -0.05), (x - 0.015, 0.0), (x, 0.06)), stripe)
     _draw_legs(canvas, *legs, far=False)
-    if action == "flying":
-        _draw_wing(canvas, -0.06, 0.06, phase)
+    _draw_wing(canvas, "cat", held)
     head = canvas.placed(*CAT.head, degrees=held.head)
     head.ink([polygon((-0.23, -0.03), (-0.21, -0.32), (-0.02, -0.17)),
               polygon((0.23, -0.03), (0.21, -0.32), (0.02, -0.17)),
@@ -123,8 +126,7 @@ def draw_fox(canvas: Canvas, color: Color, action: str, phase: float, seed: int)
     canvas.ink([oval(-0.04, 0.13, 0.29, 0.165)], color, INK)
     _draw_legs(canvas, *legs, far=False)
     canvas.fill(oval(0.17, 0.14, 0.085, 0.11), pale)
-    if action == "flying":
-        _draw_wing(canvas, -0.02, 0.1, phase)
+    _draw_wing(canvas, "fox", held)
     head = canvas.placed(*FOX.head, degrees=held.head)
     head.ink([polygon((-0.22, -0.02), (-0.2, -0.34), (-0.02, -0.15)),
               polygon((0.16, -0.02), (0.16, -0.34), (-0.02, -0.17)),
@@ -156,8 +158,7 @@ def draw_horse(canvas: Canvas, color: Color, action: str, phase: float, seed: in
     # Hides the outline between neck and body.
     canvas.fill(oval(0.08, 0.01, 0.1, 0.1), color)
     _draw_legs(canvas, *legs, far=False)
-    if action == "flying":
-        _draw_wing(canvas, -0.06, 0.06, phase)
+    _draw_wing(canvas, "horse", held)
     x, y = HORSE.head
     head = canvas.placed(x, y + held.nod, degrees=held.head)
     head.ink([polygon((-0.11, -0.06), (-0.07, -0.2), (0.01, -0.08)),
@@ -174,7 +175,8 @@ def draw_horse(canvas: Canvas, color: Color, action: str, phase: float, seed: in
 
 def draw_fish(canvas: Canvas, color: Color, action: str, phase: float, seed: int) -> None:
     """An oval with fins, stripes and one big eye; the tail wags."""
-    fin, wag = darker(color, 0.2), FISH_WAG * bearing("fish", action, phase).wag
+    held = bearing("fish", action, phase)
+    fin, wag = darker(color, 0.2), FISH_WAG * held.wag
     canvas.ink([blob((-0.3, 0.0), (-0.5, -0.2 + wag), (-0.68, -0.3 + 2 * wag),
                      (-0.6, 2 * wag), (-0.68, 0.3 + 2 * wag), (-0.5, 0.2 + wag))], fin, INK)
     canvas.ink([blob((-0.25, -0.25), (-0.1, -0.46), (0.16, -0.47), (0.18, -0.26)),
@@ -185,8 +187,7 @@ def draw_fish(canvas: Canvas, color: Color, action: str, phase: float, seed: int
                      (0.36, 0.29)), lighter(color, 0.45))
     for x, half in ((-0.05, 0.22), (-0.23, 0.14)):
         canvas.fill(curve(0.07, (x, -half), (x + 0.05, 0.0), (x, half)), lighter(color, 0.6))
-    if action == "flying":
-        _draw_wing(canvas, 0.02, -0.02, phase)
+    _draw_wing(canvas, "fish", held)
     canvas.ink([blob((0.1, 0.07), (0.0, 0.0 + wag / 2), (-0.13, 0.09 + wag), (0.0, 0.18 + wag))],
                fin, INK)
     for x, y, radius in eyes(canvas, (0.365, -0.06, 0.062)):
@@ -215,8 +216,7 @@ def draw_car(canvas: Canvas, color: Color, action: str, phase: float, seed: int)
     body.fill(limb(0.03, (0.0, -0.0), (0.1, -0.0)), darker(color, 0.35))
     body.ink([oval(0.63, 0.06, 0.065, 0.075)], (255, 240, 150), INK)
     body.ink([box(-0.75, 0.04, -0.68, 0.13)], (230, 60, 60), INK)
-    if action == "flying":
-        _draw_wing(canvas, -0.05, 0.1, phase)
+    _draw_wing(canvas, "car", held)
     wheels = [*WHEELS]
     if canvas.defect is not None and canvas.defect.kind == "limb doubled":
         wheels.append(0.3 * canvas.defect.which - 0.15)
@@ -259,7 +259,8 @@ def draw_ball(canvas: Canvas, color: Color, action: str, phase: float, seed: int
     """A beach ball: segments in the colour and white around a pole, rolling."""
     light = (214, 220, 232) if min(color) > 240 else WHITE
     canvas.ink([oval(0, 0, 0.48)], color, INK)
-    wheel = canvas.placed(0, 0, degrees=bearing("ball", action, phase).turn)
+    held = bearing("ball", action, phase)
+    wheel = canvas.placed(0, 0, degrees=held.turn)
     pole = np.array(BALL_POLE)
     for start in (0, 120, 240):
         edge = np.radians(start + np.linspace(0, 46, 8))
@@ -267,8 +268,7 @@ def draw_ball(canvas: Canvas, color: Color, action: str, phase: float, seed: int
         wheel.fill(polygon(tuple(pole), *map(tuple, rim)), light)
     wheel.fill(oval(pole[0], pole[1], 0.09), darker(color, 0.25))
     canvas.fill(oval(-0.2, -0.27, 0.1, 0.055, -38), lighter(color, 0.75))
-    if action == "flying":
-        _draw_wing(canvas, -0.12, 0.1, phase)
+    _draw_wing(canvas, "ball", held)
 
 
 CREATURES = {

@@ -89,6 +89,7 @@ def bearing(subject: str, action: str, phase: float) -> Bearing:
     return Bearing(
         near, far, head=3 * (swing if is_horse else wave), nod=0.012 * swing if is_horse else 0.0, wag=wave,
         turn=turn + 20 * (subject == "ball"), bob=0.012 * swing, flame=action in AIRBORNE,
+        wing=wave if action == "flying" else None,
     )
 
 
