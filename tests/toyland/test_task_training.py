@@ -17,6 +17,7 @@ from diffusers import (
 from model_manager import ModelManager
 from tests.runs import sampled
 from tests.tiny_toyland import TINY
+from text2video_zero.models.catalogue import TOYLAND_FOLDER
 from text2video_zero.models.checkpoints import Adapter, Checkpoint
 from text2video_zero.requests import Size, TextToVideoRequest
 from toyland.__main__ import main as toyland_main
@@ -33,7 +34,7 @@ from toyland.training.train import STAGES as BASE_STAGES
 from toyland.training.train import Family
 from toyland.training.train_tasks import STAGES, TaskModels
 from toyland.world.captions import plain_caption
-from toyland.world.edits import EDITS, instructions, random_edit, render_edit
+from toyland.world.edits import EDITS, instructions, random_edit, render_edit, snowed
 from toyland.world.looks import LOOKS
 from toyland.world.scene import render
 
@@ -205,6 +206,17 @@ def test_complete_task_models_are_not_trained_again(models):
     again.train_decoder()
     again.train_reader()
     assert stamps == {part: (models.work / part / "checkpoint.pt").stat().st_mtime_ns for part in stamps}
+
+
+def test_the_embedded_look_judge_sees_snow_wherever_it_falls_and_still_sees_where_that_is():
+    snowy = [after for scene in scenes(60, seed=9, held_out=None) if (after := snowed(scene))]
+    seen = verdicts(load_judge(TOYLAND_FOLDER / "look-judge"), np.stack([render(scene).image for scene in snowy]))
+    wanted = {
+        "look": [LOOK_HEADS["look"].index("snowfall")] * len(snowy),
+        "place": [LOOK_HEADS["place"].index(scene.place) for scene in snowy],
+    }
+    for head, numbers in wanted.items():
+        assert (seen[head].numpy() == numbers).mean() > 0.95, head
 
 
 def test_the_look_judge_and_the_reader_answer_for_each_picture(models, pictures):

@@ -184,7 +184,7 @@ def _subject_right(trial: Trial, images: np.ndarray) -> dict[str, float]:
 
 
 _KEPT = {"night": ("subject", "color", "place"), "pencil sketch": ("subject", "place"),
-         "snowfall": ("subject", "color"), "color": ("subject", "place"),
+         "snowfall": ("subject", "color", "place"), "color": ("subject", "place"),
          "subject": ("color", "place"), "place": ("subject", "color")}
 
 

@@ -16,9 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name the field knows
 
+from toyland.training.dataset import drawing_pool
 from toyland.training.loop import train
+from toyland.world.edits import snowed
 from toyland.world.looks import LOOKS
-from toyland.world.scene import COLORS, PLACES, SUBJECTS, Scene
+from toyland.world.scene import COLORS, PLACES, SUBJECTS, Scene, render
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +38,7 @@ LOOK_HEADS: dict[str, tuple[str, ...]] = {**HEADS, "look": ("plain", "snowfall",
 """What the judge of edits and styles tells: the same, and the look of the whole picture."""
 _SIDE = 64
 _SMOOTHING = 0.05
+_SNOWED = 3_000  # pictures that the look judge sees in snowfall, too
 
 
 def trunk_of(channels: tuple[int, ...], first_stride: int = 1) -> nn.Sequential:
@@ -122,22 +125,41 @@ def train_judge(recipe: Recipe, pictures: Pictures, checkpoint: Path, device: st
     return train(model, loss, plan, checkpoint, seed=recipe.seed + 2)
 
 
-def train_look_judge(recipe: Recipe, pictures: Pictures, checkpoint: Path, device: str) -> Judge:
-    """Train, resume or only load the judge of edits and styles, on pictures in all looks."""
+def _in_snowfall(pictures: Pictures) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of pictures to which snow can be added, at most so many, and the pictures with it."""
+    added = {row: snowed(scene) for row, scene in enumerate(pictures.scenes)}
+    after = dict(itertools.islice(((row, scene) for row, scene in added.items() if scene), _SNOWED))
+    with drawing_pool(torch.get_num_threads()) as pool:
+        drawn = list(pool.map(render, after.values(), itertools.repeat(pictures.images.shape[1]), chunksize=50))
+    return np.array([*after]), np.stack([one.image for one in drawn])
+
+
+def train_look_judge(
+    recipe: Recipe, pictures: Pictures, checkpoint: Path, device: str, start: Judge | None = None
+) -> Judge:
+    """Train, resume or only load the judge of edits and styles, on pictures in all looks; start: one to go on from."""
     plan, names = recipe.plans["look-judge"], LOOK_HEADS["look"]
     torch.manual_seed(recipe.seed)
-    model = build_judge(recipe, LOOK_HEADS).to(device)
+    model = (start.train() if start else build_judge(recipe, LOOK_HEADS)).to(device)
     labels = labels_of(pictures.scenes)
-    snowing = torch.tensor([scene.weather == "snowy" for scene in pictures.scenes])
+    snowy_rows, snowy_images = _in_snowfall(pictures)
+
+    def drawn(row: int, look: str) -> np.ndarray:
+        image = pictures.images[row]
+        return LOOKS[look](image, pictures.masks[row] / 255) if look in LOOKS else image
 
     def loss(generator: torch.Generator, _progress: float) -> Tensor:
         rows = torch.randint(len(pictures.images), (plan.batch,), generator=generator)
         looks = torch.randint(len(names), (plan.batch,), generator=generator)
-        looks = torch.where(looks < 2, snowing[rows].long(), looks)
+        snowy = torch.randint(len(snowy_rows), (plan.batch,), generator=generator)
+        snowing = looks == names.index("snowfall")
+        rows[snowing] = torch.from_numpy(snowy_rows)[snowy[snowing]]
         images = np.stack([
-            LOOKS[names[look]](pictures.images[row], pictures.masks[row] / 255) if look > 1
-            else pictures.images[row] for row, look in zip(rows, looks.tolist(), strict=True)])
+            snowy_images[other] if snows else drawn(row, names[look]) for row, look, snows, other in
+            zip(rows.tolist(), looks.tolist(), snowing.tolist(), snowy.tolist(), strict=True)])
         logits = model(roughened(as_seen(images), generator).to(device))
+        already = torch.tensor([pictures.scenes[row].weather == "snowy" for row in rows])
+        looks[already & (looks == names.index("plain"))] = names.index("snowfall")
         wanted = {name: label[rows] for name, label in labels.items()} | {"look": looks}
         # No one can tell the colour of what is drawn in one colour.
         wanted["color"] = wanted["color"].masked_fill(looks > names.index("night"), -100)

@@ -53,7 +53,8 @@ _JUDGE_SEED = 3_000
 class TaskModels(FamilyTraining):
     """What is trained on a base model that is already there; each training exports what it made.
 
-    out: folder of the base model.  start: of an earlier family, whose ControlNets, editor and student these go on from.
+    out: folder of the base model.  start: of an earlier family, whose ControlNets, editor, look judge and student these
+    go on from.
     """
 
     @cached_property
@@ -114,8 +115,9 @@ class TaskModels(FamilyTraining):
 
     def train_look_judge(self) -> None:
         """Pictures to attributes and looks."""
+        start = self.start and load_judge(self.start / "look-judge")
         made = train_look_judge(
-            self.recipe, self.judge_pictures, self.checkpoint("look-judge"), self.device)
+            self.recipe, self.judge_pictures, self.checkpoint("look-judge"), self.device, start)
         save_judge(made.cpu(), self.out / "look-judge")
 
     def train_reader(self) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-__all__ = ["EDITS", "Edit", "instruction_vocabulary", "instructions", "random_edit", "render_edit"]
+__all__ = ["EDITS", "Edit", "instruction_vocabulary", "instructions", "random_edit", "render_edit", "snowed"]
 
 _DARK_PLACES = ("moon", "city")
 _FOUR_LEGGED = ("cat", "horse", "fox")
@@ -101,10 +101,16 @@ def _sketched(scene: Scene, _rng: np.random.Generator) -> Edit:
     return Edit("pencil sketch", scene, scene, look="pencil sketch")
 
 
-def _snowing(scene: Scene, _rng: np.random.Generator) -> Edit | None:
+def snowed(scene: Scene) -> Scene | None:
+    """The scene in snowfall; None where it cannot be added."""
     if scene.weather == "snowy" or scene.place in {*_DARK_PLACES, "ocean"}:
         return None
-    return Edit("snowfall", scene, replace(scene, weather="snowy"))
+    return replace(scene, weather="snowy")
+
+
+def _snowing(scene: Scene, _rng: np.random.Generator) -> Edit | None:
+    after = snowed(scene)
+    return after and Edit("snowfall", scene, after)
 
 
 def _recolored(scene: Scene, rng: np.random.Generator) -> Edit:

@@ -104,8 +104,8 @@ def draw_falling(canvas: Canvas, weather: str, detail_seed: int) -> None:
             y = rng.uniform(0, 0.9)
             canvas.fill(limb(0.009, (x, y), (x - 0.025, y + 0.08)), (206, 226, 246))
     if weather == "snowy":
-        for x in columns:
-            canvas.fill(oval(x, rng.uniform(0, 0.95), rng.uniform(0.009, 0.016)), WHITE)
+        for x in columns[:20]:  # large ones: of flakes that are small beside a cell of the latents nothing is left
+            canvas.fill(oval(x, rng.uniform(0, 0.95), rng.uniform(0.028, 0.042)), WHITE)
 
 
 def _side(rng: np.random.Generator) -> float:
