@@ -46,14 +46,21 @@ from text2video_zero.requests import (
     VideoRequest,
 )
 
-# Until 3.11.8 and 3.12.2 CPython breaks trees that two threads make at once (python/cpython, issue 106905), and pytest
-# has one made of each module of anyio's when it is first imported, which servers here do on threads of their own.
+# Until 3.11.8 and 3.12.2 CPython breaks a tree in whose making another one is made (python/cpython, issue 106905): on
+# another thread, as pytest has one made of each module of anyio's when a server here first imports it; or on the same
+# one, by the traceback of what the garbage collector ends.
 _parse, _parsing = ast.parse, threading.RLock()
 
 
 def _parsed_alone(*arguments: Any, **options: Any) -> ast.AST:
     with _parsing:
-        return _parse(*arguments, **options)
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return _parse(*arguments, **options)
+        finally:
+            if collects:
+                gc.enable()
 
 
 ast.parse = _parsed_alone

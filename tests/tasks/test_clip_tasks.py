@@ -241,7 +241,9 @@ class TestSound:
         assert any("The clip as it is used: seconds 0.0 to 0.6 of 1.2, 96x64" in text for text in notices)
 
     def test_files_that_can_carry_none_are_refused_before_anything_is_computed(self, tmp_path, capsys):
-        asked = ["edge", "--clip", "a.mp4", "--prompt", "a fox", "--keep-sound", "--output", str(tmp_path / "a.gif")]
+        clip, output = tmp_path / "a.mp4", tmp_path / "a.gif"
+        clip.write_bytes(b"a clip")
+        asked = ["edge", "--clip", str(clip), "--prompt", "a fox", "--keep-sound", "--output", str(output)]
         assert main(asked) == 2
         assert "a.gif cannot carry the clip's sound: save the video as .mp4" in capsys.readouterr().err
 
