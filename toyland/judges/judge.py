@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -142,7 +143,7 @@ def train_look_judge(
     torch.manual_seed(recipe.seed)
     model = (start.train() if start else build_judge(recipe, LOOK_HEADS)).to(device)
     labels = labels_of(pictures.scenes)
-    snowy_rows, snowy_images = _in_snowfall(pictures)
+    in_snowfall = cache(lambda: _in_snowfall(pictures))  # which is drawn where something is left to train
 
     def drawn(row: int, look: str) -> np.ndarray:
         image = pictures.images[row]
@@ -151,6 +152,7 @@ def train_look_judge(
     def loss(generator: torch.Generator, _progress: float) -> Tensor:
         rows = torch.randint(len(pictures.images), (plan.batch,), generator=generator)
         looks = torch.randint(len(names), (plan.batch,), generator=generator)
+        snowy_rows, snowy_images = in_snowfall()
         snowy = torch.randint(len(snowy_rows), (plan.batch,), generator=generator)
         snowing = looks == names.index("snowfall")
         rows[snowing] = torch.from_numpy(snowy_rows)[snowy[snowing]]
